@@ -1,0 +1,117 @@
+"""What a config describes: stacks of transformer blocks with the exact shape of every tensor. Pure data.
+
+An `Architecture` is made by `fastewq.config.read_config` and consumed by features, plans and exports. Blocks of the
+same shape share one `Layout`, so a 126-block model costs no more memory than its distinct layouts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import prod
+from typing import Literal
+
+Role = Literal["linear", "experts", "router", "embedding", "norm", "bias", "conv", "other"]
+"""What a tensor is to a quantizer.
+
+linear   a matrix applied to activations: what quantization tools quantize
+experts  a stack of such matrices, shape (experts, rows, columns)
+router   the gate of a mixture of experts: small and always kept
+embedding, norm, bias, conv, other   kept in raw precision by every tool
+"""
+
+Mixer = Literal["attention", "linear_attention", "state_space", "conv", "none"]
+FeedForward = Literal["dense", "experts", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """One parameter tensor. `name` is relative to its block, in the transformers library's module naming."""
+
+    name: str
+    shape: tuple[int, ...]
+    role: Role
+
+    @property
+    def parameters(self) -> int:
+        return prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The shape of a block: which mixer and feed-forward it has and every tensor in it."""
+
+    mixer: Mixer
+    feed_forward: FeedForward
+    tensors: tuple[Tensor, ...]
+
+    @cached_property
+    def parameters(self) -> int:
+        return sum(t.parameters for t in self.tensors)
+
+    @cached_property
+    def kind(self) -> str:
+        """Mixer and feed-forward joined by '+', for instance `attention+dense`, `state_space`, `experts`."""
+        return "+".join(part for part in (self.mixer, self.feed_forward) if part != "none") or "identity"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """One transformer block: its place in execution order within the stack, its module path and its layout."""
+
+    index: int
+    path: str
+    layout: Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Blocks that run one after another. `role` says what the stack reads and whether it generates.
+
+    width          features per token between blocks (hidden size)
+    heads, kv_heads, head_dim, ffn_width, experts   of the typical block; 0 where the stack has none
+    """
+
+    name: str
+    role: Literal["decoder", "encoder", "vision", "audio"]
+    blocks: tuple[Block, ...]
+    width: int
+    heads: int = 0
+    kv_heads: int = 0
+    head_dim: int = 0
+    ffn_width: int = 0
+    experts: int = 0
+    norm: Literal["rms", "layer", "none"] = "rms"
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """A parameter group outside every block: embeddings, final norm, LM head, projector ..."""
+
+    path: str
+    tensors: tuple[Tensor, ...]
+
+    @property
+    def parameters(self) -> int:
+        return sum(t.parameters for t in self.tensors)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A whole model. `warnings` is non-empty exactly when something had to be assumed; then `exact` is False."""
+
+    model_type: str
+    dtype: str
+    stacks: tuple[Stack, ...]
+    outside: tuple[Outside, ...]
+    vocab_size: int = 0
+    tied_embeddings: bool = False
+    initializer_range: float = 0.02
+    exact: bool = True
+    warnings: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def parameters(self) -> int:
+        """All parameters, tied tensors counted once."""
+        blocks = sum(block.layout.parameters for stack in self.stacks for block in stack.blocks)
+        return blocks + sum(group.parameters for group in self.outside)
