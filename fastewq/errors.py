@@ -16,7 +16,8 @@
         └── StorageFailure
 
 `code` is stable and machine-readable, `message` names the field, the value and what was expected, `hint`
-says what to do next. `EXIT_CODES` and (in the service) `HTTP_STATUS` are the only places where an error becomes a number.
+says what to do next. `EXIT_CODES` here and `HTTP_STATUS` in the service are the only places where an error becomes
+a number.
 """
 
 from __future__ import annotations

@@ -1,0 +1,21 @@
+"""A Hugging Face config (a dict) -> Architecture. Pure: no file, no network, no code from the repository is run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastewq.architecture import Architecture
+from fastewq.architectures import read
+from fastewq.errors import InvalidConfig
+
+
+def read_config(config: Mapping[str, Any]) -> Architecture:
+    """The exact blocks of the model a config describes.
+
+    Raises InvalidConfig where a field is missing, of the wrong type or out of bounds, and UnsupportedArchitecture
+    where no layout is known for the `model_type`.
+    """
+    if not isinstance(config, Mapping):
+        raise InvalidConfig(f"the config is {type(config).__name__}; expected a JSON object")
+    return read(config)
