@@ -1,0 +1,100 @@
+"""The `fastewq` command. Results go to stdout, everything else to stderr; errors become exit codes in one place."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from fastewq import __version__
+from fastewq.errors import FastEWQError, exit_code
+
+app = typer.Typer(
+    help="Which transformer blocks can be quantized, from the model's config alone.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+dataset_app = typer.Typer(help="Build the training table from real checkpoints.", no_args_is_help=True)
+app.add_typer(dataset_app, name="dataset")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[  # noqa: ARG001  (eager callback)
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def plan(
+    source: Annotated[str, typer.Argument(help="A config.json, a model folder, or - for standard input.")],
+    policy: Annotated[str, typer.Option(help="8bit-mixed or 4bit-8bit-mixed.")] = "4bit-8bit-mixed",
+    artefact: Annotated[
+        Path | None, typer.Option(envvar="FASTEWQ_ARTEFACT", help="A predictor trained by `fastewq train`.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """The precision plan of a model: which blocks to quantize, to how many bits, and what that saves."""
+    from fastewq import load_predictor
+    from fastewq import plan as make_plan
+
+    document = make_plan(_read_source(source), policy=policy, predictor=load_predictor(artefact))
+    if as_json:
+        _print_json(document.as_dict())
+    else:
+        from fastewq.tables import print_plan
+
+        print_plan(document)
+
+
+@app.command()
+def architectures(as_json: Json = False) -> None:
+    """The model types whose blocks are read exactly."""
+    from fastewq.architectures import supported
+
+    names = supported()
+    if as_json:
+        _print_json({"architectures": names})
+    else:
+        typer.echo("\n".join(names))
+
+
+def _read_source(source: str) -> dict[str, Any]:
+    from fastewq.jsonio import MAX_CONFIG_BYTES, load_config, parse_config
+
+    if source == "-":
+        return parse_config(sys.stdin.buffer.read(MAX_CONFIG_BYTES + 1), "standard input")
+    return load_config(Path(source))
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    typer.echo(json.dumps(document, indent=2, allow_nan=False))
+
+
+def main() -> NoReturn:
+    """Entry point. With --json an error is one JSON object on stderr, else one line and a hint."""
+    try:
+        app()
+    except FastEWQError as error:
+        if "--json" in sys.argv:
+            typer.echo(json.dumps({"error": error.as_dict()}), err=True)
+        else:
+            typer.echo(f"error: {error.message}", err=True)
+            if error.hint:
+                typer.echo(f"hint: {error.hint}", err=True)
+        sys.exit(exit_code(error))
+    sys.exit(0)

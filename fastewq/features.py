@@ -1,0 +1,120 @@
+"""Blocks -> what a predictor may know about them. Pure.
+
+Two steps, both also used by the trainer, so that training and serving cannot drift apart:
+`block_columns` lists the facts of every block of an architecture (the columns of `training_data/blocks.csv`), and
+`feature_matrix` turns such columns into the numbers a booster reads. Names and order are fixed in `FEATURES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastewq.architecture import Architecture
+
+Columns = Mapping[str, NDArray[np.generic]]
+"""Column name -> one value per block, all of the same length."""
+
+FACTS: tuple[str, ...] = (
+    "exec_index",
+    "num_blocks",
+    "num_parameters",
+    "stack_parameters",
+    "model_parameters",
+    "width",
+    "heads",
+    "kv_heads",
+    "head_dim",
+    "ffn_width",
+    "experts",
+    "vocab_size",
+    "initializer_range",
+    "tied_embeddings",
+    "layer_norm",
+    "causal",
+    "dtype_bytes",
+    "kind",
+)
+"""The facts `block_columns` gives. All are numbers but `kind`, a string such as `attention+dense`.
+
+exec_index         position in execution order within the stack, from 0
+num_blocks         blocks of the stack
+num_parameters     parameters of the block; stack_parameters, model_parameters: of its stack, of the whole model
+layer_norm         1 for LayerNorm, 0 for RMSNorm;  causal: 1 where the stack generates, 0 where it reads
+dtype_bytes        bytes per raw weight
+"""
+
+DTYPE_BYTES: dict[str, int] = {
+    "float64": 8,
+    "float32": 4,
+    "bfloat16": 2,
+    "float16": 2,
+    "float8_e4m3fn": 1,
+    "float8_e5m2": 1,
+}
+
+
+def block_columns(architecture: Architecture) -> dict[str, NDArray[np.generic]]:
+    """The FACTS of every block, stack after stack, in execution order."""
+    stacks = [stack for stack in architecture.stacks if stack.blocks]
+    lengths = [len(stack.blocks) for stack in stacks]
+    parameters = [[block.layout.parameters for block in stack.blocks] for stack in stacks]
+
+    def per_stack(values: list[float]) -> NDArray[np.float64]:
+        return np.repeat(np.array(values, dtype=np.float64), lengths)
+
+    def everywhere(value: float) -> NDArray[np.float64]:
+        return np.full(sum(lengths), value, dtype=np.float64)
+
+    return {
+        "exec_index": np.fromiter(chain.from_iterable(map(range, lengths)), np.float64, sum(lengths)),
+        "num_blocks": per_stack([float(n) for n in lengths]),
+        "num_parameters": np.fromiter(chain.from_iterable(parameters), np.float64, sum(lengths)),
+        "stack_parameters": per_stack([float(sum(values)) for values in parameters]),
+        "model_parameters": everywhere(float(architecture.parameters)),
+        "width": per_stack([float(stack.width) for stack in stacks]),
+        "heads": per_stack([float(stack.heads) for stack in stacks]),
+        "kv_heads": per_stack([float(stack.kv_heads) for stack in stacks]),
+        "head_dim": per_stack([float(stack.head_dim) for stack in stacks]),
+        "ffn_width": per_stack([float(stack.ffn_width) for stack in stacks]),
+        "experts": per_stack([float(stack.experts) for stack in stacks]),
+        "vocab_size": everywhere(float(architecture.vocab_size)),
+        "initializer_range": everywhere(architecture.initializer_range),
+        "tied_embeddings": everywhere(float(architecture.tied_embeddings)),
+        "layer_norm": per_stack([float(stack.norm == "layer") for stack in stacks]),
+        "causal": per_stack([float(stack.role == "decoder") for stack in stacks]),
+        "dtype_bytes": everywhere(float(DTYPE_BYTES.get(architecture.dtype, 2))),
+        "kind": np.array([block.layout.kind for stack in stacks for block in stack.blocks]),
+    }
+
+
+def _number(columns: Columns, name: str) -> NDArray[np.float64]:
+    return columns[name].astype(np.float64)
+
+
+def _relative_depth(c: Columns) -> NDArray[np.float64]:
+    return _number(c, "exec_index") / np.maximum(_number(c, "num_blocks") - 1, 1)
+
+
+def _from_end(c: Columns) -> NDArray[np.float64]:
+    return _number(c, "num_blocks") - 1 - _number(c, "exec_index")
+
+
+Feature = Callable[[Columns], NDArray[np.float64]]
+
+FEATURES: dict[str, Feature] = {
+    "exec_index": lambda c: _number(c, "exec_index"),
+    "from_end": _from_end,
+    "relative_depth": _relative_depth,
+    "num_blocks": lambda c: _number(c, "num_blocks"),
+    "log_parameters": lambda c: np.log(np.maximum(_number(c, "num_parameters"), 1)),
+}
+"""Feature name -> how it is computed from the facts, in the order the booster reads them."""
+
+
+def feature_matrix(columns: Columns, names: tuple[str, ...] = tuple(FEATURES)) -> NDArray[np.float32]:
+    """One row per block, one column per feature name, float32 as XGBoost stores them."""
+    return np.stack([FEATURES[name](columns) for name in names], axis=1).astype(np.float32)

@@ -1,0 +1,59 @@
+"""Plans and evaluations as tables for a terminal."""
+
+from __future__ import annotations
+
+from itertools import groupby
+
+from rich.console import Console
+from rich.table import Table
+
+from fastewq.plan import Plan, PlannedBlock
+
+
+def human_bytes(count: int) -> str:
+    """Bytes in binary units, for instance `15.0 GiB`."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} B" if unit == "B" else f"{value:.2f} {unit}"
+        value /= 1024
+    return f"{value:.2f} TiB"
+
+
+def print_plan(plan: Plan) -> None:
+    """The plan on stdout; runs of alike blocks share a row. Warnings follow on stderr."""
+    console = Console(highlight=False)
+    name = plan.model.get("id") or plan.model["model_type"]
+    console.print(f"{name}: {plan.model['parameters']:,} parameters, {plan.model['dtype']}, {plan.confidence}")
+    for stack in plan.stacks:
+        table = Table(title=f"{stack.name}: {len(stack.blocks)} blocks", title_justify="left")
+        for column in ("blocks", "kind"):
+            table.add_column(column)
+        for column in ("parameters each", "p(quantize)", "precision", "bytes"):
+            table.add_column(column, justify="right")
+        for _, run in groupby(stack.blocks, key=lambda b: (b.kind, b.parameters, b.precision)):
+            table.add_row(*_row(list(run)))
+        console.print(table)
+    outside = sum(group.bytes for group in plan.other)
+    console.print(f"outside blocks (kept): {human_bytes(outside)}")
+    totals = plan.totals
+    console.print(
+        f"total: {human_bytes(totals.bytes)} instead of {human_bytes(totals.raw_bytes)}"
+        f" ({totals.saved_fraction:.1%} saved, {totals.bits_per_weight:.2f} bits per weight)"
+    )
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    for warning in plan.warnings:
+        errors.print(f"warning: {warning}", markup=False)
+
+
+def _row(run: list[PlannedBlock]) -> tuple[str, ...]:
+    first, last = run[0], run[-1]
+    low, high = min(b.p_quantize for b in run), max(b.p_quantize for b in run)
+    return (
+        str(first.index) if first is last else f"{first.index}-{last.index}",
+        first.kind,
+        f"{first.parameters:,}",
+        f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f}-{high:.2f}",
+        first.precision,
+        human_bytes(sum(b.bytes for b in run)),
+    )
