@@ -1,0 +1,54 @@
+# make demo   a virtual environment with the library, CLI and service, and a first plan
+# make test   everything the tests need, then linters, type checker and tests
+# make help   the rest
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test test-slow lint serve train evaluate clean
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+$(BIN)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[api]'
+	touch $@
+
+$(BIN)/.installed-test: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[api,analysis,train,test]'
+	touch $@ $(BIN)/.installed
+
+demo: $(BIN)/.installed
+	$(BIN)/fastewq plan examples/llama-3.1-8b.json
+	@echo
+	@echo "Start the service:  $(BIN)/fastewq serve        then open http://127.0.0.1:8000/docs"
+
+lint: $(BIN)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest
+
+# make test-slow   the tests marked slow as well
+test-slow: $(BIN)/.installed-test
+	$(BIN)/pytest -m "slow or not slow"
+
+# make train       fit the predictor in models/ again from training_data/
+train: $(BIN)/.installed-test
+	$(BIN)/fastewq train
+
+# make evaluate    the evaluation protocol on training_data/
+evaluate: $(BIN)/.installed-test
+	$(BIN)/fastewq evaluate
+
+# make serve       the service on port 8000
+serve: $(BIN)/.installed
+	$(BIN)/fastewq serve
+
+# make clean       remove the virtual environment and caches
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
