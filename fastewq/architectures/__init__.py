@@ -1,10 +1,10 @@
-"""Every architecture FastEWQ reads exactly, by `model_type`.
+"""Every architecture FastEWQ reads, by `model_type`.
 
-fields.py    checked access to one config
+fields.py    checked access to one config, with the class defaults of `defaults.tsv`
 parts.py     attention, feed-forward, expert and norm tensors
 body.py      parts -> blocks -> stacks
-decoders.py  the registry of decoder-only text models; further families in modules beside it
 heads.py     what the class named in `architectures` adds to the body: LM head, classifier, pooler
+registry.py  model_type -> Model, from the family modules: decoders.py and those beside it
 """
 
 from __future__ import annotations
@@ -13,38 +13,64 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastewq.architecture import Architecture
-from fastewq.architectures.body import BodyBuilder
-from fastewq.architectures.decoders import DECODERS
-from fastewq.architectures.fields import Fields
-from fastewq.architectures.heads import causal_lm
+from fastewq.architectures.fields import Fields, config_class, shown
+from fastewq.architectures.heads import Model, ending
+from fastewq.architectures.registry import MODELS
 from fastewq.errors import InvalidConfig, UnsupportedArchitecture
-
-BODIES: dict[str, BodyBuilder] = {**DECODERS}
 
 
 def supported() -> list[str]:
     """The model types with an exact layout, sorted."""
-    return sorted(BODIES)
+    return sorted(MODELS)
 
 
 def read(config: Mapping[str, Any]) -> Architecture:
     """The architecture of a config; see `fastewq.config.read_config`."""
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
-        raise InvalidConfig(f"model_type is {model_type!r}; expected a string such as 'llama'")
-    if model_type not in BODIES:
-        raise UnsupportedArchitecture(f"model_type is {model_type[:80]!r}; no exact block layout is known for it")
-    f = Fields(config, model_type)
-    body = causal_lm(BODIES[model_type], f)
-    dtype = f.get("dtype", None) or f.get("torch_dtype", None) or "float32"
+        raise InvalidConfig(f"model_type is {shown(model_type)}; expected a string such as 'llama'")
+    if model_type not in MODELS:
+        raise UnsupportedArchitecture(f"model_type is {shown(model_type)}; no exact block layout is known for it")
+    f, model = Fields(config, model_type), MODELS[model_type]
+    head, guesses = chosen_head(f, model)
+    body = model.build(f, head)
+    text = f.optional_sub("text_config") or f
+    warnings = (*guesses, *body.warnings)
     return Architecture(
         model_type=model_type,
-        dtype=str(dtype),
+        dtype=dtype(f, text),
         stacks=body.stacks,
         outside=body.outside,
-        vocab_size=f.size("vocab_size"),
-        tied_embeddings=f.flag("tie_word_embeddings"),
-        initializer_range=float(f.get("initializer_range", 0.02)),
-        exact=not body.warnings,
-        warnings=body.warnings,
+        vocab_size=body.vocab_size,
+        tied_embeddings=f.flag("tie_word_embeddings", False),
+        initializer_range=text.number("initializer_range", 0.02),
+        exact=not warnings,
+        warnings=warnings,
     )
+
+
+def chosen_head(f: Fields, model: Model) -> tuple[str, tuple[str, ...]]:
+    """The ending of the class named in `architectures`, and a warning where it is not a class of this model_type."""
+    named = f.get("architectures", None)
+    if named is None or named == []:
+        return model.default, ()
+    if not isinstance(named, list | tuple) or not isinstance(named[0], str):
+        raise f.refuse("architectures", named, "a list with the name of a class")
+    name, head = named[0], ending(named[0])
+    known = name in model.classes or name in config_class(f.model_type).classes
+    if known and head in model.endings:
+        return head, ()
+    used = head if head in model.endings else model.default
+    return used, (
+        f"architectures[0] is {shown(name)}, which is not known for model_type {f.model_type}; "
+        f"parameters outside the blocks are counted as for a class ending in {used}",
+    )
+
+
+def dtype(f: Fields, text: Fields) -> str:
+    """The stored precision a config names, the text model's where the top level names none."""
+    for level in (f, text):
+        for name in ("dtype", "torch_dtype"):
+            if name in level:
+                return level.text(name).removeprefix("torch.")
+    return "float32"

@@ -2,78 +2,160 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
 
-from fastewq.architecture import Block, FeedForward, Layout, Mixer, Outside, Stack, Tensor
+from fastewq.architecture import Block, Layout, Outside, Stack, Tensor
 from fastewq.architectures.fields import Fields
-from fastewq.architectures.parts import GatedMLP, embedding, head_dim, join, kv_heads, norm
+from fastewq.architectures.parts import (
+    RMS_NORM,
+    FeedForwardPart,
+    GatedMLP,
+    Heads,
+    MixerPart,
+    Norm,
+    Part,
+    Size,
+    Tensors,
+    embedding,
+    join,
+    size,
+)
 
-Part = Callable[[Fields], tuple[Tensor, ...]]
-Schedule = Callable[[Fields, int], Sequence[tuple[str, str]]]
-"""(fields, number of layers) -> the (mixer, feed-forward) names of each layer."""
+Schedule = Callable[[Fields, int], Sequence[str]]
+"""(fields, number of layers) -> the name of each layer's mixer, or feed-forward."""
+Overrides = tuple[tuple[str, Any], ...]
+PerLayer = Callable[[Fields, int], Sequence[Overrides]]
+"""(fields, number of layers) -> the config fields that each layer changes, as (name, value) pairs."""
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class Body:
-    """Stacks and the parameter groups outside them, with full module paths."""
+    """Stacks and the parameter groups outside them, with full module paths.
+
+    `width` and `vocab_size` are what a language-model head reads and predicts; 0 where there is none.
+    """
 
     stacks: tuple[Stack, ...]
     outside: tuple[Outside, ...]
     warnings: tuple[str, ...] = ()
+    width: int = 0
+    vocab_size: int = 0
 
 
 BodyBuilder = Callable[[Fields, str], Body]
 """(fields, module path of the body, "" at the root) -> Body."""
 
 
-def blocks(path: str, keys: Sequence[Hashable], layout: Callable[[Hashable], Layout]) -> tuple[Block, ...]:
+def blocks(path: str, keys: Sequence[Key], layout: Callable[[Key], Layout]) -> tuple[Block, ...]:
     """One block per key at `path.0`, `path.1`, ...; equal keys share one layout."""
     layouts = {key: layout(key) for key in dict.fromkeys(keys)}
     return tuple(Block(i, f"{path}.{i}", layouts[key]) for i, key in enumerate(keys))
 
 
-@dataclass(frozen=True)
-class Decoder:
-    """A decoder-only body: token embedding, blocks of one mixer and one feed-forward each, final norm.
+def outside(path: str, tensors: Tensors) -> tuple[Outside, ...]:
+    """Tensors named relative to `path`, grouped by the module that holds them."""
+    groups: dict[str, list[Tensor]] = {}
+    for t in tensors:
+        module, _, name = join(path, t.name).rpartition(".")
+        groups.setdefault(module, []).append(Tensor(name, t.shape, t.role))
+    return tuple(Outside(module, tuple(group)) for module, group in groups.items())
 
-    `mixers` and `feed_forwards` name the parts a layer may have; `schedule` says which layer has which. Without a
-    schedule every layer has the first of each.
+
+def typical(keys: Sequence[Key]) -> Key | None:
+    """The most frequent key; the first of them on a tie."""
+    return Counter(keys).most_common(1)[0][0] if keys else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockStack:
+    """Equal or alternating blocks with one mixer and one feed-forward each.
+
+    `mixers` and `feed_forwards` name the parts a layer may have; the schedules say which layer has which, without
+    one every layer has the first. `per_layer` gives config fields that differ from layer to layer. `norms` are
+    widths of the hidden size; a norm inside a part belongs to the part.
     """
 
-    mixers: Mapping[Mixer, Part]
-    feed_forwards: Mapping[FeedForward, Part] = field(default_factory=lambda: {"dense": GatedMLP()})
-    schedule: Schedule | None = None
+    mixers: Mapping[str, MixerPart]
+    feed_forwards: Mapping[str, FeedForwardPart] = field(default_factory=lambda: {"dense": GatedMLP()})
+    mixer_schedule: Schedule | None = None
+    feed_forward_schedule: Schedule | None = None
+    per_layer: PerLayer | None = None
     norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
-    norm_bias: bool = False
+    norm: Norm = RMS_NORM
+    extras: tuple[Part, ...] = ()
     layers: str = "layers"
+    count: str = "num_hidden_layers"
+    hidden: Size = "hidden_size"
+    name: str = "decoder"
+    role: Literal["decoder", "encoder", "vision", "audio"] = "decoder"
+
+    def keys(self, f: Fields) -> list[tuple[str, str, Overrides]]:
+        """(mixer, feed-forward, overrides) of each layer."""
+        count = f.layers(self.count)
+        mixers = scheduled(f, count, self.mixer_schedule, self.mixers, "mixer")
+        feed_forwards = scheduled(f, count, self.feed_forward_schedule, self.feed_forwards, "feed-forward")
+        overrides = self.per_layer(f, count) if self.per_layer else [()] * count
+        return list(zip(mixers, feed_forwards, overrides, strict=True))
+
+    def layout(self, f: Fields, mixer: str, feed_forward: str) -> Layout:
+        width = size(f, self.hidden)
+        mix, feed = self.mixers[mixer], self.feed_forwards[feed_forward]
+        norms = tuple(t for name in self.norms for t in self.norm(f, name, width))
+        extras = tuple(t for extra in self.extras for t in extra(f))
+        return Layout(mix.kind, feed.kind, (*mix(f), *feed(f), *norms, *extras))
+
+    def stack(self, f: Fields, path: str) -> Stack:
+        keys = self.keys(f)
+        varied = {key: f.replaced(**dict(key[2])) if key[2] else f for key in dict.fromkeys(keys)}
+        mixing = typical([key for key in keys if self.mixers[key[0]].kind in ("attention", "hybrid")])
+        feeding = typical([key for key in keys if self.feed_forwards[key[1]].kind != "none"])
+        heads = self.mixers[mixing[0]].facts(varied[mixing]) if mixing else Heads()
+        ffn_width, experts = self.feed_forwards[feeding[1]].facts(varied[feeding]) if feeding else (0, 0)
+        return Stack(
+            name=self.name,
+            role=self.role,
+            blocks=blocks(join(path, self.layers), keys, lambda key: self.layout(varied[key], key[0], key[1])),
+            width=size(f, self.hidden),
+            heads=heads.heads,
+            kv_heads=heads.kv_heads,
+            head_dim=heads.dim,
+            ffn_width=ffn_width,
+            experts=experts,
+            norm=self.norm.kind,
+        )
+
+
+def scheduled(f: Fields, count: int, schedule: Schedule | None, parts: Mapping[str, Any], what: str) -> Sequence[str]:
+    """The part name of each layer, all of them known."""
+    if schedule is None:
+        return [next(iter(parts))] * count
+    names = schedule(f, count)
+    for name in dict.fromkeys(names):
+        if name not in parts:
+            raise f.refuse(f"the {what} of a layer", name, "one of " + ", ".join(parts))
+    return names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoder(BlockStack):
+    """A decoder-only body: token embedding, blocks, final norm. `beside` are further tensors outside the blocks."""
+
     embed: str = "embed_tokens"
+    embed_width: Size = "hidden_size"
+    vocab: str = "vocab_size"
     final_norm: str = "norm"
-    ffn_width: str = "intermediate_size"
+    beside: tuple[Part, ...] = ()
 
     def __call__(self, f: Fields, path: str) -> Body:
-        count, width = f.layers(), f.size("hidden_size")
-        default = (next(iter(self.mixers)), next(iter(self.feed_forwards)))
-        keys = [default] * count if self.schedule is None else self.schedule(f, count)
-        norms = tuple(t for name in self.norms for t in norm(name, width, self.norm_bias))
-
-        def layout(key: Hashable) -> Layout:
-            mixer, feed_forward = key  # type: ignore[misc]
-            return Layout(mixer, feed_forward, (*self.mixers[mixer](f), *self.feed_forwards[feed_forward](f), *norms))
-
-        stack = Stack(
-            name="decoder",
-            role="decoder",
-            blocks=blocks(join(path, self.layers), keys, layout),
-            width=width,
-            heads=f.size("num_attention_heads"),
-            kv_heads=kv_heads(f),
-            head_dim=head_dim(f),
-            ffn_width=f.count(self.ffn_width, 0),
-            norm="layer" if self.norm_bias else "rms",
+        width, vocab = size(f, self.hidden), f.size(self.vocab)
+        tensors = (
+            *embedding(self.embed, vocab, size(f, self.embed_width)),
+            *(self.norm(f, self.final_norm, width) if self.final_norm else ()),
+            *(t for part in self.beside for t in part(f)),
         )
-        outside = (
-            Outside(join(path, self.embed), embedding("", f.size("vocab_size"), width)),
-            Outside(join(path, self.final_norm), norm("", width, self.norm_bias)),
-        )
-        return Body((stack,), outside)
+        return Body((self.stack(f, path),), outside(path, tensors), width=width, vocab_size=vocab)

@@ -1,18 +1,121 @@
-"""What the class named in a config's `architectures` adds to the body."""
+"""What the class named in a config's `architectures` adds to the body, by the ending of its name."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
-from fastewq.architecture import Outside, Tensor
-from fastewq.architectures.body import Body, BodyBuilder
+from fastewq.architectures.body import Body, BodyBuilder, outside
 from fastewq.architectures.fields import Fields
+from fastewq.architectures.parts import Option, Size, Tensors, chosen, linear, size
+
+Head = Callable[[Fields, Body], Tensors]
+"""(fields, body) -> the head's tensors, named from the root of the model."""
+
+ENDING = re.compile(r"(For[A-Z][A-Za-z0-9]*|[A-Z][a-z]*HeadsModel|(?:With)?LMHeadModel|Model)$")
 
 
-def causal_lm(body: BodyBuilder, f: Fields, path: str = "model") -> Body:
-    """The body under `model.` and an LM head, which is the token embedding itself where the config ties them."""
-    built = body(f, path)
-    if f.flag("tie_word_embeddings"):
-        return built
-    head = Tensor("weight", (f.size("vocab_size"), f.size("hidden_size")), "linear")
-    return replace(built, outside=(*built.outside, Outside("lm_head", (head,))))
+def ending(name: str) -> str:
+    """The part of a class name that says which head it has: ForCausalLM, LMHeadModel, Model ...; "" if unknown."""
+    found = ENDING.search(name)
+    return found.group() if found else ""
+
+
+def labels(f: Fields) -> int:
+    """The classes of a classifier: as many as `id2label` names, else `num_labels`, else 2."""
+    named = f.get("id2label", None)
+    return len(named) if isinstance(named, Mapping) and named else f.size("num_labels", 2)
+
+
+def no_head(f: Fields, body: Body) -> Tensors:  # noqa: ARG001
+    return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LMHead:
+    """The matrix that predicts the next token: the token embedding itself where the config ties them."""
+
+    path: str = "lm_head"
+    bias: Option = False
+    tied: Option = "tie_word_embeddings"
+
+    def __call__(self, f: Fields, body: Body) -> Tensors:
+        tensors = linear(self.path, body.vocab_size, body.width, chosen(f, self.bias))
+        return tensors[1:] if chosen(f, self.tied) else tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classifier:
+    """One matrix from the last hidden state to the labels."""
+
+    path: str = "score"
+    bias: Option = False
+    outputs: Size = labels
+
+    def __call__(self, f: Fields, body: Body) -> Tensors:
+        return linear(self.path, size(f, self.outputs), body.width, chosen(f, self.bias))
+
+
+DECODER_HEADS: Mapping[str, Head] = {
+    "ForCausalLM": LMHead(),
+    "Model": no_head,
+    "ForSequenceClassification": Classifier(),
+    "ForTokenClassification": Classifier(bias=True),
+    "ForQuestionAnswering": Classifier(path="qa_outputs", bias=True, outputs=2),
+}
+
+
+class Model(Protocol):
+    """What the registry holds for one model_type.
+
+    A config's class is named by its ending (ForCausalLM, Model ...): `endings` are those described, `default` the one
+    assumed where a config names no class. `classes` are names of classes that the transformers library does not have.
+    """
+
+    @property
+    def default(self) -> str: ...
+    @property
+    def endings(self) -> Collection[str]: ...
+    @property
+    def classes(self) -> Collection[str]: ...
+    def build(self, f: Fields, ending: str) -> Body: ...
+
+
+@dataclass(frozen=True)
+class BodyAndHeads:
+    """A model whose classes all put one head on one body.
+
+    A head holds the body under `prefix`, for some endings under another one (`prefixes`); the body of `Model` itself
+    is at the root.
+    """
+
+    body: BodyBuilder
+    heads: Mapping[str, Head]
+    default: str
+    prefix: str
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+
+    @property
+    def endings(self) -> Collection[str]:
+        return self.heads.keys()
+
+    def build(self, f: Fields, ending: str) -> Body:
+        head = self.heads[ending]
+        body = self.body(f, "" if head is no_head else self.prefixes.get(ending, self.prefix))
+        return replace(body, outside=(*body.outside, *outside("", head(f, body))))
+
+
+def decoder(
+    body: BodyBuilder,
+    *,
+    heads: Mapping[str, Head] = DECODER_HEADS,
+    default: str = "ForCausalLM",
+    prefix: str = "model",
+    prefixes: Mapping[str, str] | None = None,
+    classes: tuple[str, ...] = (),
+) -> BodyAndHeads:
+    """A decoder-only text model with the usual heads."""
+    return BodyAndHeads(body, heads, default, prefix, prefixes or {}, classes)

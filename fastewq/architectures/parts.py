@@ -1,23 +1,48 @@
 """The tensors that blocks are made of: functions from sizes to named shapes, and the declarative parts built on them.
 
-A part is a small frozen dataclass whose call maps `Fields` to tensors. Options that a config decides are given as the
-name of its field (`bias="attention_bias"`); options that are fixed for an architecture as True or False.
+A part is a small frozen dataclass whose call maps `Fields` to tensors. What a config decides is given as the name of
+its field (`bias="attention_bias"`), what an architecture fixes as a constant, what it derives as a function of Fields.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from math import prod
+from typing import ClassVar, Literal
 
-from fastewq.architecture import Tensor
-from fastewq.architectures.fields import MAX_EXPERTS, Fields
+from fastewq.architecture import FeedForward as FeedForwardKind
+from fastewq.architecture import Mixer as MixerKind
+from fastewq.architecture import Role, Tensor
+from fastewq.architectures.fields import Fields
 
-Option = bool | str
-"""True/False, or the name of the boolean config field that decides."""
+Tensors = tuple[Tensor, ...]
+Option = bool | str | Callable[[Fields], bool]
+"""True/False, the name of the boolean config field that decides, or a function."""
+Size = int | str | Callable[[Fields], int]
+"""A constant, the name of a config field, a product such as "2*hidden_size", or a function."""
+Part = Callable[[Fields], Tensors]
 
 
 def chosen(f: Fields, option: Option) -> bool:
-    return f.flag(option) if isinstance(option, str) else option
+    if isinstance(option, bool):
+        return option
+    return f.flag(option, False) if isinstance(option, str) else option(f)
+
+
+@cache
+def _factors(product: str) -> tuple[int | str, ...]:
+    return tuple(int(factor) if factor.isdigit() else factor for factor in product.split("*"))
+
+
+def size(f: Fields, spec: Size) -> int:
+    """The number a size stands for. Raises InvalidConfig where a named field is not a positive integer."""
+    if isinstance(spec, int):
+        return spec
+    if isinstance(spec, str):
+        return prod(factor if isinstance(factor, int) else f.size(factor) for factor in _factors(spec))
+    return spec(f)
 
 
 def join(*names: str) -> str:
@@ -25,24 +50,48 @@ def join(*names: str) -> str:
     return ".".join(name for name in names if name)
 
 
-def linear(name: str, rows: int, columns: int, bias: bool = False) -> tuple[Tensor, ...]:
+def linear(name: str, rows: int, columns: int, bias: bool = False, role: Role = "linear") -> Tensors:
     """A matrix applied to activations, shape (outputs, inputs), and its bias."""
-    weight = Tensor(join(name, "weight"), (rows, columns), "linear")
+    weight = Tensor(join(name, "weight"), (rows, columns), role)
     return (weight, Tensor(join(name, "bias"), (rows,), "bias")) if bias else (weight,)
 
 
-def norm(name: str, width: int, bias: bool = False) -> tuple[Tensor, ...]:
+def conv1d_linear(name: str, rows: int, columns: int, bias: bool = True) -> Tensors:
+    """The transposed matrix that GPT-2 and its relatives store, shape (inputs, outputs), and its bias."""
+    weight = Tensor(join(name, "weight"), (columns, rows), "linear")
+    return (weight, Tensor(join(name, "bias"), (rows,), "bias")) if bias else (weight,)
+
+
+def convolution(name: str, *shape: int, bias: bool = True) -> Tensors:
+    """A convolution kernel, shape (outputs, inputs per group, kernel ...), and its bias."""
+    weight = Tensor(join(name, "weight"), shape, "conv")
+    return (weight, Tensor(join(name, "bias"), (shape[0],), "bias")) if bias else (weight,)
+
+
+def norm(name: str, width: int, bias: bool = False) -> Tensors:
     weight = Tensor(join(name, "weight"), (width,), "norm")
     return (weight, Tensor(join(name, "bias"), (width,), "norm")) if bias else (weight,)
 
 
-def embedding(name: str, rows: int, width: int) -> tuple[Tensor, ...]:
+def embedding(name: str, rows: int, width: int) -> Tensors:
     return (Tensor(join(name, "weight"), (rows, width), "embedding"),)
+
+
+def parameter(name: str, *shape: int, role: Role = "other") -> Tensors:
+    return (Tensor(name, shape, role),)
+
+
+def prefixed(prefix: str, tensors: Tensors) -> Tensors:
+    return tuple(Tensor(join(prefix, t.name), t.shape, t.role) for t in tensors)
 
 
 def head_dim(f: Fields) -> int:
     """The config's `head_dim`, or hidden size / heads where it has none."""
-    return f.optional_size("head_dim") or f.size("hidden_size") // f.size("num_attention_heads")
+    return f.optional_size("head_dim") or hidden_per_head(f)
+
+
+def hidden_per_head(f: Fields) -> int:
+    return max(f.size("hidden_size") // f.size("num_attention_heads"), 1)
 
 
 def kv_heads(f: Fields) -> int:
@@ -50,71 +99,208 @@ def kv_heads(f: Fields) -> int:
 
 
 @dataclass(frozen=True)
-class Attention:
+class Norm:
+    """How an architecture normalizes: `rms` has a weight; `layer` has a weight and, by option, a bias."""
+
+    kind: Literal["rms", "layer", "none"] = "rms"
+    bias: Option = False
+
+    def __call__(self, f: Fields, name: str, width: int) -> Tensors:
+        return () if self.kind == "none" else norm(name, width, chosen(f, self.bias))
+
+
+RMS_NORM = Norm()
+LAYER_NORM = Norm("layer", bias=True)
+NO_NORM = Norm("none")
+
+
+@dataclass(frozen=True)
+class Heads:
+    """What the predictor learns about attention: 0 where a block has none."""
+
+    heads: int = 0
+    kv_heads: int = 0
+    dim: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixerPart:
+    """Base of what mixes tokens: attention, state space, convolution."""
+
+    kind: ClassVar[MixerKind] = "none"
+
+    def __call__(self, f: Fields) -> Tensors:  # noqa: ARG002
+        return ()
+
+    def facts(self, f: Fields) -> Heads:  # noqa: ARG002
+        return Heads()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedForwardPart:
+    """Base of what works on each token alone."""
+
+    kind: ClassVar[FeedForwardKind] = "none"
+
+    def __call__(self, f: Fields) -> Tensors:  # noqa: ARG002
+        return ()
+
+    def facts(self, f: Fields) -> tuple[int, int]:  # noqa: ARG002
+        """(inner width of one expert or of the dense layer, experts)."""
+        return 0, 0
+
+
+NO_MIXER = MixerPart()
+NO_FEED_FORWARD = FeedForwardPart()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention(MixerPart):
     """Softmax attention with grouped key-value heads.
 
-    `bias` covers q, k and v; `out_bias` the output projection. `qk_norm` is per head (`head`: one vector of head_dim
-    for q and one for k) or over all heads (`full`).
+    `bias` covers q, k and v; `out_bias` the output projection, None: like `bias`. `fused` names one matrix that holds
+    q, k and v. `qk_norm` is per head (one vector of head_dim for q and one for k), over all heads ("full"), or one
+    vector per head and dimension ("each"); `qk_norm_if` is the option that turns it on.
     """
 
+    kind: ClassVar[MixerKind] = "attention"
+
     bias: Option = False
-    out_bias: Option = False
-    qk_norm: Literal["head", "full"] | None = None
+    out_bias: Option | None = None
     prefix: str = "self_attn"
     names: tuple[str, str, str, str] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    fused: str = ""
+    heads: Size = "num_attention_heads"
+    kv_heads: Size = kv_heads
+    dim: Size = head_dim
+    hidden: Size = "hidden_size"
+    out: Size | None = None
+    qk_norm: Literal["head", "full", "each"] | None = None
+    qk_norm_if: Option = True
+    norm: Norm = RMS_NORM
     norm_names: tuple[str, str] = ("q_norm", "k_norm")
+    matrix: Callable[[str, int, int, bool], Tensors] = linear
+    extras: tuple[Part, ...] = ()
 
-    def __call__(self, f: Fields) -> tuple[Tensor, ...]:
-        width, dim = f.size("hidden_size"), head_dim(f)
-        queries, keys = f.size("num_attention_heads") * dim, kv_heads(f) * dim
+    def facts(self, f: Fields) -> Heads:
+        return Heads(size(f, self.heads), size(f, self.kv_heads), size(f, self.dim))
+
+    def __call__(self, f: Fields) -> Tensors:
+        facts = self.facts(f)
+        hidden, queries, keys = size(f, self.hidden), facts.heads * facts.dim, facts.kv_heads * facts.dim
         bias = chosen(f, self.bias)
-        q, k, v, o = (f"{self.prefix}.{name}" for name in self.names)
-        tensors = (
-            *linear(q, queries, width, bias),
-            *linear(k, keys, width, bias),
-            *linear(v, keys, width, bias),
-            *linear(o, width, queries, chosen(f, self.out_bias)),
-        )
-        if self.qk_norm is None:
-            return tensors
-        q_size, k_size = (dim, dim) if self.qk_norm == "head" else (queries, keys)
-        q_norm, k_norm = (f"{self.prefix}.{name}" for name in self.norm_names)
-        return (*tensors, *norm(q_norm, q_size), *norm(k_norm, k_size))
+        out_bias = bias if self.out_bias is None else chosen(f, self.out_bias)
+        out = hidden if self.out is None else size(f, self.out)
+        q, k, v, o = (join(self.prefix, name) for name in self.names)
+        if self.fused:
+            tensors = self.matrix(join(self.prefix, self.fused), queries + 2 * keys, hidden, bias)
+        else:
+            tensors = (
+                *self.matrix(q, queries, hidden, bias),
+                *self.matrix(k, keys, hidden, bias),
+                *self.matrix(v, keys, hidden, bias),
+            )
+        tensors += self.matrix(o, out, queries, out_bias)
+        if self.qk_norm is not None and chosen(f, self.qk_norm_if):
+            q_size, k_size = (facts.dim, facts.dim) if self.qk_norm == "head" else (queries, keys)
+            q_norm, k_norm = (join(self.prefix, name) for name in self.norm_names)
+            tensors += (*self.norm(f, q_norm, q_size), *self.norm(f, k_norm, k_size))
+        return tensors + tuple(t for extra in self.extras for t in prefixed(self.prefix, extra(f)))
 
 
-@dataclass(frozen=True)
-class GatedMLP:
-    """down(act(gate(x)) * up(x)), the feed-forward of the llama line."""
+@dataclass(frozen=True, kw_only=True)
+class GatedMLP(FeedForwardPart):
+    """down(act(gate(x)) * up(x)), the feed-forward of the llama line. `fused` names one matrix for gate and up."""
+
+    kind: ClassVar[FeedForwardKind] = "dense"
 
     bias: Option = False
+    out_bias: Option | None = None
     prefix: str = "mlp"
-    width: str = "intermediate_size"
+    names: tuple[str, str, str] = ("gate_proj", "up_proj", "down_proj")
+    fused: str = ""
+    inner: Size = "intermediate_size"
+    hidden: Size = "hidden_size"
 
-    def __call__(self, f: Fields) -> tuple[Tensor, ...]:
-        return gated(self.prefix, f.size("hidden_size"), f.size(self.width), chosen(f, self.bias))
+    def facts(self, f: Fields) -> tuple[int, int]:
+        return size(f, self.inner), 0
+
+    def __call__(self, f: Fields) -> Tensors:
+        hidden, inner, bias = size(f, self.hidden), size(f, self.inner), chosen(f, self.bias)
+        gate, up, down = (join(self.prefix, name) for name in self.names)
+        out_bias = bias if self.out_bias is None else chosen(f, self.out_bias)
+        if self.fused:
+            entry = linear(join(self.prefix, self.fused), 2 * inner, hidden, bias)
+        else:
+            entry = (*linear(gate, inner, hidden, bias), *linear(up, inner, hidden, bias))
+        return (*entry, *linear(down, hidden, inner, out_bias))
 
 
-def gated(prefix: str, hidden: int, inner: int, bias: bool = False) -> tuple[Tensor, ...]:
-    return (
-        *linear(f"{prefix}.gate_proj", inner, hidden, bias),
-        *linear(f"{prefix}.up_proj", inner, hidden, bias),
-        *linear(f"{prefix}.down_proj", hidden, inner, bias),
-    )
+@dataclass(frozen=True, kw_only=True)
+class MLP(FeedForwardPart):
+    """down(act(up(x))), the feed-forward of the GPT and BERT lines."""
+
+    kind: ClassVar[FeedForwardKind] = "dense"
+
+    bias: Option = True
+    prefix: str = "mlp"
+    names: tuple[str, str] = ("fc1", "fc2")
+    inner: Size = "intermediate_size"
+    hidden: Size = "hidden_size"
+    matrix: Callable[[str, int, int, bool], Tensors] = linear
+
+    def facts(self, f: Fields) -> tuple[int, int]:
+        return size(f, self.inner), 0
+
+    def __call__(self, f: Fields) -> Tensors:
+        hidden, inner, bias = size(f, self.hidden), size(f, self.inner), chosen(f, self.bias)
+        up, down = (join(self.prefix, name) for name in self.names)
+        return (*self.matrix(up, inner, hidden, bias), *self.matrix(down, hidden, inner, bias))
 
 
-@dataclass(frozen=True)
-class MixtureOfExperts:
-    """A router and stacked gated experts, as the transformers library 5 stores them: gate and up in one tensor."""
+@dataclass(frozen=True, kw_only=True)
+class MixtureOfExperts(FeedForwardPart):
+    """A router and stacked experts, as the transformers library 5 stores them: (experts, outputs, inputs).
+
+    gated        gate and up share one tensor `gate_up_proj`; otherwise there is `up_proj` alone
+    transposed   (experts, inputs, outputs) instead
+    bias         one bias per expert and output
+    shared       a dense feed-forward that every token passes, next to the experts
+    extras       further tensors under the prefix
+    """
+
+    kind: ClassVar[FeedForwardKind] = "experts"
 
     experts: str = "num_experts"
-    width: str = "moe_intermediate_size"
+    inner: Size = "moe_intermediate_size"
+    hidden: Size = "hidden_size"
     prefix: str = "mlp"
+    router: str = "gate"
+    router_bias: Option = False
+    router_hidden: Size | None = None
+    gated: bool = True
+    transposed: bool = False
+    bias: Option = False
+    shared: FeedForwardPart = NO_FEED_FORWARD
+    extras: tuple[Part, ...] = ()
 
-    def __call__(self, f: Fields) -> tuple[Tensor, ...]:
-        hidden, inner = f.size("hidden_size"), f.size(self.width)
-        experts = f.count(self.experts, low=1, high=MAX_EXPERTS)
+    def facts(self, f: Fields) -> tuple[int, int]:
+        return size(f, self.inner), f.experts(self.experts)
+
+    def stacked(self, name: str, experts: int, rows: int, columns: int, bias: bool) -> Tensors:
+        shape = (experts, columns, rows) if self.transposed else (experts, rows, columns)
+        weight = Tensor(f"{name}", shape, "experts")
+        return (weight, Tensor(f"{name}_bias", (experts, rows), "bias")) if bias else (weight,)
+
+    def __call__(self, f: Fields) -> Tensors:
+        hidden, (inner, experts), bias = size(f, self.hidden), self.facts(f), chosen(f, self.bias)
+        router = linear(join(self.prefix, self.router), experts, hidden, chosen(f, self.router_bias), "router")
+        inside = join(self.prefix, "experts")
+        up, rows = ("gate_up_proj", 2 * inner) if self.gated else ("up_proj", inner)
         return (
-            Tensor(f"{self.prefix}.gate.weight", (experts, hidden), "router"),
-            Tensor(f"{self.prefix}.experts.gate_up_proj", (experts, 2 * inner, hidden), "experts"),
-            Tensor(f"{self.prefix}.experts.down_proj", (experts, hidden, inner), "experts"),
+            *router,
+            *self.stacked(f"{inside}.{up}", experts, rows, hidden, bias),
+            *self.stacked(f"{inside}.down_proj", experts, hidden, inner, bias),
+            *prefixed(self.prefix, self.shared(f)),
+            *(t for extra in self.extras for t in prefixed(self.prefix, extra(f))),
         )
