@@ -14,7 +14,7 @@ from typing import Any
 
 from fastewq.architecture import Architecture
 from fastewq.architectures.fields import Fields, config_class, shown
-from fastewq.architectures.heads import Model, ending
+from fastewq.architectures.heads import Model
 from fastewq.architectures.registry import MODELS
 from fastewq.errors import InvalidConfig, UnsupportedArchitecture
 
@@ -56,7 +56,7 @@ def chosen_head(f: Fields, model: Model) -> tuple[str, tuple[str, ...]]:
         return model.default, ()
     if not isinstance(named, list | tuple) or not isinstance(named[0], str):
         raise f.refuse("architectures", named, "a list with the name of a class")
-    name, head = named[0], ending(named[0])
+    name, head = named[0], model.ending(named[0])
     known = name in model.classes or name in config_class(f.model_type).classes
     if known and head in model.endings:
         return head, ()

@@ -80,6 +80,7 @@ class Model(Protocol):
     def endings(self) -> Collection[str]: ...
     @property
     def classes(self) -> Collection[str]: ...
+    def ending(self, name: str) -> str: ...
     def build(self, f: Fields, ending: str) -> Body: ...
 
 
@@ -101,6 +102,9 @@ class BodyAndHeads:
     @property
     def endings(self) -> Collection[str]:
         return self.heads.keys()
+
+    def ending(self, name: str) -> str:
+        return ending(name)
 
     def build(self, f: Fields, ending: str) -> Body:
         head = self.heads[ending]

@@ -1,0 +1,437 @@
+"""The vocabulary in which encoders, encoder-decoders, towers and multimodal models are declared.
+
+Sizes are numbers, names of config fields, or products of them ("3*hidden_size"); options are True, False or the name of
+a boolean field. Either may be a function of the fields where that is not enough.
+
+    Linear, Norm, Embedding, Convolution, Parameter   one tensor and its bias
+    When, Under                                       parts that depend on an option; parts below a prefix
+    Layers, Rest, Nested, At, Only, Assembly          builders of stacks, of what surrounds them, and of whole models
+    Family                                            the model classes of one model_type
+
+Every part maps `Fields` to tensors; every builder maps `Fields` and a module path to a `Body`, so builders nest freely.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from math import prod
+from typing import Any, Literal, Protocol
+
+from fastewq.architecture import Block, FeedForward, Layout, Mixer, Role, Stack, Tensor
+from fastewq.architectures.body import Body, BodyBuilder, outside
+from fastewq.architectures.fields import MAX_LAYERS, Fields
+from fastewq.architectures.parts import Option, Part, Size, Tensors, chosen, join, prefixed
+from fastewq.errors import InvalidConfig, UnsupportedArchitecture
+
+WIDTH = "hidden_size"
+HEADS = "num_attention_heads"
+FFN = "intermediate_size"
+
+
+@cache
+def _factors(expression: str) -> tuple[int | str, ...]:
+    return tuple(int(factor) if factor.isdigit() else factor for factor in expression.split("*"))
+
+
+def measure(f: Fields, size: Size) -> int:
+    """The number a size stands for. Raises InvalidConfig where a named field is not a positive integer."""
+    if isinstance(size, int):
+        return size
+    if isinstance(size, str):
+        return prod(factor if isinstance(factor, int) else f.size(factor) for factor in _factors(size))
+    return size(f)
+
+
+# -- options and sizes ----------------------------------------------------------------------------------------------
+
+
+def positive(name: str) -> Option:
+    """The option that an integer field is above zero (null counts as zero)."""
+    return lambda f: f.get(name, None) is not None and f.count(name) > 0
+
+
+def present(name: str) -> Option:
+    """The option that a field is not null."""
+    return lambda f: f.get(name, None) is not None
+
+
+def unless(option: Option) -> Option:
+    return lambda f: not chosen(f, option)
+
+
+def both(*options: Option) -> Option:
+    return lambda f: all(chosen(f, option) for option in options)
+
+
+def equals(name: str, *values: object) -> Option:
+    return lambda f: f.get(name, None) in values
+
+
+def either(name: str, otherwise: Size) -> Size:
+    """A size field, or another size where it is null."""
+    return lambda f: f.optional_size(name) or measure(f, otherwise)
+
+
+def plus(size: Size, added: Size) -> Size:
+    return lambda f: measure(f, size) + measure(f, added)
+
+
+def quotient(size: Size, divisor: Size) -> Size:
+    """Whole quotient, rounded down."""
+    return lambda f: measure(f, size) // measure(f, divisor)
+
+
+def entry(name: str, index: int) -> Size:
+    """One entry of a list of sizes."""
+
+    def value(f: Fields) -> int:
+        values = f.get(name)
+        if not isinstance(values, list | tuple) or not -len(values) <= index < len(values):
+            raise f.refuse(name, values, f"a list with an entry {index}")
+        size = values[index]
+        if type(size) is not int or not 0 < size < 2**31:
+            raise f.refuse(f"{name}[{index}]", size, "a positive integer")
+        return size
+
+    return value
+
+
+def labels(f: Fields) -> int:
+    """Outputs of a classification head: the entries of `id2label`, else `num_labels`, else 2."""
+    names = f.get("id2label", None)
+    return len(names) if isinstance(names, Mapping) and names else f.size("num_labels", 2)
+
+
+def tied(f: Fields) -> bool:
+    return f.flag("tie_word_embeddings", True)
+
+
+UNTIED = unless(tied)
+
+
+# -- parts ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A matrix applied to activations, shape (rows, columns) = (outputs, inputs), and its bias.
+
+    `weight` is False where the matrix is another tensor's alias, as in a tied LM head with a bias of its own.
+    """
+
+    name: str
+    rows: Size
+    columns: Size
+    bias: Option = True
+    weight: Option = True
+    role: Role = "linear"
+
+    def __call__(self, f: Fields) -> Tensors:
+        rows = measure(f, self.rows)
+        matrix = Tensor(join(self.name, "weight"), (rows, measure(f, self.columns)), self.role)
+        bias = Tensor(join(self.name, "bias"), (rows,), "bias")
+        return (*((matrix,) if chosen(f, self.weight) else ()), *((bias,) if chosen(f, self.bias) else ()))
+
+
+@dataclass(frozen=True)
+class Norm:
+    name: str
+    width: Size = WIDTH
+    bias: Option = True
+
+    def __call__(self, f: Fields) -> Tensors:
+        width = measure(f, self.width)
+        weight = Tensor(join(self.name, "weight"), (width,), "norm")
+        return (weight, Tensor(join(self.name, "bias"), (width,), "norm")) if chosen(f, self.bias) else (weight,)
+
+
+@dataclass(frozen=True)
+class Embedding:
+    name: str
+    rows: Size
+    width: Size = WIDTH
+
+    def __call__(self, f: Fields) -> Tensors:
+        shape = (measure(f, self.rows), measure(f, self.width))
+        return (Tensor(join(self.name, "weight"), shape, "embedding"),)
+
+
+@dataclass(frozen=True)
+class Convolution:
+    """Shape (outputs, inputs of one group, *kernel)."""
+
+    name: str
+    outputs: Size
+    inputs: Size
+    kernel: tuple[Size, ...]
+    bias: Option = True
+
+    def __call__(self, f: Fields) -> Tensors:
+        outputs = measure(f, self.outputs)
+        shape = (outputs, measure(f, self.inputs), *(measure(f, k) for k in self.kernel))
+        weight = Tensor(join(self.name, "weight"), shape, "conv")
+        return (weight, Tensor(join(self.name, "bias"), (outputs,), "bias")) if chosen(f, self.bias) else (weight,)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A bare tensor: a class token, a position table, a scale."""
+
+    name: str
+    shape: tuple[Size, ...]
+    role: Role = "other"
+
+    def __call__(self, f: Fields) -> Tensors:
+        return (Tensor(self.name, tuple(measure(f, s) for s in self.shape), self.role),)
+
+
+def tensors(f: Fields, parts: Iterable[Part]) -> Tensors:
+    return tuple(tensor for part in parts for tensor in part(f))
+
+
+class When:
+    """Parts that exist where an option holds."""
+
+    def __init__(self, option: Option, *parts: Part) -> None:
+        self.option, self.parts = option, parts
+
+    def __call__(self, f: Fields) -> Tensors:
+        return tensors(f, self.parts) if chosen(f, self.option) else ()
+
+
+class Under:
+    """Parts below a module path."""
+
+    def __init__(self, prefix: str, *parts: Part) -> None:
+        self.prefix, self.parts = prefix, parts
+
+    def __call__(self, f: Fields) -> Tensors:
+        return prefixed(self.prefix, tensors(f, self.parts))
+
+
+def linears(
+    prefix: str, names: str, rows: Size = WIDTH, columns: Size = WIDTH, bias: Option = True
+) -> tuple[Linear, ...]:
+    """Matrices of one shape, named by a space-separated list."""
+    return tuple(Linear(join(prefix, name), rows, columns, bias) for name in names.split())
+
+
+# -- builders -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What sets some blocks of a stack apart: their kind and the tensors they have beside the common ones."""
+
+    parts: tuple[Part, ...] = ()
+    mixer: Mixer = "attention"
+    feed_forward: FeedForward = "dense"
+
+
+def uniform(f: Fields, count: int) -> Sequence[str]:  # noqa: ARG001
+    return [""] * count
+
+
+@dataclass(frozen=True)
+class Layers:
+    """A stack of blocks at `path.0`, `path.1`, ...
+
+    `parts` are in every block and `first` only in block 0. Where blocks differ, `schedule` names the variant of each.
+    """
+
+    path: str
+    parts: tuple[Part, ...]
+    count: Size = "num_hidden_layers"
+    name: str = "encoder"
+    role: Literal["decoder", "encoder", "vision", "audio"] = "encoder"
+    width: Size = WIDTH
+    heads: Size = HEADS
+    kv_heads: Size | None = None
+    head_dim: Size | None = None
+    ffn: Size = FFN
+    experts: Size = 0
+    norm: Literal["rms", "layer", "none"] = "layer"
+    first: tuple[Part, ...] = ()
+    variants: Mapping[str, Variant] = field(default_factory=lambda: {"": Variant()})
+    schedule: Callable[[Fields, int], Sequence[str]] = uniform
+
+    def __call__(self, f: Fields, path: str) -> Body:
+        count = f.layers(self.count) if isinstance(self.count, str) else measure(f, self.count)
+        if count > MAX_LAYERS:
+            raise InvalidConfig(f"{f.where(self.name)} has {count} layers; expected at most {MAX_LAYERS}")
+        common = tensors(f, self.parts)
+
+        @cache
+        def layout(kind: str, first: bool) -> Layout:
+            variant = self.variants[kind]
+            own = (*variant.parts, *(self.first if first else ()))
+            return Layout(variant.mixer, variant.feed_forward, (*common, *tensors(f, own)))
+
+        where = join(path, self.path)
+        kinds = self.schedule(f, count)
+        blocks = (Block(i, f"{where}.{i}", layout(kind, bool(self.first) and i == 0)) for i, kind in enumerate(kinds))
+        stack = self.stack(f, tuple(blocks))
+        return Body((stack,), (), width=stack.width)
+
+    def stack(self, f: Fields, blocks: tuple[Block, ...]) -> Stack:
+        width, heads = measure(f, self.width), measure(f, self.heads)
+        if self.head_dim is None and heads and width % heads:
+            raise f.refuse(str(self.width), width, f"a multiple of the {heads} attention heads")
+        return Stack(
+            name=self.name,
+            role=self.role,
+            blocks=blocks,
+            width=width,
+            heads=heads,
+            kv_heads=heads if self.kv_heads is None else measure(f, self.kv_heads),
+            head_dim=width // heads if self.head_dim is None and heads else measure(f, self.head_dim or 0),
+            ffn_width=measure(f, self.ffn),
+            experts=measure(f, self.experts),
+            norm=self.norm,
+        )
+
+
+NOTHING = Body((), ())
+
+
+class Rest:
+    """Parameters outside every block; each module becomes one group."""
+
+    def __init__(self, *parts: Part) -> None:
+        self.parts = parts
+
+    def __call__(self, f: Fields, path: str) -> Body:
+        return replace(NOTHING, outside=outside(path, tensors(f, self.parts)))
+
+
+class Assembly:
+    """Several builders side by side; width and vocabulary are those of the first that has them."""
+
+    def __init__(self, *builders: BodyBuilder) -> None:
+        self.builders = builders
+
+    def __call__(self, f: Fields, path: str) -> Body:
+        bodies = [build(f, path) for build in self.builders]
+        return Body(
+            tuple(stack for body in bodies for stack in body.stacks),
+            tuple(group for body in bodies for group in body.outside),
+            width=next((body.width for body in bodies if body.width), 0),
+            vocab_size=next((body.vocab_size for body in bodies if body.vocab_size), 0),
+            warnings=tuple(warning for body in bodies for warning in body.warnings),
+        )
+
+
+class At:
+    """Builders below a module path."""
+
+    def __init__(self, path: str, *builders: BodyBuilder) -> None:
+        self.path, self.inner = path, Assembly(*builders)
+
+    def __call__(self, f: Fields, path: str) -> Body:
+        return self.inner(f, join(path, self.path))
+
+
+class Only:
+    """Builders that apply where an option holds."""
+
+    def __init__(self, option: Option, *builders: BodyBuilder) -> None:
+        self.option, self.inner = option, Assembly(*builders)
+
+    def __call__(self, f: Fields, path: str) -> Body:
+        return self.inner(f, path) if chosen(f, self.option) else NOTHING
+
+
+class Expect:
+    """Refuses a config whose field asks for a structure that is not described: it must have one of the values."""
+
+    def __init__(self, name: str, *values: Any) -> None:
+        self.name, self.values = name, values
+
+    def __call__(self, f: Fields, path: str) -> Body:  # noqa: ARG002
+        f.choice(self.name, self.values, self.values[0])
+        return NOTHING
+
+
+class Buildable(Protocol):
+    """What a registry holds for one model_type: the body alone, or with the head of one model class."""
+
+    @property
+    def body(self) -> BodyBuilder: ...
+
+    def build(self, f: Fields, ending: str) -> Body: ...
+
+
+@dataclass(frozen=True)
+class Nested:
+    """The model of a nested config, below `path`; `head` is the ending of its class, none for the body alone.
+
+    `name` renames its stacks where two of one kind would clash. `models` are the model types it may be.
+    """
+
+    config: str
+    path: str
+    models: Mapping[str, Buildable]
+    head: str = ""
+    name: str = ""
+
+    def __call__(self, f: Fields, path: str) -> Body:
+        sub = f.sub(self.config)
+        if sub.model_type not in self.models:
+            raise UnsupportedArchitecture(
+                f"{sub.where('model_type')} is {sub.model_type[:80]!r}; no exact block layout is known for it here"
+            )
+        model, where = self.models[sub.model_type], join(path, self.path)
+        built = moved(model.build(sub, self.head), where) if self.head else model.body(sub, where)
+        return renamed(built, self.name) if self.name else built
+
+
+def moved(body: Body, path: str) -> Body:
+    """A body built at the root, below a module path."""
+    stacks = (
+        replace(stack, blocks=tuple(replace(block, path=join(path, block.path)) for block in stack.blocks))
+        for stack in body.stacks
+    )
+    return replace(
+        body,
+        stacks=tuple(stacks),
+        outside=tuple(replace(group, path=join(path, group.path)) for group in body.outside),
+    )
+
+
+def renamed(body: Body, name: str) -> Body:
+    """A body with its one stack renamed, or with all its stacks' names prefixed."""
+    one = len(body.stacks) == 1
+    stacks = (replace(stack, name=name if one else f"{name}_{stack.name}") for stack in body.stacks)
+    return replace(body, stacks=tuple(stacks))
+
+
+@dataclass(frozen=True)
+class Family:
+    """The model classes of one model_type: ending of the class name, without `prefix` -> builder at the root.
+
+    `default` is the class to assume where a config names none; `base` the one that other models embed; `classes` are
+    names that the transformers library no longer has.
+    """
+
+    prefix: str
+    builders: Mapping[str, BodyBuilder]
+    default: str = "Model"
+    base: str = "Model"
+    classes: tuple[str, ...] = ()
+
+    @property
+    def body(self) -> BodyBuilder:
+        return self.builders[self.base]
+
+    @property
+    def endings(self) -> Collection[str]:
+        return self.builders.keys()
+
+    def ending(self, name: str) -> str:
+        return name.removeprefix(self.prefix)
+
+    def build(self, f: Fields, ending: str) -> Body:
+        body = self.builders[ending](f, "")
+        return body if body.vocab_size else replace(body, vocab_size=f.count("vocab_size", 0))
