@@ -36,7 +36,7 @@ def parse_config(text: bytes, source: str) -> dict[str, Any]:
         return int(digits)
 
     try:
-        value = json.loads(text, object_pairs_hook=unique, parse_int=integer)
+        value = json.loads(text.decode("utf-8"), object_pairs_hook=unique, parse_int=integer)
     except RecursionError:
         raise InvalidConfig(f"{source} is nested too deeply") from None
     except UnicodeDecodeError as error:

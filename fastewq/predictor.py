@@ -52,9 +52,10 @@ class Trees:
         for _ in range(inner.bit_length()):
             node = 2 * node + 1 + right[node, tree, row]
         values = self.leaves[node - inner, tree]
-        # A float32 sum over the first axis of a C-ordered array adds row after row: tree after tree, XGBoost's order.
+        # cumsum adds strictly in order, tree after tree, like XGBoost; a plain sum's order depends on the number of rows,
+        # and a batch must give the same bytes as its items.
         terms = np.vstack([np.full(matrix.shape[0], self.base_margin), values])
-        return np.asarray(np.add.reduce(terms, axis=0, dtype=np.float32))
+        return np.asarray(np.cumsum(terms, axis=0, dtype=np.float32)[-1])
 
 
 def _complete(tree: Mapping[str, Any], depth: int) -> tuple[list[int], list[float], list[float]]:

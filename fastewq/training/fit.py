@@ -1,0 +1,69 @@
+"""Fit the booster: one place for its parameters, used by `train` and by every split of the evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import xgboost as xgb
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+
+from fastewq.predictor import parse_booster
+
+SEED: Final = 20250304
+ROUNDS: Final = 60
+PARAMETERS: Final[dict[str, Any]] = {
+    "objective": "binary:logistic",
+    "base_score": 0.5,
+    "max_depth": 3,
+    "eta": 0.1,
+    "lambda": 5.0,
+    "min_child_weight": 4.0,
+    "subsample": 0.8,
+    "colsample_bytree": 0.8,
+    "tree_method": "exact",
+    "nthread": 1,
+    "seed": SEED,
+}
+
+
+def fit_booster(
+    matrix: NDArray[np.float32], labels: NDArray[np.int_], stacks: NDArray[np.str_], names: tuple[str, ...]
+) -> xgb.Booster:
+    """Train on blocks, each stack weighing the same whatever its depth. Deterministic: one thread, one seed."""
+    data = xgb.DMatrix(matrix, labels, weight=stack_weights(stacks), feature_names=list(names))
+    return xgb.train(PARAMETERS, data, ROUNDS)
+
+
+def stack_weights(stacks: NDArray[np.str_]) -> NDArray[np.float64]:
+    """Weight per block, so that all stacks sum to the same and the mean weight is 1."""
+    _, index, counts = np.unique(stacks, return_inverse=True, return_counts=True)
+    return np.asarray(len(stacks) / (len(counts) * counts[index]))
+
+
+def margins(booster: xgb.Booster, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Log-odds by the same tree walk that serves predictions."""
+    trees, _ = parse_booster(bytes(booster.save_raw("json")))
+    return trees.margins(matrix)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Platt scaling: probability = sigmoid(slope * margin + intercept).
+
+    Source: Platt, "Probabilistic outputs for support vector machines", 1999.
+    """
+
+    slope: float
+    intercept: float
+
+    def __call__(self, margin: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+        return np.asarray(1 / (1 + np.exp(-(self.slope * margin.astype(np.float64) + self.intercept))))
+
+
+def fit_calibration(held_out_margins: NDArray[np.float32], labels: NDArray[np.int_]) -> Calibration:
+    """Fit on margins of blocks whose family the booster had not seen. Lightly regularised, slope kept positive."""
+    model = LogisticRegression(C=10.0).fit(held_out_margins.astype(np.float64)[:, None], labels)
+    return Calibration(max(float(model.coef_[0, 0]), 1e-3), float(model.intercept_[0]))

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xgboost as xgb
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastewq.errors import InvalidArtefact
+from fastewq.features import FEATURES
+from fastewq.predictor import load_predictor, parse_booster
+from fastewq.training.artefact import write_artefact
+
+NAMES = tuple(FEATURES)
+
+
+def booster(depth: int, rounds: int, seed: int, **more: float) -> tuple[xgb.Booster, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    matrix = generator.normal(size=(300, len(NAMES))).astype(np.float32)
+    labels = (matrix[:, 0] + generator.normal(size=300) > 0).astype(int)
+    data = xgb.DMatrix(matrix, labels, feature_names=list(NAMES))
+    parameters = {"objective": "binary:logistic", "max_depth": depth, "nthread": 1, "seed": seed, **more}
+    return xgb.train(parameters, data, rounds), matrix
+
+
+@settings(max_examples=25, deadline=None)
+@given(depth=st.integers(1, 6), rounds=st.integers(1, 40), seed=st.integers(0, 1000), gamma=st.sampled_from([0, 3]))
+def test_margins_are_those_of_xgboost_to_the_last_bit_in_any_batch(depth, rounds, seed, gamma):
+    model, matrix = booster(depth, rounds, seed, gamma=gamma, base_score=0.5)
+    trees, names = parse_booster(bytes(model.save_raw("json")))
+    expected = model.predict(xgb.DMatrix(matrix, feature_names=list(NAMES)), output_margin=True)
+    assert names == NAMES
+    np.testing.assert_array_equal(trees.margins(matrix), expected)
+    np.testing.assert_array_equal(np.concatenate([trees.margins(row[None]) for row in matrix[:20]]), expected[:20])
+
+
+def test_another_base_score_moves_every_margin():
+    model, matrix = booster(2, 5, 0, base_score=0.3)
+    trees, _ = parse_booster(bytes(model.save_raw("json")))
+    expected = model.predict(xgb.DMatrix(matrix, feature_names=list(NAMES)), output_margin=True)
+    np.testing.assert_allclose(trees.margins(matrix), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_value_equal_to_a_threshold_goes_right_as_in_xgboost():
+    matrix = np.repeat(np.arange(4, dtype=np.float32), 50)[:, None] * np.ones(len(NAMES), dtype=np.float32)
+    data = xgb.DMatrix(matrix, (matrix[:, 0] >= 2).astype(int), feature_names=list(NAMES))
+    model = xgb.train({"objective": "binary:logistic", "max_depth": 2, "tree_method": "exact"}, data, 3)
+    trees, _ = parse_booster(bytes(model.save_raw("json")))
+    edges = trees.thresholds[np.isfinite(trees.thresholds)][:, None] * np.ones(len(NAMES), dtype=np.float32)
+    expected = model.predict(xgb.DMatrix(edges, feature_names=list(NAMES)), output_margin=True)
+    np.testing.assert_allclose(trees.margins(edges), expected, rtol=2e-7)
+
+
+@pytest.fixture
+def artefact(tmp_path: Path) -> Path:
+    model, matrix = booster(3, 20, 0)
+    card = {
+        "objective": "entropy",
+        "threshold": 0.5,
+        "aggressive_share": 0.3,
+        "calibration": {"slope": 1.0, "intercept": 0.0},
+        "domain": {"ranges": {}, "kinds": []},
+        "trained_on": {"blocks": 300},
+    }
+    write_artefact(tmp_path / "a", model, matrix, card)
+    return tmp_path / "a"
+
+
+def test_a_written_artefact_loads(artefact):
+    assert load_predictor(artefact).features == NAMES
+
+
+def test_the_same_training_writes_the_same_bytes(artefact, tmp_path):
+    model, matrix = booster(3, 20, 0)
+    card = json.loads((artefact / "card.json").read_text())
+    written = {k: card[k] for k in card if k not in {"format", "version", "features", "booster_sha256", "golden"}}
+    write_artefact(tmp_path / "b", model, matrix, written)
+    for name in ("booster.json", "card.json"):
+        assert (tmp_path / "b" / name).read_bytes() == (artefact / name).read_bytes()
+
+
+def edit_card(folder: Path, **changes: object) -> None:
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps({**card, **changes}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda folder: (folder / "booster.json").unlink(), "booster.json cannot be read"),
+        (lambda folder: (folder / "card.json").unlink(), "card.json cannot be read"),
+        (lambda folder: (folder / "card.json").write_text("{"), "card.json is damaged"),
+        (lambda folder: (folder / "card.json").write_text("[]"), "card.json is damaged"),
+        (lambda folder: edit_card(folder, format=2), "format 2; this version of fastewq reads format 1"),
+        (lambda folder: (folder / "booster.json").write_bytes(b"{}"), "SHA-256"),
+        (lambda folder: edit_card(folder, features=["exec_index"]), "lists features"),
+        (lambda folder: edit_card(folder, golden={"rows": [[0] * len(NAMES)], "margins": [9.0]}), "golden"),
+    ],
+)
+def test_a_damaged_artefact_is_refused_with_its_reason(artefact, damage, words):
+    damage(artefact)
+    with pytest.raises(InvalidArtefact, match=words):
+        load_predictor(artefact)
+
+
+def test_another_kind_of_model_is_refused():
+    with pytest.raises(InvalidArtefact, match="binary:logistic"):
+        parse_booster(b'{"learner": {"objective": {"name": "reg:squarederror"}}}')
+
+
+def test_the_shipped_artefact_is_sound():
+    assert load_predictor().features
