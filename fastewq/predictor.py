@@ -52,7 +52,7 @@ class Trees:
         for _ in range(inner.bit_length()):
             node = 2 * node + 1 + right[node, tree, row]
         values = self.leaves[node - inner, tree]
-        # cumsum adds strictly in order, tree after tree, like XGBoost; the order of a plain sum depends on the number of
+        # cumsum adds strictly in order, tree after tree, like XGBoost; a plain sum depends on the number of
         # rows, and a batch must give the same bytes as its items.
         terms = np.vstack([np.full(matrix.shape[0], self.base_margin), values])
         return np.asarray(np.cumsum(terms, axis=0, dtype=np.float32)[-1])
