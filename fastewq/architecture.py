@@ -26,11 +26,20 @@ FeedForward = Literal["dense", "experts", "none"]
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One parameter tensor. `name` is relative to its block, in the transformers library's module naming."""
+    """One parameter tensor. `name` is relative to its block, in the transformers library's module naming.
+
+    `transposed` marks a matrix stored as (..., inputs, outputs), as GPT-2's Conv1D and some stacked experts are.
+    """
 
     name: str
     shape: tuple[int, ...]
     role: Role
+    transposed: bool = False
+
+    @property
+    def oriented(self) -> tuple[int, ...]:
+        """The shape with the inputs last, which is the direction quantization groups run in."""
+        return (*self.shape[:-2], self.shape[-1], self.shape[-2]) if self.transposed else self.shape
 
     @property
     def parameters(self) -> int:

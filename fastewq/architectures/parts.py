@@ -58,7 +58,7 @@ def linear(name: str, rows: int, columns: int, bias: bool = False, role: Role = 
 
 def conv1d_linear(name: str, rows: int, columns: int, bias: bool = True) -> Tensors:
     """The transposed matrix that GPT-2 and its relatives store, shape (inputs, outputs), and its bias."""
-    weight = Tensor(join(name, "weight"), (columns, rows), "linear")
+    weight = Tensor(join(name, "weight"), (columns, rows), "linear", transposed=True)
     return (weight, Tensor(join(name, "bias"), (rows,), "bias")) if bias else (weight,)
 
 
@@ -82,7 +82,7 @@ def parameter(name: str, *shape: int, role: Role = "other") -> Tensors:
 
 
 def prefixed(prefix: str, tensors: Tensors) -> Tensors:
-    return tuple(Tensor(join(prefix, t.name), t.shape, t.role) for t in tensors)
+    return tuple(Tensor(join(prefix, t.name), t.shape, t.role, t.transposed) for t in tensors)
 
 
 def head_dim(f: Fields) -> int:
@@ -289,7 +289,7 @@ class MixtureOfExperts(FeedForwardPart):
 
     def stacked(self, name: str, experts: int, rows: int, columns: int, bias: bool) -> Tensors:
         shape = (experts, columns, rows) if self.transposed else (experts, rows, columns)
-        weight = Tensor(f"{name}", shape, "experts")
+        weight = Tensor(f"{name}", shape, "experts", self.transposed)
         return (weight, Tensor(f"{name}_bias", (experts, rows), "bias")) if bias else (weight,)
 
     def __call__(self, f: Fields) -> Tensors:
