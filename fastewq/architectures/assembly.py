@@ -21,13 +21,18 @@ from typing import Any, Literal, Protocol
 
 from fastewq.architecture import Block, FeedForward, Layout, Mixer, Role, Stack, Tensor
 from fastewq.architectures.body import Body, BodyBuilder, outside
-from fastewq.architectures.fields import MAX_LAYERS, Fields
+from fastewq.architectures.fields import MAX_LAYERS, MAX_SIZE, Fields
 from fastewq.architectures.parts import Option, Part, Size, Tensors, chosen, join, prefixed
 from fastewq.errors import InvalidConfig, UnsupportedArchitecture
+
+StackRole = Literal["decoder", "encoder", "vision", "audio"]
 
 WIDTH = "hidden_size"
 HEADS = "num_attention_heads"
 FFN = "intermediate_size"
+
+MAX_ENTRIES = 128
+"""No list of widths of a real model is longer."""
 
 
 @cache
@@ -83,19 +88,20 @@ def quotient(size: Size, divisor: Size) -> Size:
     return lambda f: measure(f, size) // measure(f, divisor)
 
 
+def sizes(f: Fields, name: str, entries: int | None = None) -> tuple[int, ...]:
+    """A list of positive integers: one width or kernel per layer of a small stack. `entries` is the length it needs."""
+    values = f.get(name)
+    if not isinstance(values, list | tuple) or len(values) > MAX_ENTRIES or (entries or 0) > len(values):
+        raise f.refuse(name, values, f"a list of {entries or 'at most ' + str(MAX_ENTRIES)} sizes")
+    for value in values:
+        if type(value) is not int or not 0 < value <= MAX_SIZE:
+            raise f.refuse(name, value, "a list of positive integers")
+    return tuple(values)
+
+
 def entry(name: str, index: int) -> Size:
     """One entry of a list of sizes."""
-
-    def value(f: Fields) -> int:
-        values = f.get(name)
-        if not isinstance(values, list | tuple) or not -len(values) <= index < len(values):
-            raise f.refuse(name, values, f"a list with an entry {index}")
-        size = values[index]
-        if type(size) is not int or not 0 < size < 2**31:
-            raise f.refuse(f"{name}[{index}]", size, "a positive integer")
-        return size
-
-    return value
+    return lambda f: sizes(f, name, index + 1 if index >= 0 else -index)[index]
 
 
 def labels(f: Fields) -> int:
@@ -211,6 +217,22 @@ class Under:
         return prefixed(self.prefix, tensors(f, self.parts))
 
 
+@dataclass(frozen=True)
+class Each:
+    """Parts repeated at `name.0`, `name.1`, ..."""
+
+    name: str
+    count: Size
+    parts: tuple[Part, ...]
+
+    def __call__(self, f: Fields) -> Tensors:
+        count = f.count(self.count) if isinstance(self.count, str) else measure(f, self.count)
+        if count > MAX_ENTRIES:
+            raise f.refuse(str(self.count), count, f"at most {MAX_ENTRIES}")
+        once = tensors(f, self.parts)
+        return tuple(t for i in range(count) for t in prefixed(f"{self.name}.{i}", once))
+
+
 def linears(
     prefix: str, names: str, rows: Size = WIDTH, columns: Size = WIDTH, bias: Option = True
 ) -> tuple[Linear, ...]:
@@ -245,7 +267,7 @@ class Layers:
     parts: tuple[Part, ...]
     count: Size = "num_hidden_layers"
     name: str = "encoder"
-    role: Literal["decoder", "encoder", "vision", "audio"] = "encoder"
+    role: StackRole = "encoder"
     width: Size = WIDTH
     heads: Size = HEADS
     kv_heads: Size | None = None

@@ -12,6 +12,7 @@ from fastewq.architectures.assembly import (
     Linear,
     Norm,
     Rest,
+    StackRole,
     Under,
     When,
     either,
@@ -21,7 +22,7 @@ from fastewq.architectures.assembly import (
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields
-from fastewq.architectures.parts import Option, Part
+from fastewq.architectures.parts import Option, Part, Size
 
 # -- T5 -------------------------------------------------------------------------------------------------------------
 
@@ -108,6 +109,39 @@ def t5_classes(encoder: BodyBuilder, decoder: BodyBuilder) -> dict[str, BodyBuil
 
 T5 = t5_classes(t5_stack("encoder"), t5_stack("decoder"))
 UMT5 = t5_classes(t5_stack("encoder", bias_everywhere=True), t5_stack("decoder", bias_everywhere=True))
+
+# -- BART -----------------------------------------------------------------------------------------------------------
+
+
+def bart_attention(name: str, key_bias: Option = True, width: Size = "d_model") -> tuple[Part, ...]:
+    return (*linears(name, "q_proj v_proj out_proj", width, width), Linear(f"{name}.k_proj", width, width, key_bias))
+
+
+def bart_layer(side: str, key_bias: Option = True, cross: bool = False, width: Size = "d_model") -> tuple[Part, ...]:
+    """Attention, cross-attention (decoder) and feed-forward, a norm for each (before or after: the same tensors)."""
+    crossing = (*bart_attention("encoder_attn", key_bias, width), Norm("encoder_attn_layer_norm", width))
+    return (
+        *bart_attention("self_attn", key_bias, width),
+        Norm("self_attn_layer_norm", width),
+        *(crossing if cross else ()),
+        Linear("fc1", f"{side}_ffn_dim", width),
+        Linear("fc2", width, f"{side}_ffn_dim"),
+        Norm("final_layer_norm", width),
+    )
+
+
+def bart_stack(side: str, parts: tuple[Part, ...], role: StackRole | None = None) -> Layers:
+    return Layers(
+        "layers",
+        parts,
+        count=f"{side}_layers",
+        name=side,
+        role=role or ("decoder" if side == "decoder" else "encoder"),
+        width="d_model",
+        heads=f"{side}_attention_heads",
+        ffn=f"{side}_ffn_dim",
+    )
+
 
 SEQ2SEQ: dict[str, Family] = {
     "t5": Family("T5", T5, "ForConditionalGeneration", classes=("T5WithLMHeadModel",)),
