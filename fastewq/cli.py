@@ -9,7 +9,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from fastewq import __version__
+from fastewq import __version__, cli_offline
+from fastewq.cli_common import Json, print_json
 from fastewq.errors import FastEWQError, exit_code
 
 app = typer.Typer(
@@ -18,10 +19,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-dataset_app = typer.Typer(help="Build the training table from real checkpoints.", no_args_is_help=True)
-app.add_typer(dataset_app, name="dataset")
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+app.command()(cli_offline.analyze)
+app.command()(cli_offline.train)
+app.command()(cli_offline.evaluate)
 
 
 def _show_version(value: bool) -> None:
@@ -54,7 +54,7 @@ def plan(
 
     document = make_plan(_read_source(source), policy=policy, predictor=load_predictor(artefact))
     if as_json:
-        _print_json(document.as_dict())
+        print_json(document.as_dict())
     else:
         from fastewq.tables import print_plan
 
@@ -68,9 +68,34 @@ def architectures(as_json: Json = False) -> None:
 
     names = supported()
     if as_json:
-        _print_json({"architectures": names})
+        print_json({"architectures": names})
     else:
         typer.echo("\n".join(names))
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 unless set.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 unless set.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes; 1 unless set.")] = None,
+    show_settings: Annotated[bool, typer.Option(help="Print every setting and its value, and exit.")] = False,
+) -> None:
+    """The REST service. All settings are environment variables; `--show-settings` lists them."""
+    try:
+        from fastewq.api.server import serve as run_service
+        from fastewq.api.settings import describe, load_settings
+    except ModuleNotFoundError as error:
+        typer.echo(f"error: the service needs {error.name}, which is not installed", err=True)
+        typer.echo("hint: pip install 'fastewq[api]'", err=True)
+        raise typer.Exit(2) from None
+
+    settings = load_settings(host=host, port=port, workers=workers)
+    if show_settings:
+        from fastewq.tables import print_settings
+
+        print_settings(describe(settings))
+    else:
+        run_service(settings)
 
 
 def _read_source(source: str) -> dict[str, Any]:
@@ -79,10 +104,6 @@ def _read_source(source: str) -> dict[str, Any]:
     if source == "-":
         return parse_config(sys.stdin.buffer.read(MAX_CONFIG_BYTES + 1), "standard input")
     return load_config(Path(source))
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    typer.echo(json.dumps(document, indent=2, allow_nan=False))
 
 
 def main() -> NoReturn:

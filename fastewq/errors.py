@@ -11,6 +11,7 @@
     │   └── InvalidArtefact             a trained predictor is missing, corrupt or of an unknown format
     ├── NotFound                        the file, model or revision does not exist
     ├── AccessDenied                    the Hub refuses access (gated, private, bad token)
+    ├── MissingExtra                    an optional dependency of this command is not installed
     └── UnavailableError                an upstream or the disk failed; trying again may help
         ├── HubUnavailable
         └── StorageFailure
@@ -108,6 +109,12 @@ class AccessDenied(FastEWQError):
     default_hint = "Accept the model's licence on the Hub and set HF_TOKEN to a token that may read it."
 
 
+class MissingExtra(FastEWQError):
+    """An optional dependency of this command is not installed."""
+
+    code = "missing_extra"
+
+
 class UnavailableError(FastEWQError):
     code = "unavailable"
 
@@ -126,6 +133,7 @@ class StorageFailure(UnavailableError):
 
 
 EXIT_CODES: dict[type[FastEWQError], int] = {
+    MissingExtra: 2,
     InputError: 3,
     NotFound: 4,
     AccessDenied: 4,

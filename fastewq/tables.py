@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from fastewq.plan import Plan, PlannedBlock
+
+if TYPE_CHECKING:
+    from fastewq.analysis.report import Analysis
 
 
 def human_bytes(count: int) -> str:
@@ -57,3 +62,51 @@ def _row(run: list[PlannedBlock]) -> tuple[str, ...]:
         first.precision,
         human_bytes(sum(b.bytes for b in run)),
     )
+
+
+def print_settings(rows: list[tuple[str, str, str]]) -> None:
+    """(environment variable, value, description) of every setting of the service."""
+    table = Table("variable", "value", "description")
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False).print(table, markup=False)
+
+
+def print_analysis(analysis: Analysis) -> None:
+    """Entropy and label of every block, stack by stack."""
+    console = Console(highlight=False)
+    for stack in analysis.stacks:
+        table = Table(
+            title=f"{analysis.model} {stack.name}: mean {stack.mean:.12f}, threshold {stack.threshold:.12f} nats",
+            title_justify="left",
+        )
+        for column, justify in (("block", "right"), ("path", "left"), ("parameters", "right"), ("entropy", "right")):
+            table.add_column(column, justify=justify)  # type: ignore[arg-type]
+        table.add_column("label")
+        for block in stack.blocks:
+            entropy = f"{block.entropy:.12f}"
+            table.add_row(str(block.index), block.path, f"{block.parameters:,}", entropy, block.label)
+        console.print(table)
+
+
+FIGURES = ("accuracy", "balanced_accuracy", "matthews", "auc", "average_precision", "brier", "ece")
+
+
+def print_evaluation(report: Mapping[str, Any]) -> None:
+    """Every protocol, baseline and classifier as one row each."""
+    console = Console(highlight=False)
+    headline = report["leave_one_family_out"]
+    console.print(
+        f"{headline['blocks']} blocks, {headline['stacks']} stacks, {headline['families']} families; "
+        f"larger class {headline['larger_class']:.3f}"
+    )
+    table = Table("figures on held-out blocks", *FIGURES)
+    for name in ("leave_one_family_out", "random_70_30", "leave_one_modality_out"):
+        table.add_row(name, *(f"{report[name][figure]:.3f}" for figure in FIGURES))
+    intervals = headline["intervals"]
+    table.add_row("  95 % interval", *("{:.2f}-{:.2f}".format(*intervals[figure]) for figure in FIGURES))
+    for group in ("baselines", "classifiers"):
+        table.add_section()
+        for name, figures in report[group].items():
+            table.add_row(f"{group[:-1]} {name}", *(f"{figures[figure]:.3f}" for figure in FIGURES))
+    console.print(table)

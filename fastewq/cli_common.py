@@ -1,0 +1,40 @@
+"""What several groups of commands share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+
+from fastewq.errors import MissingExtra
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """One JSON document on stdout. NaN (a figure that is undefined) becomes null."""
+    typer.echo(json.dumps(_without_nan(document), indent=2, allow_nan=False))
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+@contextmanager
+def need_extra(name: str) -> Iterator[None]:
+    """Turn a failed import of an optional dependency into the command that installs it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name and error.name.startswith("fastewq"):
+            raise
+        raise MissingExtra(
+            f"the package {error.name} is not installed", hint=f"pip install 'fastewq[{name}]'"
+        ) from None

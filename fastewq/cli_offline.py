@@ -1,0 +1,88 @@
+"""The commands that need weights or a trainer: analyze, dataset build, train, evaluate."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fastewq.cli_common import Json, need_extra, print_json
+
+TABLE = Path("training_data/blocks.csv")
+
+
+@contextmanager
+def byte_progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """Yields progress(done, total) in bytes: a bar with rate and time left on a terminal's stderr, silent elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn(label), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def analyze(
+    checkpoint: Annotated[Path, typer.Argument(help="A safetensors file, index or folder, or a GGUF file.")],
+    epsilon: Annotated[float, typer.Option(min=0.0, help="eps of the entropy; 0 is allowed.")] = 0.01,
+    x: Annotated[float, typer.Option(help="Standard deviations below the mean at which 4 bits begin.")] = 1.0,
+    include_vectors: Annotated[bool, typer.Option(help="Count biases and norm vectors too.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Read every weight of a checkpoint and label its blocks by their entropy (EWQ)."""
+    with need_extra("analysis"):
+        from fastewq.analysis.report import analyze as run
+
+    with byte_progress(checkpoint.name) as progress:
+        analysis = run(checkpoint, epsilon=epsilon, x=x, include_vectors=include_vectors, progress=progress)
+    if as_json:
+        print_json(analysis.as_dict())
+    else:
+        from fastewq.tables import print_analysis
+
+        print_analysis(analysis)
+
+
+def train(
+    data: Annotated[Path, typer.Option(help="Labelled blocks, CSV or Parquet; see docs/training.md.")] = TABLE,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for booster.json and card.json.")] = Path(
+        "models"
+    ),
+    epsilon: Annotated[float, typer.Option(min=0.0, help="Label by the entropy with this eps.")] = 0.01,
+) -> None:
+    """Fit the predictor on labelled blocks, evaluate it and write the artefact."""
+    with need_extra("train"):
+        from fastewq.training.train import train as run
+
+    card = run(data, output, epsilon=epsilon)
+    figures = card["metrics"]["leave_one_family_out"]
+    typer.echo(
+        f"{output}: version {card['version']}, {figures['blocks']} blocks of {figures['families']} families; "
+        f"leave-one-family-out accuracy {figures['accuracy']:.3f} (larger class {figures['larger_class']:.3f}), "
+        f"balanced {figures['balanced_accuracy']:.3f}, AUC {figures['auc']:.3f}, ECE {figures['ece']:.3f}"
+    )
+
+
+def evaluate(
+    data: Annotated[Path, typer.Option(help="Labelled blocks, CSV or Parquet.")] = TABLE,
+    epsilon: Annotated[float, typer.Option(min=0.0, help="Label by the entropy with this eps.")] = 0.01,
+    as_json: Json = False,
+) -> None:
+    """The whole evaluation protocol: held-out families, baselines, the six classifiers."""
+    with need_extra("train"):
+        from fastewq.training.evaluation import evaluate as run
+        from fastewq.training.table import load_blocks
+
+    report = run(load_blocks(data, epsilon=epsilon))
+    if as_json:
+        print_json(report)
+    else:
+        from fastewq.tables import print_evaluation
+
+        print_evaluation(report)
