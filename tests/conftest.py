@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hub.loopback import LoopbackHub
 
 ROOT = Path(__file__).parent.parent
 REAL_CONFIGS = ROOT.parent / "shared" / "configs"
@@ -29,3 +31,10 @@ def real_configs() -> Path:
 def llama() -> dict[str, Any]:
     """A config of the project's own, a fresh copy for each test."""
     return json.loads((ROOT / "examples" / "llama-3.1-8b.json").read_text("utf-8"))
+
+
+@pytest.fixture(scope="session")
+def loopback(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackHub]:
+    """A Hub on loopback, shared by all tests: each adds repositories of its own."""
+    with LoopbackHub(tmp_path_factory.mktemp("hub")) as hub:
+        yield hub
