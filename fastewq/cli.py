@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from fastewq import __version__, cli_offline
-from fastewq.cli_common import Json, print_json
+from fastewq.cli_common import Json, need_extra, print_json
 from fastewq.errors import FastEWQError, exit_code
 
 app = typer.Typer(
@@ -41,18 +41,27 @@ def _common(
 
 @app.command()
 def plan(
-    source: Annotated[str, typer.Argument(help="A config.json, a model folder, or - for standard input.")],
+    source: Annotated[str, typer.Argument(help="A config.json, a model folder, a Hub id org/name, or - for stdin.")],
     policy: Annotated[str, typer.Option(help="8bit-mixed or 4bit-8bit-mixed.")] = "4bit-8bit-mixed",
     artefact: Annotated[
         Path | None, typer.Option(envvar="FASTEWQ_ARTEFACT", help="A predictor trained by `fastewq train`.")
     ] = None,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the Hub.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Ask no Hub; use what is in the cache.")] = False,
     as_json: Json = False,
 ) -> None:
     """The precision plan of a model: which blocks to quantize, to how many bits, and what that saves."""
     from fastewq import load_predictor
     from fastewq import plan as make_plan
+    from fastewq.source import read_source
 
-    document = make_plan(_read_source(source), policy=policy, predictor=load_predictor(artefact))
+    found = read_source(source, revision=revision, offline=offline)
+    if found.warning:
+        typer.echo(f"warning: {found.warning}", err=True)
+    predictor = load_predictor(artefact)
+    document = make_plan(
+        found.config, policy=policy, predictor=predictor, model_id=found.model_id, revision=found.commit
+    )
     if as_json:
         print_json(document.as_dict())
     else:
@@ -81,13 +90,9 @@ def serve(
     show_settings: Annotated[bool, typer.Option(help="Print every setting and its value, and exit.")] = False,
 ) -> None:
     """The REST service. All settings are environment variables; `--show-settings` lists them."""
-    try:
+    with need_extra("api"):
         from fastewq.api.server import serve as run_service
         from fastewq.api.settings import describe, load_settings
-    except ModuleNotFoundError as error:
-        typer.echo(f"error: the service needs {error.name}, which is not installed", err=True)
-        typer.echo("hint: pip install 'fastewq[api]'", err=True)
-        raise typer.Exit(2) from None
 
     settings = load_settings(host=host, port=port, workers=workers)
     if show_settings:
@@ -96,14 +101,6 @@ def serve(
         print_settings(describe(settings))
     else:
         run_service(settings)
-
-
-def _read_source(source: str) -> dict[str, Any]:
-    from fastewq.jsonio import MAX_CONFIG_BYTES, load_config, parse_config
-
-    if source == "-":
-        return parse_config(sys.stdin.buffer.read(MAX_CONFIG_BYTES + 1), "standard input")
-    return load_config(Path(source))
 
 
 def main() -> NoReturn:

@@ -46,6 +46,8 @@ from fastewq.jsonio import MAX_CONFIG_BYTES, parse_config
 
 DEFAULT_REVISION: Final = constants.DEFAULT_REVISION
 COMMIT: Final = re.compile(r"[0-9a-f]{40}")
+_REVISION: Final = constants.DEFAULT_REVISION
+COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 _ORG_AND_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _REVISION: Final = re.compile(r"[\w.][\w./+-]{0,254}", re.ASCII)
 _CONTENT_RANGE: Final = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)")
@@ -112,13 +114,6 @@ class Filters:
     min_downloads: int = 0
     since: str | None = None
     limit: int | None = None
-
-
-def is_hub_id(text: str) -> bool:
-    """Whether a text has the form org/name (it need not exist). A path such as ./a/b or a/b.json has not."""
-    return bool(_ORG_AND_NAME.fullmatch(text)) and not text.endswith(
-        (".json", ".safetensors", ".gguf", ".toml", ".parquet")
-    )
 
 
 def check_id(repo_id: str) -> str:

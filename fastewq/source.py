@@ -1,0 +1,55 @@
+"""What a command is pointed at: a config.json, a model folder, standard input, or a model on the Hub."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastewq.errors import InputError
+from fastewq.jsonio import MAX_CONFIG_BYTES, load_config, parse_config
+from fastewq.names import is_hub_id
+
+if TYPE_CHECKING:
+    from fastewq.hub import Hub
+
+
+@dataclass(frozen=True)
+class Source:
+    """A config and where it came from.
+
+    model_id, commit   of a model on the Hub
+    folder, hub        where the model's other files are, if anywhere
+    warning            set when the Hub could not be asked and a cached config was taken
+    """
+
+    config: dict[str, Any]
+    model_id: str | None = None
+    commit: str | None = None
+    folder: Path | None = None
+    hub: Hub | None = None
+    warning: str | None = None
+
+
+def read_source(source: str, *, revision: str | None = None, offline: bool = False) -> Source:
+    """Read the config a SOURCE argument stands for.
+
+    A path that exists is a path; otherwise org/name is a model on the Hub. Raises InvalidConfig, NotFound,
+    StorageFailure, AccessDenied, HubUnavailable, and InputError for a revision of something that has none.
+    """
+    if source == "-":
+        found = Source(parse_config(sys.stdin.buffer.read(MAX_CONFIG_BYTES + 1), "standard input"))
+    elif Path(source).exists() or not is_hub_id(source):
+        path = Path(source)
+        folder = path if path.is_dir() else path.parent if path.name == "config.json" else None
+        found = Source(load_config(path), folder=folder)
+    else:
+        from fastewq.hub import DEFAULT_REVISION, Hub
+
+        hub = Hub(offline=offline)
+        read = hub.config(source, revision or DEFAULT_REVISION)
+        return Source(read.config, model_id=source, commit=read.commit, hub=hub, warning=read.warning)
+    if revision is not None:
+        raise InputError(f"--revision is {revision!r:.100}, but {source} is not a model on the Hub, so it has none")
+    return found

@@ -1,0 +1,88 @@
+"""`fastewq plan` pointed at a Hub, as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from fastewq.errors import InputError, NotFound
+from fastewq.names import is_hub_id
+from fastewq.source import read_source
+from hub.loopback import Fault
+
+
+@pytest.fixture
+def fastewq(loopback, tmp_path):
+    """Runs the command with a home of its own; returns (exit code, stdout, stderr)."""
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": loopback.endpoint,
+        "XDG_CACHE_HOME": str(tmp_path),
+        "HF_HOME": str(tmp_path),
+    }
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        command = [sys.executable, "-c", "from fastewq.cli import main; main()", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+def test_a_plan_by_hub_id_then_offline_then_without_the_hub(fastewq, loopback, llama):
+    commit = loopback.add("cli/llama", {"config.json": json.dumps(llama).encode()})
+    code, online, errors = fastewq("plan", "cli/llama", "--json")
+    assert (code, errors) == (0, "")
+    assert (json.loads(online)["model"]["id"], json.loads(online)["model"]["revision"]) == ("cli/llama", commit)
+    with loopback.injecting(Fault("reset")):
+        assert fastewq("plan", "cli/llama", "--json", "--offline") == (0, online, "")
+        assert loopback.requests == []
+        assert fastewq("plan", "cli/llama", "--json", "--revision", commit) == (0, online, "")
+        assert loopback.requests == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "name"),
+    [
+        (("cli/nowhere",), 4, "not_found"),
+        (("cli/llama-2", "--offline"), 5, "hub_unavailable"),
+        (("cli/llama-2", "--revision", "../x"), 4, "not_found"),
+    ],
+)
+def test_errors_have_their_exit_code_and_one_json_object(fastewq, arguments, code, name):
+    found, output, errors = fastewq("plan", *arguments, "--json")
+    assert (found, output) == (code, "")
+    assert json.loads(errors)["error"]["code"] == name
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("org/name", True),
+        ("Qwen/Qwen2.5-0.5B", True),
+        ("name", False),
+        ("./org/name", False),
+        ("a/b/c", False),
+        ("a/config.json", False),
+        ("../name", False),
+        ("a/", False),
+        ("http://x", False),
+    ],
+)
+def test_what_looks_like_a_hub_id(text, expected):
+    assert is_hub_id(text) is expected
+
+
+def test_a_path_wins_over_a_hub_id_and_has_no_revision(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "org" / "name").mkdir(parents=True)
+    (tmp_path / "org" / "name" / "config.json").write_text('{"model_type": "x"}')
+    assert read_source("org/name").config == {"model_type": "x"}
+    with pytest.raises(InputError, match="--revision is 'main'"):
+        read_source("org/name", revision="main")
+    with pytest.raises(NotFound, match=r"missing\.json does not exist"):
+        read_source("org/missing.json")
