@@ -46,9 +46,6 @@ from fastewq.jsonio import MAX_CONFIG_BYTES, parse_config
 
 DEFAULT_REVISION: Final = constants.DEFAULT_REVISION
 COMMIT: Final = re.compile(r"[0-9a-f]{40}")
-_REVISION: Final = constants.DEFAULT_REVISION
-COMMIT: Final = re.compile(r"[0-9a-f]{40}")
-_ORG_AND_NAME: Final = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _REVISION: Final = re.compile(r"[\w.][\w./+-]{0,254}", re.ASCII)
 _CONTENT_RANGE: Final = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+)")
 
