@@ -1,0 +1,14 @@
+"""The REST service of FastEWQ: `fastewq serve`, or any ASGI server on `fastewq.api.app:create_app`.
+
+settings.py   every setting, its default and its environment variable
+app.py        the application: routes, documentation, life cycle
+envelope.py   around every request: id, headers, metrics, log line, errors
+guard.py      what a request must pass before a route sees it: concurrency, key, rate; and the time limit
+routes.py     one handler per route
+reading.py    body -> bytes -> JSON -> a request model
+answers.py    request models -> plans as JSON bytes, cached
+schemas.py    requests and answers as pydantic models: what OpenAPI documents
+errors.py     errors of the service and the one table error -> HTTP status
+service.py    what a worker holds: settings, predictor, readiness
+server.py     uvicorn, draining;  metrics.py, logs.py
+"""

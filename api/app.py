@@ -1,0 +1,83 @@
+"""The application: layers, routes, documentation and life cycle."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any, NoReturn
+
+from fastapi import FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from fastapi_offline import FastAPIOffline
+from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
+
+from .envelope import Envelope
+from .errors import InvalidRequest, MethodNotAllowed, RouteNotFound
+from .guard import Guard
+from .routes import router
+from .schemas import REQUESTS
+from .server import drained_before_exit
+from .service import Service
+from .settings import Settings
+
+DESCRIPTION = """
+Which transformer blocks can be quantized, and which must keep their precision: answered from a model's config alone.
+
+Errors have one shape, whatever went wrong: `{"error": {code, message, hint, request_id}}`.
+Every answer carries `X-Request-ID` (yours, if you send one) and `X-Predictor-Version`.
+"""
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The service as an ASGI application. The predictor is loaded when the server starts it."""
+    settings = settings or Settings()
+    service = Service(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.load()
+        with drained_before_exit(settings.drain_seconds):
+            yield
+
+    # The documentation page must not load scripts from other hosts; this package brings them along.
+    app = FastAPIOffline(
+        title="FastEWQ",
+        version=version("fastewq"),
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        static_url="/docs/static",
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    app.include_router(router)
+    app.add_exception_handler(HTTPException, _refuse)
+    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(Envelope, service=service)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _refuse(request: Request, error: Exception) -> NoReturn:
+    """The routing errors of the framework as errors of the service."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        raise RouteNotFound(f"there is no {request.url.path[:200]!r}") from None
+    if error.status_code == 405:
+        allow = (error.headers or {}).get("Allow", "")
+        raise MethodNotAllowed(f"{request.method} is not possible here; expected {allow}", allow=allow) from None
+    raise InvalidRequest(str(error.detail)) from None
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with the request models that the routes parse themselves."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        _, definitions = models_json_schema(
+            [(model, "validation") for model in REQUESTS], ref_template="#/components/schemas/{model}"
+        )
+        document["components"]["schemas"].update(definitions["$defs"])
+        app.openapi_schema = document
+    return app.openapi_schema

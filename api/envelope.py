@@ -1,0 +1,125 @@
+"""The outermost layer: every answer, good or bad, leaves with an id, safe headers, one error shape and a log line."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+import uuid
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fastewq.errors import FastEWQError
+
+from . import metrics
+from .errors import ClientGone, InternalError, error_response
+from .service import Service
+
+log = logging.getLogger("fastewq.api")
+
+REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+"""Ids of other shapes are replaced, not escaped: they go into logs and headers."""
+
+SAFE_HEADERS: Final[list[tuple[bytes, bytes]]] = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+CONTENT_POLICY: Final = (
+    b"default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+DOCS_POLICY: Final = CONTENT_POLICY + b"; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'"
+"""Swagger UI starts from a script inside its page, and sets styles on elements."""
+CLIENT_GONE: Final = 499
+"""Status in logs and metrics of a request whose client left before an answer (nginx's convention)."""
+
+
+class Envelope:
+    """ASGI middleware around the whole application."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self.app = app
+        self.service = service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        exchange = Exchange(scope, send, self.service.version)
+        try:
+            await self.app(scope, receive, exchange.send)
+        except ClientGone:
+            exchange.status = CLIENT_GONE
+        except FastEWQError as error:
+            await exchange.refuse(error)
+        except Exception:
+            log.exception("unhandled error", extra={"request_id": exchange.request_id})
+            await exchange.refuse(InternalError("the request could not be answered"))
+        finally:
+            exchange.record()
+
+
+class Exchange:
+    """One request and what has been answered to it."""
+
+    __slots__ = ("_send", "_version", "request_id", "scope", "started", "status")
+
+    def __init__(self, scope: Scope, send: Send, version: str) -> None:
+        self.scope = scope
+        self.started = time.perf_counter()
+        self.request_id = _request_id(scope)
+        self.status = 0
+        self._send = send
+        self._version = version
+        scope.setdefault("state", {})["request_id"] = self.request_id
+        metrics.IN_PROGRESS.inc()
+
+    async def send(self, message: Message) -> None:
+        """Send to the client, with the headers that every answer has."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [
+                *message["headers"],
+                *SAFE_HEADERS,
+                (b"content-security-policy", DOCS_POLICY if self.scope["path"] == "/docs" else CONTENT_POLICY),
+                (b"x-request-id", self.request_id.encode()),
+                (b"x-predictor-version", self._version.encode()),
+            ]
+        await self._send(message)
+
+    async def refuse(self, error: FastEWQError) -> None:
+        """Answer with an error, unless an answer has begun: then the connection breaks off, as it must."""
+        if self.status == 0:
+            await error_response(error, self.request_id)(self.scope, _no_body, self.send)
+
+    def record(self) -> None:
+        """One log line and the metrics of this exchange."""
+        seconds = time.perf_counter() - self.started
+        route = getattr(self.scope.get("route"), "path", "other")
+        method = self.scope["method"]
+        metrics.IN_PROGRESS.dec()
+        metrics.observe_request(route, method, self.status, seconds)
+        log.info(
+            "request",
+            extra={
+                "request_id": self.request_id,
+                "method": method,
+                "path": self.scope["path"],
+                "route": route,
+                "status": self.status,
+                "seconds": round(seconds, 6),
+            },
+        )
+
+
+async def _no_body() -> Message:
+    return {"type": "http.disconnect"}
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
+            return str(value.decode())
+    return uuid.uuid4().hex

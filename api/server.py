@@ -1,0 +1,64 @@
+"""Running the service with uvicorn, and an end that loses no request."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+import uvicorn
+
+from . import logs
+from .service import draining
+from .settings import Settings
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Workers are new processes and read their settings from the environment."""
+    os.environ.update(settings.as_environment())
+    with tempfile.TemporaryDirectory(prefix="fastewq-metrics-") as folder:
+        if settings.workers > 1:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+        uvicorn.run(
+            "fastewq.api.app:create_app",
+            factory=True,
+            host=settings.host,
+            port=settings.port,
+            workers=settings.workers,
+            log_config=logs.configuration(settings.log_level),
+            access_log=False,
+            server_header=False,
+            ws="none",
+            timeout_graceful_shutdown=settings.grace_seconds,
+        )
+
+
+@contextmanager
+def drained_before_exit(seconds: float) -> Iterator[None]:
+    """On SIGTERM, be unready for `seconds` while requests are still taken, and only then let the server stop.
+
+    Load balancers need that time to see /readyz turn 503. The server's own handler is kept and called afterwards; it
+    refuses new connections and waits for running requests. Does nothing outside the main thread (as in tests).
+    """
+    try:
+        stop = signal.getsignal(signal.SIGTERM)
+        if not callable(stop):
+            raise ValueError("nothing handles SIGTERM")
+        loop = asyncio.get_running_loop()
+
+        def drain(number: int, frame: FrameType | None) -> None:
+            draining.set()
+            loop.call_soon_threadsafe(loop.call_later, seconds, stop, number, frame)
+
+        signal.signal(signal.SIGTERM, drain)
+    except ValueError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, stop)

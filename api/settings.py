@@ -1,0 +1,69 @@
+"""Every setting of the service. Each is read from the environment as FASTEWQ_ and its name in capitals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from .errors import InvalidSettings
+
+
+class Settings(BaseSettings):
+    """Defaults suit one worker behind a reverse proxy. Sizes are bytes, times are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="FASTEWQ_", frozen=True, extra="ignore")
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    workers: int = Field(default=1, ge=1, le=256, description="Worker processes.")
+    artefact: Path | None = Field(default=None, description="Folder of the predictor; unset: the one in the package.")
+
+    max_body_bytes: int = Field(default=2 * 2**20, ge=1, description="Largest request body.")
+    max_batch_body_bytes: int = Field(default=16 * 2**20, ge=1, description="Largest body of a batch.")
+    max_batch_items: int = Field(default=1000, ge=1, description="Most requests in one batch.")
+    max_batch_answer_bytes: int = Field(
+        default=64 * 2**20, ge=1, description="Most bytes of plans in one batch answer."
+    )
+    max_json_values: int = Field(default=1_000_000, ge=1, description="Most JSON values in one body.")
+    max_json_depth: int = Field(default=64, ge=1, le=512, description="Deepest nesting of a body.")
+    body_seconds: float = Field(default=10, gt=0, description="Time a client may take to send a body.")
+    request_seconds: float = Field(default=30, gt=0, description="Time an answer may take after the body has arrived.")
+    max_concurrency: int = Field(default=256, ge=1, description="Requests in work per worker; more get 503.")
+    drain_seconds: float = Field(default=5, ge=0, description="After SIGTERM: time of unready service before refusing.")
+    grace_seconds: int = Field(default=30, ge=0, description="After draining: time for running requests to finish.")
+
+    plan_cache_bytes: int = Field(
+        default=64 * 2**20, ge=0, description="Plans kept in memory per worker; 0 keeps none."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe log line."
+    )
+
+    def as_environment(self) -> dict[str, str]:
+        """The environment that gives these settings; unset ones are left out."""
+        values = self.model_dump(mode="json", exclude_none=True)
+        return {_variable(name): str(value) for name, value in values.items()}
+
+
+def load_settings(**given: Any) -> Settings:
+    """The settings of the environment, with those given (not None) in their place. Raises InvalidSettings."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        problems = (f"{_variable(str(e['loc'][0]))} is {str(e['input'])[:80]!r}: {e['msg']}" for e in error.errors())
+        raise InvalidSettings("; ".join(problems)) from None
+
+
+def _variable(name: str) -> str:
+    return f"FASTEWQ_{name.upper()}"
+
+
+def describe(settings: Settings) -> list[tuple[str, str, str]]:
+    """(environment variable, value in force, description) of every setting, in order."""
+    return [
+        (_variable(name), "" if (value := getattr(settings, name)) is None else str(value), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]

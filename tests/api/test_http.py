@@ -1,0 +1,148 @@
+"""What the service does with requests that are not well-behaved, and what every answer has."""
+
+from __future__ import annotations
+
+import json
+import socket
+
+import pytest
+
+from .server import Server, assert_error
+
+JSON = {"Content-Type": "application/json"}
+PLANS = "/v1/plans"
+
+
+def test_live_and_ready(client):
+    assert client.get("/livez").json() == {"status": "live"}
+    assert client.get("/readyz").json() == {"status": "ready"}
+
+
+@pytest.mark.parametrize("path", ["/nope", "/v1", "/v1/plans/", "/docs/static/nope.js", "/%00", "/../etc/passwd"])
+def test_unknown_paths(client, path):
+    assert_error(client.get(path), 404, "route_not_found")
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "PATCH"])
+def test_unknown_methods(client, method):
+    response = client.request(method, PLANS)
+    assert_error(response, 405, "method_not_allowed")
+    assert response.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"{'config': 1}",
+        b'{"config": NaN',
+        b"NaN and more",
+        b'{"config": {"a": "\xff"}}',
+        '{"config": {}}'.encode("utf-16"),
+        b"\xef\xbb\xbf{}",
+        b'{"config": {"a": Infinity, "b": "\\ud800"}}',
+        b'{"config": {"a": NaN, "b": ' + b"9" * 5000 + b"}}",
+        b"[" * 100_000,
+        b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        b'{"config":{"a":' + b"[" * 200 + b"]" * 200 + b"}}",
+        b'{"config":{"b":NaN,"a":' + b"[" * 50_000 + b"]" * 50_000 + b"}}",
+        b"[" + b"{}," * 500_000 + b"{}]",
+    ],
+    ids=lambda body: repr(body[:24]),
+)
+def test_bodies_that_are_not_json_within_bounds(client, body):
+    assert_error(client.post(PLANS, content=body, headers=JSON), 400, "malformed_request")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "text/plain"},
+        {"Content-Type": "application/json; charset=latin-1"},
+        {"Content-Type": "application/jsonp"},
+        {"Content-Type": ""},
+        {**JSON, "Content-Encoding": "gzip"},
+    ],
+)
+def test_bodies_not_declared_as_json(client, headers):
+    assert_error(client.post(PLANS, content=b"{}", headers=headers), 415, "unsupported_media_type")
+
+
+def test_the_charset_may_be_named(client, llama):
+    headers = {"Content-Type": 'Application/JSON; charset="UTF-8"'}
+    assert client.post(PLANS, content=json.dumps({"config": llama}), headers=headers).status_code == 200
+
+
+def test_a_body_of_50_mb_is_refused(client):
+    assert_error(client.post(PLANS, content=bytes(50_000_000), headers=JSON), 413, "body_too_large")
+
+
+def test_a_body_of_50_mb_is_refused_when_its_length_is_not_declared(client):
+    chunks = (bytes(100_000) for _ in range(500))
+    assert_error(client.post(PLANS, content=chunks, headers=JSON), 413, "body_too_large")
+    assert client.get("/readyz").status_code == 200
+
+
+def test_a_request_id_is_echoed_and_logged(client, server):
+    response = client.get("/livez", headers={"X-Request-ID": "my-id:1"})
+    assert response.headers["x-request-id"] == "my-id:1"
+    line = server.log_of("my-id:1")
+    assert (line["method"], line["path"], line["status"]) == ("GET", "/livez", 200)
+
+
+@pytest.mark.parametrize("sent", [None, "", "a b", "x" * 129, "ä", "{}"])
+def test_a_request_id_is_made_where_none_can_be_used(client, sent):
+    headers = {} if sent is None else {"X-Request-ID": sent.encode("utf-8")}
+    made = client.get("/livez", headers=headers).headers["x-request-id"]
+    assert made != sent
+    assert len(made) == 32
+
+
+@pytest.mark.parametrize("path", ["/livez", "/nope", "/docs", "/openapi.json", "/metrics"])
+def test_every_answer_has_safe_headers_and_no_cors(client, path):
+    headers = client.get(path, headers={"Origin": "https://example.org"}).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-frame-options"] == "DENY"
+    assert "default-src 'self'" in headers["content-security-policy"]
+    assert headers["x-predictor-version"]
+    assert "access-control-allow-origin" not in headers
+    assert "server" not in headers
+
+
+def test_the_documentation_needs_no_other_host(client):
+    page = client.get("/docs").text
+    assert "://" not in page.replace("http://www.w3.org", "")
+    for asset in ("/docs/static/swagger-ui-bundle.js", "/docs/static/swagger-ui.css"):
+        assert asset in page
+        assert client.get(asset).status_code == 200
+
+
+def send_raw(server: Server, data: bytes) -> socket.socket:
+    host, _, port = server.url.removeprefix("http://").partition(":")
+    connection = socket.create_connection((host, int(port)), timeout=30)
+    connection.sendall(data)
+    return connection
+
+
+def test_a_client_that_goes_away_before_its_body_is_complete(client, server):
+    request = b"POST /v1/plans HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-Request-ID: gone\r\n"
+    send_raw(server, request + b'Content-Length: 1000\r\n\r\n{"config"').close()
+    assert server.log_of("gone")["status"] == 499
+    assert client.get("/readyz").status_code == 200
+
+
+def test_a_slow_body_is_given_up():
+    with Server(body_seconds=0.2) as server, server.client() as client:
+        request = b"POST /v1/plans HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-Request-ID: slow\r\n"
+        with send_raw(server, request + b'Content-Length: 1000\r\n\r\n{"config"') as connection:
+            assert connection.recv(64).startswith(b"HTTP/1.1 408 ")
+        assert client.get("/readyz").status_code == 200
+
+
+def test_metrics_count_requests_by_route_and_status(client):
+    client.get("/nope")
+    text = client.get("/metrics").text
+    assert 'fastewq_http_requests_total{method="GET",route="other",status="404"}' in text
+    assert "fastewq_http_request_seconds_bucket" in text
+    assert "fastewq_predictor_info{version=" in text

@@ -1,0 +1,117 @@
+"""POST /v1/plans and GET /v1/predictor of a running service."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import fastewq
+
+from .server import assert_error
+
+
+def post(client, document, **headers):
+    return client.post(
+        "/v1/plans", content=json.dumps(document), headers={"Content-Type": "application/json", **headers}
+    )
+
+
+def test_the_answer_is_the_plan_of_the_library(client, llama):
+    response = post(client, {"config": llama, "model": "org/name", "revision": "main", "policy": "8bit-mixed"})
+    assert response.status_code == 200
+    expected = fastewq.plan(llama, policy="8bit-mixed", model_id="org/name", revision="main")
+    assert response.json() == expected.as_dict()
+    assert response.headers["x-predictor-version"] == fastewq.load_predictor().version
+
+
+def test_every_real_config_gets_the_answer_of_the_library(client, real_configs):
+    for path in sorted(real_configs.glob("*--*.json")):
+        config = json.loads(path.read_bytes())
+        response = post(client, {"config": config})
+        if response.status_code == 200:
+            assert response.json() == fastewq.plan(config).as_dict(), path.name
+        else:
+            with pytest.raises(fastewq.FastEWQError) as refused:
+                fastewq.plan(config)
+            assert assert_error(response, 422, refused.value.code)["message"] == refused.value.message
+
+
+def test_the_same_request_gives_the_same_bytes(client, llama):
+    first, second = post(client, {"config": llama}), post(client, {"config": llama})
+    respelled = post(client, {"policy": "4bit-8bit-mixed", "config": dict(reversed(llama.items()))})
+    assert first.content == second.content == respelled.content
+    assert first.headers["etag"] == second.headers["etag"] == respelled.headers["etag"]
+
+
+@pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', "*"])
+def test_a_plan_the_client_has_is_not_sent_again(client, llama, form):
+    etag = post(client, {"config": llama}).headers["etag"]
+    response = post(client, {"config": llama}, **{"If-None-Match": form.format(etag)})
+    assert (response.status_code, response.content, response.headers["etag"]) == (304, b"", etag)
+
+
+def test_another_plan_is_sent(client, llama):
+    etag = post(client, {"config": llama}).headers["etag"]
+    response = post(client, {"config": {**llama, "num_hidden_layers": 3}}, **{"If-None-Match": etag})
+    assert response.status_code == 200
+    assert len(response.json()["stacks"][0]["blocks"]) == 3
+
+
+def test_infinity_in_a_field_that_does_not_matter_is_accepted(client, llama):
+    response = post(client, {"config": {**llama, "time_step_limit": [0.0, float("inf")]}})
+    assert response.json() == fastewq.plan(llama).as_dict()
+
+
+def test_the_card_is_that_of_the_predictor(client):
+    response = client.get("/v1/predictor")
+    assert response.status_code == 200
+    assert response.json() == fastewq.load_predictor().card
+    assert client.get("/v1/predictor", headers={"If-None-Match": response.headers["etag"]}).status_code == 304
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "named"),
+    [
+        ({"num_hidden_layers": 10**9}, "invalid_config", "num_hidden_layers"),
+        ({"num_hidden_layers": -1}, "invalid_config", "num_hidden_layers"),
+        ({"num_hidden_layers": 10**40}, "invalid_config", "num_hidden_layers"),
+        ({"hidden_size": -4096}, "invalid_config", "hidden_size"),
+        ({"hidden_size": float("nan")}, "invalid_config", "hidden_size"),
+        ({"hidden_size": float("inf")}, "invalid_config", "hidden_size"),
+        ({"hidden_size": "4096"}, "invalid_config", "hidden_size"),
+        ({"hidden_size": None}, "invalid_config", "hidden_size"),
+        ({"hidden_size": True}, "invalid_config", "hidden_size"),
+        ({"vocab_size": [1]}, "invalid_config", "vocab_size"),
+        ({"model_type": "unheard_of"}, "unsupported_architecture", "unheard_of"),
+        ({"model_type": ["llama"]}, "invalid_config", "model_type"),
+        ({"torch_dtype": "int3", "dtype": "int3"}, "invalid_config", "dtype"),
+    ],
+)
+def test_a_config_that_cannot_be_is_refused_by_field(client, llama, change, code, named):
+    assert named in assert_error(post(client, {"config": {**llama, **change}}), 422, code)["message"]
+    assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("document", "named"),
+    [
+        ({}, "config"),
+        ([], "the body"),
+        ("config", "the body"),
+        ({"config": []}, "config"),
+        ({"config": {}, "modle": "a/b"}, "modle"),
+        ({"config": {}, "model": "../../etc/passwd"}, "model"),
+        ({"config": {}, "model": "a/b/c"}, "model"),
+        ({"config": {}, "model": 1}, "model"),
+        ({"config": {}, "revision": "a b"}, "revision"),
+        ({"config": {}, "policy": 8}, "policy"),
+    ],
+)
+def test_a_body_that_is_no_plan_request_is_refused_by_field(client, document, named):
+    assert named in assert_error(post(client, document), 422, "invalid_request")["message"]
+
+
+def test_an_unknown_policy_is_refused_with_the_known_ones(client, llama):
+    error = assert_error(post(client, {"config": llama, "policy": "3bit"}), 422, "invalid_policy")
+    assert "4bit-8bit-mixed" in error["message"]
