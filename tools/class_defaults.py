@@ -4,7 +4,7 @@
 
 One line per model_type: the name, a tab, and a JSON object with
   fields   {field: default} as declared by the config class (null: the class derives it, or the part is absent)
-  aliases  {other spelling: field}, the class's attribute_map
+  aliases  {other spelling: field}, from the class's attribute_map
   subs     {field: [model_type, overrides, flags]} of nested configs; flags: "a" the nested model_type decides which
            class reads it, "o" null means the part is absent
   classes  the model classes that take this config
@@ -23,12 +23,13 @@ from typing import Any
 
 import transformers
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.models.auto import modeling_auto
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING, AutoConfig
 
 TARGET = Path(__file__).parents[1] / "fastewq" / "architectures" / "defaults.tsv"
 COMMON = {field.name for field in dataclasses.fields(PreTrainedConfig)} - {"is_encoder_decoder"}
 NO_SIZE = re.compile(
-    r"dropout|layerdrop|_pdrop|drop_path|_token_|token_id|_eps$|epsilon|rope|_cost$|_coef|_loss|loss_|use_cache|"
+    r"dropout|layerdrop|_pdrop|drop_path|_token_|token_id|_eps$|epsilon|rope(?!_head_dim)|_cost$|_coef|_loss|loss_|use_cache|"
     r"^output_|^mask_(time|feature)|^aux|temperature|jitter|logits|^generation|^return_|^pretraining_tp$|^_out"
 )
 """Names of fields that no tensor shape depends on. A name dropped by mistake shows as "missing" in the oracle's run."""
@@ -56,6 +57,13 @@ def declared(config_class: type[PreTrainedConfig]) -> dict[str, Any]:
     return values
 
 
+def other_spellings(config_class: type[PreTrainedConfig]) -> dict[str, str]:
+    """attribute_map, turned so that the declared field is the one renamed to: the other spelling, set later, wins."""
+    fields = declared(config_class)
+    pairs = config_class.attribute_map.items()
+    return dict(sorted((b, a) if a in fields and b not in fields else (a, b) for a, b in pairs))
+
+
 def nested(config_class: type[PreTrainedConfig]) -> dict[str, list[Any]]:
     subs = {}
     for name, spec in config_class.sub_configs_defaults.items():
@@ -66,10 +74,21 @@ def nested(config_class: type[PreTrainedConfig]) -> dict[str, list[Any]]:
     return subs
 
 
-def model_classes(config_class: type[PreTrainedConfig]) -> list[str]:
-    """The public model classes of the config's own package that take this config."""
+def mapped_classes(model_type: str) -> set[str]:
+    """The classes that the library's Auto classes use for a model type."""
+    found = set()
+    for mapping in vars(modeling_auto):
+        if mapping.endswith("MAPPING_NAMES") and mapping != "CONFIG_MAPPING_NAMES":
+            value = getattr(modeling_auto, mapping).get(model_type, ())
+            found |= {value} if isinstance(value, str) else set(value)
+    return found
+
+
+def model_classes(model_type: str) -> list[str]:
+    """The public model classes of the config's own package that take this config, and those of the Auto classes."""
+    config_class = CONFIG_MAPPING[model_type]
     package = config_class.__module__.rpartition(".")[0]
-    names = set()
+    names = mapped_classes(model_type)
     for path in Path(inspect.getfile(config_class)).parent.glob("modeling_*.py"):
         try:
             module = importlib.import_module(f"{package}.{path.stem}")
@@ -87,9 +106,9 @@ def line(model_type: str) -> str:
     config_class = CONFIG_MAPPING[model_type]
     entry = {
         "fields": {k: v for k, v in sorted(declared(config_class).items()) if keep(k, v)},
-        "aliases": dict(sorted(config_class.attribute_map.items())),
+        "aliases": other_spellings(config_class),
         "subs": nested(config_class),
-        "classes": model_classes(config_class),
+        "classes": model_classes(model_type),
     }
     filled = {k: v for k, v in entry.items() if v}
     return f"{model_type}\t{json.dumps(filled, separators=(',', ':'))}\n"

@@ -77,7 +77,8 @@ class BlockStack:
 
     `mixers` and `feed_forwards` name the parts a layer may have; the schedules say which layer has which, without
     one every layer has the first. `per_layer` gives config fields that differ from layer to layer. `norms` are
-    widths of the hidden size; a norm inside a part belongs to the part.
+    as wide as the hidden size; a norm inside a part belongs to the part. `only` are options whose other values build
+    a structure that is not described here.
     """
 
     mixers: Mapping[str, MixerPart]
@@ -85,9 +86,10 @@ class BlockStack:
     mixer_schedule: Schedule | None = None
     feed_forward_schedule: Schedule | None = None
     per_layer: PerLayer | None = None
-    norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
+    norms: tuple[str, ...] | Callable[[Fields], tuple[str, ...]] = ("input_layernorm", "post_attention_layernorm")
     norm: Norm = RMS_NORM
     extras: tuple[Part, ...] = ()
+    only: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     layers: str = "layers"
     count: str = "num_hidden_layers"
     hidden: Size = "hidden_size"
@@ -105,11 +107,14 @@ class BlockStack:
     def layout(self, f: Fields, mixer: str, feed_forward: str) -> Layout:
         width = size(f, self.hidden)
         mix, feed = self.mixers[mixer], self.feed_forwards[feed_forward]
-        norms = tuple(t for name in self.norms for t in self.norm(f, name, width))
+        names = self.norms(f) if callable(self.norms) else self.norms
+        norms = tuple(t for name in names for t in self.norm(f, name, width))
         extras = tuple(t for extra in self.extras for t in extra(f))
         return Layout(mix.kind, feed.kind, (*mix(f), *feed(f), *norms, *extras))
 
     def stack(self, f: Fields, path: str) -> Stack:
+        for name, allowed in self.only.items():
+            f.require(name, allowed)
         keys = self.keys(f)
         varied = {key: f.replaced(**dict(key[2])) if key[2] else f for key in dict.fromkeys(keys)}
         mixing = typical([key for key in keys if self.mixers[key[0]].kind in ("attention", "hybrid")])
@@ -143,19 +148,27 @@ def scheduled(f: Fields, count: int, schedule: Schedule | None, parts: Mapping[s
 
 @dataclass(frozen=True, kw_only=True)
 class Decoder(BlockStack):
-    """A decoder-only body: token embedding, blocks, final norm. `beside` are further tensors outside the blocks."""
+    """A decoder-only body: token embedding, blocks, final norm.
+
+    `beside` are further tensors outside the blocks, `head_width` what a head reads where that is not the hidden size,
+    `renamed` spellings of old configs.
+    """
 
     embed: str = "embed_tokens"
     embed_width: Size = "hidden_size"
     vocab: str = "vocab_size"
     final_norm: str = "norm"
     beside: tuple[Part, ...] = ()
+    head_width: Size | None = None
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(self, f: Fields, path: str) -> Body:
+        f = f.renamed(self.renamed)
         width, vocab = size(f, self.hidden), f.size(self.vocab)
         tensors = (
             *embedding(self.embed, vocab, size(f, self.embed_width)),
             *(self.norm(f, self.final_norm, width) if self.final_norm else ()),
             *(t for part in self.beside for t in part(f)),
         )
-        return Body((self.stack(f, path),), outside(path, tensors), width=width, vocab_size=vocab)
+        head_width = width if self.head_width is None else size(f, self.head_width)
+        return Body((self.stack(f, path),), outside(path, tensors), width=head_width, vocab_size=vocab)

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
-from fastewq.errors import InvalidConfig
+from fastewq.errors import InvalidConfig, UnsupportedArchitecture
 
 MAX_SIZE: Final = 2**31 - 1
 """No width, vocabulary or head count of a real model comes near; a larger value is a mistake or an attack."""
@@ -85,6 +85,11 @@ class Fields:
         """The same level with some fields changed, for a layer that differs from the rest."""
         return Fields({**self._raw, **values}, self.model_type, self.path)
 
+    def renamed(self, spellings: Mapping[str, str]) -> Fields:
+        """The same level with old spellings (old -> field) read as the field they stand for."""
+        values = {name: self._raw[old] for old, name in spellings.items() if self._raw.get(old) is not None}
+        return self.replaced(**values) if values else self
+
     def get(self, name: str, default: Any = _MISSING) -> Any:
         """The raw value of a field: as sent, else by its other spelling, else the class default, else `default`."""
         name = self._class.aliases.get(name, name)
@@ -148,11 +153,20 @@ class Fields:
         return value
 
     def choice(self, name: str, allowed: Sequence[Any], default: Any = _MISSING) -> Any:
-        """A value out of a fixed set; anything else would build a structure that is not described here."""
+        """A value out of a fixed set. Raises InvalidConfig for any other."""
         value = self.get(name, default)
-        if not any(value is a or (type(value) is type(a) and value == a) for a in allowed):
+        if not any(type(value) is type(a) and value == a for a in allowed):
             raise self.refuse(name, value, "one of " + ", ".join(repr(a) for a in allowed))
         return value
+
+    def require(self, name: str, allowed: Sequence[Any]) -> None:
+        """Raises UnsupportedArchitecture unless the field is null or one of these values."""
+        value = self.get(name, None)
+        if value is not None and not any(type(value) is type(a) and value == a for a in allowed):
+            raise UnsupportedArchitecture(
+                f"{self.where(name)} is {shown(value)}, which changes the blocks of {self.model_type} in a way that "
+                f"is not described; known are {', '.join(repr(a) for a in allowed)}"
+            )
 
     def per_layer(self, name: str, layers: int) -> Sequence[Any]:
         """A list with at least one entry per layer (longer lists also describe prediction layers; they are cut)."""

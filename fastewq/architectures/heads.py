@@ -67,6 +67,11 @@ DECODER_HEADS: Mapping[str, Head] = {
 }
 
 
+def heads_with(**changes: Head) -> Mapping[str, Head]:
+    """The usual heads of a decoder, some of them replaced or added."""
+    return {**DECODER_HEADS, **changes}
+
+
 class Model(Protocol):
     """What the registry holds for one model_type.
 

@@ -23,6 +23,8 @@ Option = bool | str | Callable[[Fields], bool]
 Size = int | str | Callable[[Fields], int]
 """A constant, the name of a config field, a product such as "2*hidden_size", or a function."""
 Part = Callable[[Fields], Tensors]
+Matrix = Callable[[str, int, int, bool], Tensors]
+"""(name, outputs, inputs, bias) -> a matrix as an architecture stores it."""
 
 
 def chosen(f: Fields, option: Option) -> bool:
@@ -85,13 +87,30 @@ def prefixed(prefix: str, tensors: Tensors) -> Tensors:
     return tuple(Tensor(join(prefix, t.name), t.shape, t.role, t.transposed) for t in tensors)
 
 
+def field_or(name: str, otherwise: Size) -> Callable[[Fields], int]:
+    """The size in a field, or another size where it is null or absent."""
+    return lambda f: f.optional_size(name) or size(f, otherwise)
+
+
+def unless(option: Option) -> Callable[[Fields], bool]:
+    return lambda f: not chosen(f, option)
+
+
+def is_set(name: str) -> Callable[[Fields], bool]:
+    """Whether a field is anything but null."""
+    return lambda f: f.get(name, None) is not None
+
+
 def head_dim(f: Fields) -> int:
     """The config's `head_dim`, or hidden size / heads where it has none."""
     return f.optional_size("head_dim") or hidden_per_head(f)
 
 
 def hidden_per_head(f: Fields) -> int:
-    return max(f.size("hidden_size") // f.size("num_attention_heads"), 1)
+    width, heads = f.size("hidden_size"), f.size("num_attention_heads")
+    if width < heads:
+        raise f.refuse("hidden_size", width, f"at least the {heads} attention heads")
+    return width // heads
 
 
 def kv_heads(f: Fields) -> int:
@@ -100,18 +119,19 @@ def kv_heads(f: Fields) -> int:
 
 @dataclass(frozen=True)
 class Norm:
-    """How an architecture normalizes: `rms` has a weight; `layer` has a weight and, by option, a bias."""
+    """How an architecture normalizes: a weight, by option a bias; neither where it is not `affine`."""
 
     kind: Literal["rms", "layer", "none"] = "rms"
     bias: Option = False
+    affine: Option = True
 
     def __call__(self, f: Fields, name: str, width: int) -> Tensors:
-        return () if self.kind == "none" else norm(name, width, chosen(f, self.bias))
+        return norm(name, width, chosen(f, self.bias)) if chosen(f, self.affine) else ()
 
 
 RMS_NORM = Norm()
 LAYER_NORM = Norm("layer", bias=True)
-NO_NORM = Norm("none")
+NO_NORM = Norm("none", affine=False)
 
 
 @dataclass(frozen=True)
@@ -160,7 +180,7 @@ class Attention(MixerPart):
 
     `bias` covers q, k and v; `out_bias` the output projection, None: like `bias`. `fused` names one matrix that holds
     q, k and v. `qk_norm` is per head (one vector of head_dim for q and one for k), over all heads ("full"), or one
-    vector per head and dimension ("each"); `qk_norm_if` is the option that turns it on.
+    row per head ("each"); `qk_norm_if` is the option that turns it on. `extras` are named below the prefix.
     """
 
     kind: ClassVar[MixerKind] = "attention"
@@ -179,7 +199,7 @@ class Attention(MixerPart):
     qk_norm_if: Option = True
     norm: Norm = RMS_NORM
     norm_names: tuple[str, str] = ("q_norm", "k_norm")
-    matrix: Callable[[str, int, int, bool], Tensors] = linear
+    matrix: Matrix = linear
     extras: tuple[Part, ...] = ()
 
     def facts(self, f: Fields) -> Heads:
@@ -202,9 +222,13 @@ class Attention(MixerPart):
             )
         tensors += self.matrix(o, out, queries, out_bias)
         if self.qk_norm is not None and chosen(f, self.qk_norm_if):
-            q_size, k_size = (facts.dim, facts.dim) if self.qk_norm == "head" else (queries, keys)
             q_norm, k_norm = (join(self.prefix, name) for name in self.norm_names)
-            tensors += (*self.norm(f, q_norm, q_size), *self.norm(f, k_norm, k_size))
+            if self.qk_norm == "each":
+                tensors += parameter(f"{q_norm}.weight", facts.heads, facts.dim, role="norm")
+                tensors += parameter(f"{k_norm}.weight", facts.kv_heads, facts.dim, role="norm")
+            else:
+                q_size, k_size = (facts.dim, facts.dim) if self.qk_norm == "head" else (queries, keys)
+                tensors += (*self.norm(f, q_norm, q_size), *self.norm(f, k_norm, k_size))
         return tensors + tuple(t for extra in self.extras for t in prefixed(self.prefix, extra(f)))
 
 
@@ -247,7 +271,7 @@ class MLP(FeedForwardPart):
     names: tuple[str, str] = ("fc1", "fc2")
     inner: Size = "intermediate_size"
     hidden: Size = "hidden_size"
-    matrix: Callable[[str, int, int, bool], Tensors] = linear
+    matrix: Matrix = linear
 
     def facts(self, f: Fields) -> tuple[int, int]:
         return size(f, self.inner), 0

@@ -1,0 +1,340 @@
+"""Compare FastEWQ's reading of configs with models that the transformers library builds on the meta device.
+
+    python tools/oracle.py check [MODEL_TYPE ...]    every class and every perturbed config; prints what differs
+    python tools/oracle.py golden [MODEL_TYPE ...]   the same, and writes tests/architectures/golden/MODEL_TYPE.json
+    python tools/oracle.py config FILE ...           one comparison per config file
+
+Needs transformers and torch (the `oracle` extra). A perturbed config is the class's default config, made shallow, with
+one field (or a few at once) changed to each of several values; configs that the library itself cannot build are left
+out. This proves that each count comes from the right field, not only that the default happens to fit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import importlib
+import inspect
+import json
+import logging
+import random
+import re
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+from oracle_cases import BASE, EXTRA
+
+from fastewq.architectures import MODELS
+from fastewq.architectures.fields import config_class
+from fastewq.architectures.heads import ending
+from fastewq.config import read_config
+from fastewq.errors import FastEWQError
+
+ROOT = Path(__file__).parents[1]
+GOLDEN = ROOT / "tests" / "architectures" / "golden"
+Shapes = dict[str, tuple[int, ...]]
+IRRELEVANT = re.compile(
+    r"dropout|layerdrop|_pdrop|token_id|_eps$|epsilon|rope(?!_head_dim)|_coef|_loss|loss_|use_cache|^output_|^mask_(time|feature)|"
+    r"^transformers_version$|^return_dict$|^dtype$|^id2label$|^label2id$|^problem_type$|initializer|init_std|"
+    r"^architectures$|^chunk_size_feed_forward$|^is_encoder_decoder$|logit(?!s)"
+)
+"""Fields that cannot change a shape and are not worth a build each. `is_encoder_decoder` only breaks a decoder."""
+MANY_LAYERS = 5
+
+
+# -- the two sides ---------------------------------------------------------------------------------------------------
+
+
+def model_class(model_type: str, name: str) -> type[torch.nn.Module]:
+    package = inspect.getmodule(CONFIG_MAPPING[model_type]).__name__.rpartition(".")[0]  # type: ignore[union-attr]
+    for path in Path(importlib.import_module(package).__file__ or "").parent.glob("modeling_*.py"):
+        module = importlib.import_module(f"{package}.{path.stem}")
+        if hasattr(module, name):
+            return getattr(module, name)
+    if hasattr(transformers, name):
+        return getattr(transformers, name)
+    raise LookupError(f"{package} has no class {name}")
+
+
+def truth(config: Mapping[str, Any], class_name: str) -> Shapes:
+    """Name and shape of every parameter of the library's model, tied ones once."""
+    known = {k: v for k, v in config.items() if k not in ("model_type", "quantization_config", "auto_map")}
+    built = CONFIG_MAPPING[config["model_type"]].from_dict(json.loads(json.dumps(known)))
+    with torch.device("meta"):
+        model = model_class(config["model_type"], class_name)(built)
+    return {name: tuple(p.shape) for name, p in model.named_parameters()}
+
+
+def reading(config: Mapping[str, Any]) -> tuple[Shapes, dict[str, int], bool]:
+    """Name and shape of every tensor FastEWQ sees, parameters per block, and whether it claims to be exact."""
+    architecture = read_config(config)
+    shapes: Shapes = {}
+    for stack in architecture.stacks:
+        for block in stack.blocks:
+            shapes |= {f"{block.path}.{t.name}": t.shape for t in block.layout.tensors}
+    for group in architecture.outside:
+        shapes |= {".".join(p for p in (group.path, t.name) if p): t.shape for t in group.tensors}
+    counts = {b.path: b.layout.parameters for s in architecture.stacks for b in s.blocks}
+    return shapes, counts, architecture.exact
+
+
+def class_of(config: Mapping[str, Any]) -> str:
+    """The class a config names, else the one FastEWQ assumes for its type."""
+    if config.get("architectures"):
+        return str(config["architectures"][0])
+    model_type = config["model_type"]
+    default = MODELS[model_type].default
+    return next(name for name in config_class(model_type).classes if ending(name) == default)
+
+
+def difference(config: Mapping[str, Any], expected: Shapes) -> str | None:
+    """None where both sides agree on every tensor; otherwise what to look at first."""
+    shapes, _, exact = reading(config)
+    if shapes == expected:
+        return None
+    missing, extra = sorted(expected.keys() - shapes.keys()), sorted(shapes.keys() - expected.keys())
+    wrong = [f"{k} {shapes[k]} for {v}" for k, v in expected.items() if k in shapes and shapes[k] != v]
+    flag = "" if exact else " (flagged approximate)"
+    found = [
+        f"{len(x)} {what}: {'; '.join(x[:6])}"
+        for what, x in (("missing", [f"{k} {expected[k]}" for k in missing]), ("extra", extra), ("wrong", wrong))
+        if x
+    ]
+    return "; ".join(found) + flag
+
+
+# -- configs to try --------------------------------------------------------------------------------------------------
+
+
+def declared(config_type: type) -> dict[str, Any]:
+    return {f.name: f.default for f in dataclasses.fields(config_type) if f.default is not dataclasses.MISSING}
+
+
+def shallow(model_type: str) -> dict[str, Any]:
+    """Fields that keep a model of this type quick to build: few layers."""
+    fields = declared(CONFIG_MAPPING[model_type])
+    names = (
+        "num_hidden_layers",
+        "n_layer",
+        "n_layers",
+        "num_layers",
+        "encoder_layers",
+        "decoder_layers",
+        "depth",
+        "num_decoder_layers",
+    )
+    return {n: MANY_LAYERS for n in names if type(fields.get(n)) is int and fields[n] > MANY_LAYERS}
+
+
+def alternatives(value: Any) -> list[Any]:
+    """Other values a field may take, unlike each other, so that a wrong formula cannot fit all."""
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int):
+        return [value * 2, value + 1, value * 3, *([value // 2] if value > 1 else []), 1, 2, None]
+    if isinstance(value, float):
+        return [value * 2, value / 2 or 0.5]
+    if value is None:
+        return [3, 48, True, 0.5, "silu"]
+    if isinstance(value, str):
+        return ["gelu", "silu", "relu"] if "act" in value or value in ("gelu", "silu", "relu") else []
+    return []
+
+
+def single_changes(model_type: str) -> Iterator[dict[str, Any]]:
+    """The default config, then each field changed alone to each of its alternatives."""
+    fields, base = declared(CONFIG_MAPPING[model_type]), shallow(model_type)
+    yield {}
+    yield base
+    for name, value in fields.items():
+        if not IRRELEVANT.search(name):
+            yield from ({**base, name: other} for other in alternatives(base.get(name, value)))
+    for alias, name in CONFIG_MAPPING[model_type].attribute_map.items():
+        if type(fields.get(name)) is int and not IRRELEVANT.search(alias):
+            yield {**base, alias: fields[name] * 2}
+    yield from EXTRA.get(model_type, ())
+
+
+def joint_changes(effective: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Two to four of the changes that had an effect, at once. The same on every run."""
+    generator = random.Random(0)  # noqa: S311
+    for _ in range(min(60, len(effective) ** 2)):
+        chosen = generator.sample(effective, k=min(len(effective), generator.randint(2, 4)))
+        yield {name: value for change in chosen for name, value in change.items()}
+
+
+# -- running ---------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass
+class Tally:
+    """What came of all configs of one model type."""
+
+    verbose: int
+    agree: int = 0
+    unbuildable: int = 0
+    refused: list[str] = dataclasses.field(default_factory=list)
+    wrong: list[str] = dataclasses.field(default_factory=list)
+    golden: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+
+    def try_config(self, config: dict[str, Any]) -> str | None:
+        """Build on both sides and book the outcome; the digest of the library's shapes, None if it cannot build."""
+        name = config["architectures"][0]
+        change = {k: v for k, v in config.items() if k not in ("model_type", "architectures")}
+        try:
+            expected = truth(config, name)
+        except Exception as error:  # the library refuses in many ways  # noqa: BLE001
+            self.unbuildable += 1
+            if not change or self.verbose > 1:
+                print(f"  {name} {change}: cannot be built: {type(error).__name__} {str(error)[:150]}")
+            return None
+        key = digest(expected)
+        try:
+            found = difference(config, expected)
+        except FastEWQError as error:
+            self.refused.append(f"{name} {change}: refused: {error.message[:150]}")
+            return key
+        if found is not None:
+            self.wrong.append(f"{name} {change}: {found}")
+            return key
+        self.agree += 1
+        if key not in self.golden:
+            counts = block_sums(list(reading(config)[1]), expected)
+            self.golden[key] = {
+                "config": config,
+                "total": total(expected),
+                "blocks": run_lengths(counts),
+                "tensors": len(expected),
+                "digest": key,
+            }
+        return key
+
+
+def digest(shapes: Shapes) -> str:
+    """16 hexadecimal digits that stand for every name and shape, in sorted order."""
+    lines = "\n".join(f"{name} {','.join(map(str, shape))}" for name, shape in sorted(shapes.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()[:16]
+
+
+def total(shapes: Shapes) -> int:
+    return sum(torch.Size(s).numel() for s in shapes.values())
+
+
+def run_lengths(counts: Mapping[str, int]) -> list[list[Any]]:
+    """[[stack path, [[blocks, parameters of each], ...]], ...]"""
+    stacks: dict[str, list[list[int]]] = {}
+    for path, count in counts.items():
+        runs = stacks.setdefault(path.rpartition(".")[0], [])
+        if runs and runs[-1][1] == count:
+            runs[-1][0] += 1
+        else:
+            runs.append([1, count])
+    return [[path, runs] for path, runs in stacks.items()]
+
+
+def block_sums(paths: Iterator[str] | list[str], expected: Shapes) -> dict[str, int]:
+    """The library's parameters below each block path."""
+    sums = dict.fromkeys(paths, 0)
+    for name, shape in expected.items():
+        for depth in range(1, name.count(".") + 1):
+            path = ".".join(name.split(".")[:depth])
+            if path in sums:
+                sums[path] += torch.Size(shape).numel()
+    return sums
+
+
+def check(model_type: str, verbose: int) -> Tally:
+    tally, base = Tally(verbose), shallow(model_type)
+    usual = class_of({"model_type": model_type})
+    common = {"model_type": model_type, "architectures": [usual]}
+    plain, effective = None, []
+    for change in single_changes(model_type):
+        key = tally.try_config(common | change)
+        if change == base:
+            plain = key
+        elif key not in (None, plain) and plain is not None:
+            effective.append(change)
+    for change in joint_changes(effective):
+        tally.try_config(common | change)
+    for name in config_class(model_type).classes:
+        if name != usual and ending(name) in MODELS[model_type].endings:
+            for extra in ({}, {"tie_word_embeddings": False}, {"tie_word_embeddings": True}, {"num_labels": 5}):
+                tally.try_config(common | base | extra | {"architectures": [name]})
+    return tally
+
+
+def write_golden(model_type: str, cases: list[dict[str, Any]]) -> None:
+    GOLDEN.mkdir(parents=True, exist_ok=True)
+    lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases)
+    text = f'{{"transformers":"{transformers.__version__}","cases":[\n{lines}\n]}}\n'
+    target = GOLDEN / f"{model_type}.json"
+    temporary = target.with_suffix(".tmp")
+    temporary.write_text(text, "utf-8")
+    temporary.replace(target)
+
+
+def check_all(model_types: list[str], verbose: int, golden: bool) -> int:
+    wrong = 0
+    for model_type in model_types:
+        start = time.perf_counter()
+        tally = check(model_type, verbose)
+        wrong += bool(tally.wrong)
+        seconds = time.perf_counter() - start
+        print(
+            f"{model_type:28} {'WRONG' if tally.wrong else 'exact'}  {tally.agree} agree, {len(tally.wrong)} differ, "
+            f"{len(tally.refused)} refused, {tally.unbuildable} not buildable, {len(tally.golden)} distinct, "
+            f"{seconds:.1f} s",
+            flush=True,
+        )
+        shown = 1000 if verbose else 5
+        for line in (*tally.wrong[:shown], *tally.refused[:shown]):
+            print("    ", line[:700])
+        if golden and not tally.wrong:
+            write_golden(model_type, list(tally.golden.values()))
+    print(f"{len(model_types)} model types, {wrong} with differences; transformers {transformers.__version__}")
+    return 1 if wrong else 0
+
+
+def check_files(paths: list[str]) -> int:
+    bad = 0
+    for path in paths:
+        config = json.loads(Path(path).read_text("utf-8"))
+        try:
+            found = difference(config, truth(config, class_of(config)))
+        except (FastEWQError, LookupError) as error:
+            found = str(error)
+        bad += found is not None
+        print(f"{Path(path).stem}: {found or 'exact'}")
+    return 1 if bad else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["check", "golden", "config"])
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("-v", "--verbose", action="count", default=0)
+    options = parser.parse_intermixed_args()
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
+    if options.command == "config":
+        return check_files(options.names)
+    for name in options.names:
+        if name not in MODELS:
+            print(f"{name}: not in the registry", file=sys.stderr)
+            return 2
+    names = options.names or [m for m in sorted(MODELS) if m in CONFIG_MAPPING]
+    return check_all(names, options.verbose, options.command == "golden")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
