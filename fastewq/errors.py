@@ -5,6 +5,9 @@
     │   ├── InvalidConfig               a config field is missing, of the wrong type or out of bounds
     │   ├── UnsupportedArchitecture     no exact block layout is known for this model_type
     │   ├── InvalidPolicy               a policy, budget or override that cannot be read
+    │   ├── DoesNotFit                  no precision the policy allows makes the model fit the memory
+    │   ├── CannotExport                the tool asked for cannot express the plan
+    │   ├── InvalidPlan                 a plan document is malformed or contradicts itself
     │   ├── InvalidCheckpoint           a weight file is truncated, malformed or lies about its content
     │   │   └── NonFiniteWeights        a tensor holds NaN or infinity
     │   ├── InvalidDataset              a training table lacks columns or holds impossible values
@@ -67,6 +70,25 @@ class InvalidPolicy(InputError):
     """A policy, budget, device or override that cannot be read."""
 
     code = "invalid_policy"
+
+
+class DoesNotFit(InputError):
+    """No precision the policy allows makes the model fit the memory."""
+
+    code = "does_not_fit"
+
+
+class CannotExport(InputError):
+    """The tool asked for cannot express the plan."""
+
+    code = "cannot_export"
+
+
+class InvalidPlan(InputError):
+    """A plan document is malformed or contradicts itself."""
+
+    code = "invalid_plan"
+    default_hint = "Send the unmodified output of `fastewq plan --json`."
 
 
 class InvalidCheckpoint(InputError):

@@ -1,155 +1,108 @@
-"""Probabilities and a policy -> a precision for every block, with exact bytes."""
+"""A model's blocks and their probabilities -> a precision for every block, with exact bytes.
+
+`plan` goes from a config to the plan; `plan_architecture` does the second half for callers that predict many models in
+one call, with identical results.
+
+document.py   what a plan is, and its JSON form both ways
+policy.py     probabilities -> precisions, switches, overrides
+draft.py      a plan in the making: the precision of every block and outside group
+fit.py        a draft -> a draft that fits a memory (budget.py) and devices (placement.py)
+schemes.py    bytes
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastewq.architecture import Layout, Stack
+from fastewq.architecture import Architecture
 from fastewq.config import read_config
-from fastewq.errors import InvalidPolicy
+from fastewq.document import Plan, PlannedBlock, PlannedGroup, PlannedStack, Totals
+from fastewq.draft import Draft
 from fastewq.features import block_columns
+from fastewq.fit import fit
+from fastewq.kv_cache import cache_bytes
+from fastewq.memory import Memory, read_memory
+from fastewq.policy import DEFAULT_POLICY, Policy, read_policy
 from fastewq.predictor import Predictor, load_predictor
-from fastewq.schemes import layout_bytes, raw_precision
+from fastewq.schemes import target_named
 
-SCHEMA: Final = "fastewq.plan/1"
-DEFAULT_POLICY: Final = "4bit-8bit-mixed"
-KEPT_ROLES: Final = frozenset({"vision"})
-"""Stacks that keep their precision: quantizing a vision tower saves little and serving tools leave it alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How probabilities become precisions.
-
-    A block is quantized where its probability is at least `threshold`. Of the quantized blocks of a stack, the share
-    `aggressive_share` with the highest execution index gets `aggressive` instead of `moderate` (paper: FastEWQ
-    4-bit/8-bit mixed targets the last blocks).
-    """
-
-    name: str
-    threshold: float
-    aggressive_share: float
-    moderate: str = "int8"
-    aggressive: str = "int4"
-
-
-def policy_named(name: str, predictor: Predictor) -> Policy:
-    """A policy by name, with the threshold and share on the predictor's card. Raises InvalidPolicy."""
-    threshold, share = float(predictor.card["threshold"]), float(predictor.card["aggressive_share"])
-    policies = {
-        "8bit-mixed": Policy("8bit-mixed", threshold, 0.0),
-        "4bit-8bit-mixed": Policy("4bit-8bit-mixed", threshold, share),
-    }
-    try:
-        return policies[name]
-    except KeyError:
-        raise InvalidPolicy(f"policy is {name[:40]!r}; expected one of {', '.join(policies)}") from None
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedBlock:
-    index: int
-    path: str
-    kind: str
-    parameters: int
-    p_quantize: float
-    precision: str
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedStack:
-    name: str
-    blocks: tuple[PlannedBlock, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedGroup:
-    """Parameters outside every block, always raw."""
-
-    path: str
-    parameters: int
-    precision: str
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """bytes: the model under the plan; raw_bytes: as stored; bits_per_weight: 8 * bytes / parameters."""
-
-    bytes: int
-    raw_bytes: int
-    saved_fraction: float
-    bits_per_weight: float
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The plan document of docs/contracts.md; `as_dict` is its JSON form, keys in the documented order."""
-
-    model: dict[str, Any]
-    predictor: dict[str, Any]
-    policy: dict[str, Any]
-    confidence: str
-    stacks: tuple[PlannedStack, ...]
-    other: tuple[PlannedGroup, ...]
-    totals: Totals
-    warnings: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "schema": SCHEMA,
-            "model": self.model,
-            "predictor": self.predictor,
-            "policy": self.policy,
-            "confidence": self.confidence,
-            "stacks": [{"name": s.name, "blocks": [_fields(block) for block in s.blocks]} for s in self.stacks],
-            "other": [_fields(group) for group in self.other],
-            "totals": _fields(self.totals),
-            "warnings": list(self.warnings),
-        }
-
-
-def _fields(record: PlannedBlock | PlannedGroup | Totals) -> dict[str, Any]:
-    """A flat record as a dict; `dataclasses.asdict` would deep-copy every number."""
-    return {name: getattr(record, name) for name in record.__slots__}
+__all__ = ["Plan", "PlannedBlock", "PlannedGroup", "PlannedStack", "Totals", "plan", "plan_architecture"]
 
 
 def plan(
     config: Mapping[str, Any],
     *,
-    policy: str = DEFAULT_POLICY,
+    policy: str | Mapping[str, Any] | Policy = DEFAULT_POLICY,
+    target: str = "plain",
+    memory: int | str | None = None,
+    devices: Sequence[int | str] = (),
+    context: int = 0,
+    batch: int = 1,
+    cache_bits: int = 16,
+    reserve: int | str = 0,
     predictor: Predictor | None = None,
     model_id: str | None = None,
     revision: str | None = None,
 ) -> Plan:
     """The precision plan of the model a config describes.
 
+    policy      a name, a `Policy`, or an object for `fastewq.policy.read_policy`
+    target      the tool whose file format counts the bytes, one of `fastewq.schemes.TARGETS`
+    memory      bytes (6_000_000_000 or "6GiB") that weights, KV cache and reserve must fit; the plan is then the one of
+                least damage that fits (`fastewq.budget`), whatever the threshold
+    devices     memory of each device, in pipeline order: the blocks are placed in contiguous runs
+    context, batch, cache_bits, reserve    see `fastewq.memory.Memory`
+
     `model_id` and `revision` are carried into the document. Raises InvalidConfig, UnsupportedArchitecture,
-    InvalidPolicy.
+    InvalidPolicy, DoesNotFit.
     """
     predictor = predictor or load_predictor()
-    chosen = policy_named(policy, predictor)
+    wanted = read_memory(memory, devices, context, batch, cache_bits, reserve)
     architecture = read_config(config)
     columns = block_columns(architecture)
-    probabilities = predictor.probabilities(columns)
-    outside = predictor.outside_domain(columns)
-    raw_name, raw_bytes = raw_precision(architecture.dtype)
-
-    stacks, start = [], 0
-    for stack in architecture.stacks:
-        end = start + len(stack.blocks)
-        stacks.append(_plan_stack(stack, probabilities[start:end], chosen, raw_name, raw_bytes))
-        start = end
-    other = tuple(
-        PlannedGroup(group.path, group.parameters, raw_name, group.parameters * raw_bytes)
-        for group in architecture.outside
+    return plan_architecture(
+        architecture,
+        predictor.probabilities(columns),
+        predictor=predictor,
+        outside_domain=predictor.outside_domain(columns),
+        policy=policy,
+        target=target,
+        memory=wanted,
+        cache=cache_bytes(config, architecture, context, batch, cache_bits) if context else None,
+        model_id=model_id,
+        revision=revision,
+        already_quantized=isinstance(config.get("quantization_config"), Mapping),
     )
+
+
+def plan_architecture(
+    architecture: Architecture,
+    probabilities: NDArray[np.float64],
+    *,
+    predictor: Predictor,
+    outside_domain: Sequence[str] = (),
+    policy: str | Mapping[str, Any] | Policy = DEFAULT_POLICY,
+    target: str = "plain",
+    memory: Memory | None = None,
+    cache: Sequence[int] | None = None,
+    model_id: str | None = None,
+    revision: str | None = None,
+    already_quantized: bool = False,
+) -> Plan:
+    """The plan for blocks whose probabilities are known.
+
+    `probabilities` and `cache` (bytes of KV cache, see `fastewq.kv_cache`) hold one value per block, stack after stack;
+    `outside_domain` is the predictor's word on the same blocks. Raises InvalidConfig, InvalidPolicy, DoesNotFit.
+    """
+    chosen = read_policy(policy, predictor.card)
+    draft = Draft(architecture, np.round(probabilities, 6).tolist(), chosen, target_named(target))
+    report = None if memory is None else fit(draft, memory, list(cache) if cache else [0] * len(draft.blocks))
+    stacks, other, layouts = draft.document()
+    weights = sum(b.bytes for s in stacks for b in s.blocks) + sum(g.bytes for g in other)
     return Plan(
         model={
             **({"id": model_id} if model_id else {}),
@@ -157,67 +110,27 @@ def plan(
             "model_type": architecture.model_type,
             "dtype": architecture.dtype,
             "parameters": architecture.parameters,
-            "already_quantized": isinstance(config.get("quantization_config"), Mapping),
+            "tied_embeddings": architecture.tied_embeddings,
+            "already_quantized": already_quantized,
         },
         predictor={
             "version": predictor.version,
             "features": list(predictor.features),
             "trained_on": dict(predictor.card["trained_on"]),
         },
-        policy=asdict(chosen),
-        confidence="extrapolating" if outside else "in_domain",
-        stacks=tuple(stacks),
+        policy=chosen.as_dict(),
+        target=target,
+        confidence="extrapolating" if outside_domain else "in_domain",
+        stacks=stacks,
         other=other,
-        totals=_totals(stacks, other, architecture.parameters, raw_bytes),
-        warnings=(*architecture.warnings, *outside),
+        layouts=layouts,
+        totals=_totals(weights, architecture.parameters, draft.raw_bytes),
+        warnings=(*architecture.warnings, *outside_domain, *draft.warnings),
+        memory=report,
     )
 
 
-def _plan_stack(
-    stack: Stack, probabilities: NDArray[np.float64], policy: Policy, raw_name: str, raw_bytes: int
-) -> PlannedStack:
-    precisions = (
-        [raw_name] * len(stack.blocks) if stack.role in KEPT_ROLES else precisions_of(probabilities, policy, raw_name)
-    )
-    sizes: dict[tuple[int, str], int] = {}
-
-    def size(layout: Layout, precision: str) -> int:
-        key = (id(layout), precision)
-        if key not in sizes:
-            sizes[key] = layout_bytes(layout, precision, raw_bytes)
-        return sizes[key]
-
-    return PlannedStack(
-        stack.name,
-        tuple(
-            PlannedBlock(
-                block.index,
-                block.path,
-                block.layout.kind,
-                block.layout.parameters,
-                probability,
-                precision,
-                size(block.layout, precision),
-            )
-            for block, probability, precision in zip(
-                stack.blocks, np.round(probabilities, 6).tolist(), precisions, strict=True
-            )
-        ),
-    )
-
-
-def precisions_of(probabilities: NDArray[np.float64], policy: Policy, raw_name: str) -> list[str]:
-    """The precision of each block of one stack, in execution order."""
-    quantized = np.flatnonzero(probabilities >= policy.threshold)
-    aggressive = round(policy.aggressive_share * len(quantized))
-    precisions = [raw_name] * len(probabilities)
-    for rank, index in enumerate(quantized.tolist()):
-        precisions[index] = policy.aggressive if rank >= len(quantized) - aggressive else policy.moderate
-    return precisions
-
-
-def _totals(stacks: Sequence[PlannedStack], other: Sequence[PlannedGroup], parameters: int, raw_bytes: int) -> Totals:
-    planned = sum(b.bytes for s in stacks for b in s.blocks) + sum(g.bytes for g in other)
+def _totals(planned: int, parameters: int, raw_bytes: int) -> Totals:
     raw = parameters * raw_bytes
     return Totals(
         bytes=planned,

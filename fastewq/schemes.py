@@ -1,21 +1,20 @@
-"""How many bytes a tensor takes at each precision.
+"""How many bytes a tensor takes at each precision, in the file formats that deployment tools write.
 
-The schemes here are the plain ones that most tools share: symmetric integers with one float16 scale per group of
-weights along a row. int8: one group per row (per output channel). int4: groups of 64. ternary: two bits per weight in
-groups of 256. Rows are padded to whole bytes; the last group of a row may be short.
+A `Target` is one tool's way to store a model: per precision a `Scheme` (bits, groups, scales, zero points, padding) and
+what happens to the tensors that stay unquantized. The target "plain" belongs to no tool: symmetric integers with one
+float16 scale per group along a row, the last group may be short. The formats were read off files that the tools wrote;
+docs/exports-verified.md compares predicted and written sizes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import prod
-from typing import Final
+from typing import Any, Final
 
-from fastewq.architecture import Layout, Tensor
-from fastewq.errors import InvalidConfig
-
-SCALE_BYTES: Final = 2
-QUANTIZED_ROLES: Final = frozenset({"linear", "experts"})
+from fastewq.architecture import Layout, Outside, Role, Tensor
+from fastewq.errors import InvalidConfig, InvalidPolicy
 
 RAW_PRECISIONS: Final[dict[str, tuple[str, int]]] = {
     "bfloat16": ("bf16", 2),
@@ -24,26 +23,230 @@ RAW_PRECISIONS: Final[dict[str, tuple[str, int]]] = {
 }
 """Config dtype -> (precision in a plan, bytes per weight)."""
 
+LEVELS: Final = ("int8", "int4", "ternary")
+"""The quantized precisions, from mild to aggressive."""
+
+MATRICES: Final[frozenset[Role]] = frozenset({"linear", "experts"})
+"""Roles that take their block's precision. Routers, norms, biases and convolutions stay raw."""
+
+OUTSIDE_MATRICES: Final[frozenset[Role]] = frozenset({"linear", "embedding"})
+"""Roles outside blocks that can be quantized on request: LM head and embeddings."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """An integer format. `group` is the number of weights per scale along a row; 0 means the whole row."""
+    """One storage format of a matrix (..., rows, columns) whose rows are read along the columns (inputs).
 
+    bits           per weight
+    group          weights of a row that share a scale and zero point; 0 means the whole row
+    group_bits     scale, zero point and the like, per group
+    ragged         whether the last group of a row may be short; otherwise the group must divide the row
+    row_multiple   packed weights of a row are padded to a multiple of this many bytes
+    column_bytes   per column of the matrix, for instance GPTQ's group index
+    matrix_bytes   per matrix, for instance a stored shape or a code book
+    flat           groups run across rows over the whole matrix (bitsandbytes 4-bit)
+    """
+
+    name: str
     bits: int
     group: int
+    group_bits: int = 16
+    ragged: bool = False
+    row_multiple: int = 1
+    column_bytes: int = 0
+    matrix_bytes: int = 0
+    flat: bool = False
 
-    def tensor_bytes(self, shape: tuple[int, ...]) -> int:
-        """Bytes of a matrix (..., rows, columns) with its scales."""
-        rows, columns = prod(shape[:-1]), shape[-1]
-        groups = -(-columns // self.group) if self.group else 1
-        return rows * (-(-columns * self.bits // 8) + groups * SCALE_BYTES)
+    def fits(self, columns: int) -> bool:
+        """Whether rows of this many columns can be stored."""
+        return self.ragged or self.flat or not self.group or columns % self.group == 0
+
+    def size(self, shape: tuple[int, ...]) -> int:
+        """Bytes of a tensor of this shape with all that belongs to it; leading dimensions are separate matrices."""
+        matrices, rows, columns = prod(shape[:-2]), prod(shape[-2:-1]), shape[-1]
+        if self.flat:
+            packed = -(-rows * columns * self.bits // 8)
+            groups = -(-rows * columns // self.group)
+        else:
+            packed = rows * _round_up(-(-columns * self.bits // 8), self.row_multiple)
+            groups = rows * (-(-columns // self.group) if self.group else 1)
+        overhead = -(-groups * self.group_bits // 8) + columns * self.column_bytes + self.matrix_bytes
+        return matrices * (packed + overhead)
 
 
-SCHEMES: Final[dict[str, Scheme]] = {
-    "int8": Scheme(8, 0),
-    "int4": Scheme(4, 64),
-    "ternary": Scheme(2, 256),
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+@dataclass(frozen=True)
+class Target:
+    """How one tool stores a model.
+
+    schemes       precision -> formats in order of preference; the first that fits a row is used, else the tensor is raw
+    small_bytes   bytes per weight of norms, biases, routers and other small tensors; None means as the raw weights
+    experts       whether stacked expert tensors can be quantized
+    embeddings    whether embeddings can be quantized
+    """
+
+    name: str
+    schemes: Mapping[str, tuple[Scheme, ...]]
+    small_bytes: int | None = None
+    experts: bool = True
+    embeddings: bool = True
+    small_embeddings: frozenset[str] = field(default=frozenset())
+    """Last names of embedding modules that count as small: position and token type tables in GGUF."""
+
+    def scheme(self, tensor: Tensor, precision: str) -> Scheme | None:
+        """The format of a tensor that is to have `precision`; None where it stays raw."""
+        if tensor.role == "experts" and not self.experts:
+            return None
+        if tensor.role == "embedding" and not self.embeddings:
+            return None
+        return next((s for s in self.schemes.get(precision, ()) if s.fits(tensor.oriented[-1])), None)
+
+    def tensor_bytes(self, tensor: Tensor, precision: str, raw_bytes: int) -> int:
+        """Bytes of a tensor that is stored at `precision`, one of LEVELS or a raw precision."""
+        scheme = self.scheme(tensor, precision) if precision in LEVELS else None
+        if scheme is not None:
+            return scheme.size(tensor.oriented)
+        if self.small_bytes is not None and tensor.role not in ("linear", "experts", "embedding"):
+            return tensor.parameters * self.small_bytes
+        return tensor.parameters * raw_bytes
+
+    def layout_bytes(self, layout: Layout, precision: str, raw_bytes: int, roles: frozenset[Role] = MATRICES) -> int:
+        """Bytes of a whole block whose tensors of `roles` are stored at `precision` and whose others stay raw."""
+        return sum(
+            self.tensor_bytes(tensor, precision if tensor.role in roles else "raw", raw_bytes)
+            for tensor in layout.tensors
+        )
+
+    def outside_bytes(self, group: Outside, precision: str, raw_bytes: int) -> int:
+        """Bytes of parameters outside every block whose matrices and embeddings are stored at `precision`."""
+        if self.small_bytes is not None and group.path.rpartition(".")[2] in self.small_embeddings:
+            return group.parameters * self.small_bytes
+        return sum(
+            self.tensor_bytes(tensor, precision if tensor.role in OUTSIDE_MATRICES else "raw", raw_bytes)
+            for tensor in group.tensors
+        )
+
+
+def _gguf(name: str, bits: int, block: int) -> Scheme:
+    """A ggml block format: `block` weights and one float16 scale."""
+    return Scheme(name, bits, block)
+
+
+def _groups(name: str, bits: int, sizes: tuple[int, ...], group_bits: int, **details: Any) -> tuple[Scheme, ...]:
+    """One format per group size, largest first."""
+    return tuple(Scheme(f"{name}, groups of {size}", bits, size, group_bits, **details) for size in sizes)
+
+
+# A float16 or bfloat16 scale takes 16 bits, a float32 scale 32, an int64 shape of two dimensions 16 bytes.
+TARGETS: Final[dict[str, Target]] = {
+    target.name: target
+    for target in (
+        Target(
+            "plain",
+            {
+                "int8": (Scheme("int8 per row", 8, 0),),
+                "int4": (Scheme("int4, groups of 64", 4, 64, ragged=True),),
+                "ternary": (Scheme("2 bits, groups of 256", 2, 256, ragged=True),),
+            },
+        ),
+        Target(
+            "gguf",
+            {
+                "int8": (_gguf("Q8_0", 8, 32),),
+                "int4": (_gguf("Q4_0", 4, 32),),
+                "ternary": (_gguf("TQ2_0", 2, 256), _gguf("Q4_0", 4, 32)),
+            },
+            small_bytes=4,
+            small_embeddings=frozenset({"wpe", "position_embeddings", "token_type_embeddings"}),
+        ),
+        Target(
+            # A vector-wise int8 matrix has a float32 scale per row and one marker byte; a 4-bit one a float32 scale per
+            # 64 weights, a code book of 16 float32 and a JSON description of 91 bytes, all without double quantization.
+            "bitsandbytes",
+            {
+                "int8": (Scheme("LLM.int8", 8, 0, 32, matrix_bytes=1),),
+                "int4": (Scheme("NF4", 4, 64, 32, matrix_bytes=64 + 91, flat=True),),
+            },
+            experts=False,
+            embeddings=False,
+        ),
+        Target(
+            # torchao keeps one weight per byte on a CPU, whatever its bits.
+            "torchao",
+            {
+                "int8": (Scheme("Int8WeightOnly", 8, 0),),
+                "int4": _groups("IntxWeightOnly int4", 8, (64, 32), 16 + 8),
+            },
+            experts=False,
+            embeddings=False,
+        ),
+        Target(
+            "compressed-tensors",
+            {
+                "int8": (Scheme("W8A16 per channel", 8, 0, row_multiple=4, matrix_bytes=16),),
+                "int4": _groups("W4A16", 4, (64, 32), 16, row_multiple=4, matrix_bytes=16),
+            },
+            experts=False,
+            embeddings=False,
+        ),
+        Target(
+            # GPTQ: float16 scale and packed zero point per group, int32 group index per input.
+            "gptqmodel",
+            {
+                "int8": _groups("8-bit", 8, (64, 32), 16 + 8, column_bytes=4),
+                "int4": _groups("4-bit", 4, (64, 32), 16 + 4, column_bytes=4),
+            },
+            experts=False,
+            embeddings=False,
+        ),
+        Target(
+            "autoround",
+            {
+                "int8": _groups("W8A16", 8, (64, 32), 16 + 8),
+                "int4": _groups("W4A16", 4, (64, 32), 16 + 4),
+            },
+            experts=False,
+            embeddings=False,
+        ),
+        Target(
+            # Affine: scale and bias per group in the model's 16-bit type.
+            "mlx",
+            {
+                "int8": _groups("affine 8-bit", 8, (64, 32), 32),
+                "int4": _groups("affine 4-bit", 4, (64, 32), 32),
+            },
+        ),
+        Target(
+            "openvino",
+            {
+                "int8": (Scheme("INT8_SYM", 8, 0),),
+                "int4": _groups("INT4_SYM", 4, (64, 32), 16),
+            },
+            experts=False,
+        ),
+        Target(
+            # quanto takes the largest of these groups that divides the row; scale and shift per group.
+            "quanto",
+            {
+                "int8": (Scheme("qint8 per row", 8, 0),),
+                "int4": _groups("qint4", 4, (128, 96, 64, 32), 32),
+            },
+            experts=False,
+            embeddings=False,
+        ),
+    )
 }
+
+
+def target_named(name: str) -> Target:
+    """A target by name. Raises InvalidPolicy for any other name."""
+    try:
+        return TARGETS[name]
+    except KeyError:
+        raise InvalidPolicy(f"target is {name[:40]!r}; expected one of {', '.join(TARGETS)}") from None
 
 
 def raw_precision(dtype: str) -> tuple[str, int]:
@@ -52,15 +255,3 @@ def raw_precision(dtype: str) -> tuple[str, int]:
         return RAW_PRECISIONS[dtype]
     except KeyError:
         raise InvalidConfig(f"dtype is {dtype[:40]!r}; expected one of {', '.join(RAW_PRECISIONS)}") from None
-
-
-def tensor_bytes(tensor: Tensor, precision: str, raw_bytes: int) -> int:
-    """Bytes of one tensor when its block is at `precision`: norms, biases and routers stay raw."""
-    if precision in SCHEMES and tensor.role in QUANTIZED_ROLES:
-        return SCHEMES[precision].tensor_bytes(tensor.shape)
-    return tensor.parameters * raw_bytes
-
-
-def layout_bytes(layout: Layout, precision: str, raw_bytes: int) -> int:
-    """Bytes of a whole block at `precision`."""
-    return sum(tensor_bytes(tensor, precision, raw_bytes) for tensor in layout.tensors)

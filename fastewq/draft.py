@@ -1,0 +1,190 @@
+"""A plan in the making: the precision of every block and outside group, and what each choice weighs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Final
+
+from fastewq.architecture import Architecture, Block, Layout, Outside, Role, Tensor
+from fastewq.document import PlannedBlock, PlannedGroup, PlannedStack
+from fastewq.errors import InvalidPolicy
+from fastewq.modules import fused, module_name, modules
+from fastewq.policy import KEEP, Pattern, Policy
+from fastewq.schemes import MATRICES, OUTSIDE_MATRICES, Target, raw_precision
+
+TOKEN_HEADS: Final = frozenset({"lm_head", "embed_out"})
+"""Last names of the module that turns the last hidden state into token scores."""
+NO_EXCEPTIONS: Final[dict[str, str]] = {}
+
+
+class Draft:
+    """Precisions by block number, counted over all stacks in execution order; "raw" stands for the stored precision.
+
+    precisions   of each block;  pinned: the blocks a budget must not move
+    exceptions   block number -> module -> precision, where overrides set one
+    groups       precision of each outside group
+    """
+
+    def __init__(
+        self, architecture: Architecture, probabilities: Sequence[float], policy: Policy, target: Target
+    ) -> None:
+        self.architecture = architecture
+        self.probabilities = probabilities
+        self.policy = policy
+        self.target = target
+        self.raw, self.raw_bytes = raw_precision(architecture.dtype)
+        self.roles: frozenset[Role] = MATRICES | {"router"} if policy.routers else MATRICES
+        self.blocks: list[Block] = [block for stack in architecture.stacks for block in stack.blocks]
+        self.warnings: list[str] = []
+        self.precisions: list[str] = []
+        self.pinned: set[int] = set()
+        self.exceptions: dict[int, dict[str, str]] = {}
+        self.groups = [self._group_precision(group) for group in architecture.outside]
+        self._sizes: dict[tuple[int, str], int] = {}
+        self._follow_policy()
+        if policy.overrides:
+            self._override()
+
+    def _follow_policy(self) -> None:
+        policy, several = self.policy, any(stack.role != "vision" for stack in self.architecture.stacks)
+        for stack in self.architecture.stacks:
+            start, count = len(self.precisions), len(stack.blocks)
+            if stack.role == "vision" and several and not policy.vision:
+                self.precisions += [KEEP] * count
+                self.pinned.update(range(start, start + count))
+                continue
+            self.precisions += policy.precisions(self.probabilities[start : start + count])
+            if policy.keep_ends and count:
+                self.pinned |= {start, start + count - 1}
+
+    def _group_precision(self, group: Outside) -> str:
+        tied = self.architecture.tied_embeddings
+        if any(t.role == "embedding" and t.shape[0] == self.architecture.vocab_size for t in group.tensors):
+            if tied and self.policy.lm_head not in (KEEP, self.policy.embeddings):
+                raise InvalidPolicy(
+                    f"policy.lm_head is {self.policy.lm_head!r}; this model's head is its token embedding, so expected "
+                    f"the same as policy.embeddings, {self.policy.embeddings!r}"
+                )
+            return self.policy.embeddings
+        return self.policy.lm_head if group.path.rpartition(".")[2] in TOKEN_HEADS else KEEP
+
+    def _override(self) -> None:
+        """Overrides apply in order, so a later one wins. Raises InvalidPolicy where one names nothing quantizable."""
+        for text, precision in self.policy.overrides:
+            pattern = Pattern(text)
+            named = [self._override_block(number, pattern, precision) for number in range(len(self.blocks))]
+            named += [self._override_group(number, pattern, precision) for number in range(len(self.groups))]
+            if not any(named):
+                raise InvalidPolicy(
+                    f"policy.overrides: {text!r} names no block and no module that can be quantized",
+                    hint="Name blocks by index (0-3) or path (model.layers.3), modules by path (*.mlp.down_proj).",
+                )
+
+    def _override_block(self, number: int, pattern: Pattern, precision: str) -> bool:
+        block = self.blocks[number]
+        if pattern.names_block(block.index, block.path):
+            self.precisions[number] = precision
+            self.pinned.add(number)
+            self.exceptions.pop(number, None)
+            return True
+        everything = modules(block.layout, self.roles)
+        named = {name for name in everything if pattern.names_module(f"{block.path}.{name}")}
+        shared = {fused(name) for name in named}
+        changed = [name for name in everything if fused(name) in shared]
+        if len(changed) > len(named):
+            self.warnings.append(
+                f"{block.path}: {', '.join(sorted(set(changed) - named))} follows {', '.join(sorted(named))}, since "
+                "serving engines run them as one"
+            )
+        if changed:
+            self.exceptions.setdefault(number, {}).update(dict.fromkeys(changed, precision))
+        return bool(changed)
+
+    def _override_group(self, number: int, pattern: Pattern, precision: str) -> bool:
+        group = self.architecture.outside[number]
+        named = pattern.names_module(group.path) and any(t.role in OUTSIDE_MATRICES for t in group.tensors)
+        if named:
+            self.groups[number] = precision
+        return named
+
+    def block_bytes(self, number: int, precision: str) -> int:
+        """Bytes of a block at a precision, with the exceptions inside it."""
+        layout = self.blocks[number].layout
+        exceptions = self.exceptions.get(number)
+        if not exceptions:
+            return self._layout_bytes(layout, precision)
+        return sum(self._tensor_bytes(t, exceptions.get(module_name(t.name), precision)) for t in layout.tensors)
+
+    def _layout_bytes(self, layout: Layout, precision: str) -> int:
+        key = (id(layout), precision)
+        size = self._sizes.get(key)
+        if size is None:
+            size = self._sizes[key] = self.target.layout_bytes(layout, precision, self.raw_bytes, self.roles)
+        return size
+
+    def _tensor_bytes(self, tensor: Tensor, precision: str) -> int:
+        return self.target.tensor_bytes(tensor, precision if tensor.role in self.roles else KEEP, self.raw_bytes)
+
+    def quantized_parameters(self, number: int) -> int:
+        """Parameters of a block that follow its precision: what a budget's damage is counted over."""
+        exceptions = self.exceptions.get(number, {})
+        return sum(
+            t.parameters
+            for t in self.blocks[number].layout.tensors
+            if t.role in self.roles and module_name(t.name) not in exceptions
+        )
+
+    def group_bytes(self, number: int) -> int:
+        return self.target.outside_bytes(self.architecture.outside[number], self.groups[number], self.raw_bytes)
+
+    def total(self) -> int:
+        """Bytes of all weights."""
+        blocks = sum(self.block_bytes(number, precision) for number, precision in enumerate(self.precisions))
+        return blocks + sum(map(self.group_bytes, range(len(self.groups))))
+
+    def document(self) -> tuple[tuple[PlannedStack, ...], tuple[PlannedGroup, ...], tuple[tuple[Tensor, ...], ...]]:
+        """The planned stacks and outside groups, and the distinct layouts they refer to by number."""
+        outside = self.architecture.outside
+        layouts = list({id(block.layout): block.layout for block in self.blocks}.values())
+        numbers = {id(layout): number for number, layout in enumerate(layouts)}
+        remaining = iter(self._planned(numbers))
+        stacks = tuple(
+            PlannedStack(stack.name, tuple(islice(remaining, len(stack.blocks)))) for stack in self.architecture.stacks
+        )
+        other = tuple(
+            PlannedGroup(group.path, group.parameters, self._named(precision), self.group_bytes(i), len(layouts) + i)
+            for i, (group, precision) in enumerate(zip(outside, self.groups, strict=True))
+        )
+        return stacks, other, (*(layout.tensors for layout in layouts), *(group.tensors for group in outside))
+
+    def _planned(self, numbers: Mapping[int, int]) -> Iterator[PlannedBlock]:
+        """Every block; what alike blocks share is looked up once. `numbers`: id of a layout -> its number."""
+        shared: dict[tuple[int, str], tuple[str, int, str, int, int]] = {}
+        for number, (block, probability, precision) in enumerate(
+            zip(self.blocks, self.probabilities, self.precisions, strict=True)
+        ):
+            layout = block.layout
+            key = (id(layout), precision)
+            facts = shared.get(key)
+            if facts is None:
+                size = self._layout_bytes(layout, precision)
+                facts = shared[key] = (
+                    layout.kind,
+                    layout.parameters,
+                    self._named(precision),
+                    size,
+                    numbers[id(layout)],
+                )
+            kind, parameters, name, size, at = facts
+            exceptions = self._exceptions(number) if number in self.exceptions else NO_EXCEPTIONS
+            if exceptions:
+                size = self.block_bytes(number, precision)
+            yield PlannedBlock(block.index, block.path, kind, parameters, probability, name, size, at, exceptions)
+
+    def _named(self, precision: str) -> str:
+        return self.raw if precision == KEEP else precision
+
+    def _exceptions(self, number: int) -> dict[str, str]:
+        usual = self.precisions[number]
+        return {name: self._named(p) for name, p in self.exceptions[number].items() if p != usual}

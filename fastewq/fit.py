@@ -1,0 +1,197 @@
+"""A draft plan -> one that fits a memory, and a place on the devices for each of its blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastewq.budget import DAMAGE, Movable, Solution, convex_levels, sensitivities, solve
+from fastewq.draft import TOKEN_HEADS, Draft
+from fastewq.errors import DoesNotFit
+from fastewq.memory import Memory, MemoryReport
+from fastewq.placement import Load, Run, place
+from fastewq.policy import KEEP
+from fastewq.schemes import LEVELS
+
+
+def fit(draft: Draft, memory: Memory, cache: Sequence[int]) -> MemoryReport:
+    """Set the draft's precisions to the plan of least damage that fits `memory`; `cache` has bytes per block.
+
+    Raises DoesNotFit where nothing the policy allows fits, saying by how much and what would.
+    """
+    optimal = None
+    runs: tuple[Run, ...] = ()
+    kv_cache, available = sum(cache), memory.available
+    if available is not None:
+        fitting = Fitting(draft)
+        optimal = fitting.apply(available - kv_cache)
+        if optimal is None:
+            raise _does_not_fit(draft, fitting, memory, kv_cache)
+        if memory.devices:
+            optimal, runs = _placed(fitting, memory, cache, optimal)
+    weights = draft.total()
+    return MemoryReport(
+        request=memory,
+        weights=weights,
+        kv_cache=kv_cache,
+        free=None if available is None else available - weights - kv_cache,
+        optimal=optimal,
+        runs=runs,
+    )
+
+
+class Fitting:
+    """The blocks of a draft that a budget may move, grouped by equal sizes, and the bytes of everything else."""
+
+    def __init__(self, draft: Draft) -> None:
+        self.draft = draft
+        self.levels = (KEEP, *draft.policy.ladder)
+        free = [number for number in range(len(draft.blocks)) if number not in draft.pinned]
+        for number in free:
+            draft.precisions[number] = KEEP
+        self.raw_total = draft.total()
+        # Likely to be quantizable first; where the predictor makes no difference, from the end of the stack.
+        order = sorted(free, key=lambda n: (-draft.probabilities[n], -draft.blocks[n].index, -n))
+        weight = dict(zip(order, sensitivities(len(order)), strict=True))
+        alike: dict[tuple[int, tuple[tuple[str, str], ...]], list[int]] = {}
+        for number in order:
+            exceptions = tuple(sorted(draft.exceptions.get(number, {}).items()))
+            alike.setdefault((id(draft.blocks[number].layout), exceptions), []).append(number)
+        self.classes: list[Movable] = []
+        self.class_levels: list[list[int]] = []
+        for numbers in alike.values():
+            sizes = [draft.block_bytes(numbers[0], level) for level in self.levels]
+            damages = [DAMAGE[level] * draft.quantized_parameters(numbers[0]) for level in self.levels]
+            kept = convex_levels(sizes, damages)
+            if len(kept) > 1:
+                self.class_levels.append(kept)
+                self.classes.append(
+                    Movable(
+                        tuple(sizes[level] for level in kept),
+                        tuple(damages[level] for level in kept),
+                        tuple(numbers),
+                        tuple(weight[number] for number in numbers),
+                    )
+                )
+
+    @property
+    def least(self) -> int:
+        """Bytes of all weights with every free block at the last level."""
+        return self.raw_total - sum((c.sizes[0] - c.sizes[-1]) * len(c.blocks) for c in self.classes)
+
+    def apply(self, limit: int) -> bool | None:
+        """Give the draft the plan of least damage within `limit` bytes of weights.
+
+        Returns whether it is proven optimal; None, leaving the draft alone, where nothing fits.
+        """
+        solution: Solution | None = solve(self.classes, self.raw_total - limit)
+        if solution is None:
+            return None
+        for movable, kept in zip(self.classes, self.class_levels, strict=True):
+            for number in movable.blocks:
+                self.draft.precisions[number] = self.levels[kept[solution.levels[number]]]
+        return solution.optimal
+
+
+def _placed(fitting: Fitting, memory: Memory, cache: Sequence[int], optimal: bool) -> tuple[bool, tuple[Run, ...]]:
+    """The runs of the draft's blocks; where they do not fit in one piece each, of the largest plan that does.
+
+    Found by bisection over the bytes of weights, so the plan is optimal only where the first one fits.
+    """
+    draft = fitting.draft
+    capacities = [max(size - memory.reserve, 0) for size in memory.devices]
+    runs = place(_load(draft, cache), capacities)
+    if runs is not None:
+        return optimal, runs
+    high = draft.total()
+    fitting.apply(fitting.least)
+    found = place(_load(draft, cache), capacities)
+    if found is None:
+        raise DoesNotFit(
+            f"no contiguous runs of blocks fit the {len(capacities)} devices, even at {fitting.levels[-1]}, although "
+            f"together they need {draft.total() + sum(cache)} of {sum(capacities)} bytes",
+            hint="Use fewer and larger devices, or a smaller reserve or context.",
+        )
+    low = draft.total()
+    while high - low > 1:
+        middle = (low + high) // 2
+        fitting.apply(middle)
+        if (runs := place(_load(draft, cache), capacities)) is None:
+            high = middle
+        else:
+            low, found = middle, runs
+    fitting.apply(low)
+    return False, found
+
+
+def _load(draft: Draft, cache: Sequence[int]) -> Load:
+    """Outside groups before the blocks stay with the first one; heads and what follows the blocks with the last."""
+    outside = draft.architecture.outside
+    sizes = list(map(draft.group_bytes, range(len(outside))))
+    tokens = next(
+        (i for i, group in enumerate(outside) if any(t.role == "embedding" for t in group.tensors)), len(outside)
+    )
+    after = {i for i, group in enumerate(outside) if i > tokens and _is_output(group.path)}
+    tied = sizes[tokens] if draft.architecture.tied_embeddings and tokens < len(outside) else 0
+    return Load(
+        blocks=tuple(draft.block_bytes(n, p) + cache[n] for n, p in enumerate(draft.precisions)),
+        first=sum(size for i, size in enumerate(sizes) if i not in after),
+        last=sum(size for i, size in enumerate(sizes) if i in after),
+        tied=tied,
+    )
+
+
+OUTPUTS = TOKEN_HEADS | {
+    "norm",
+    "ln_f",
+    "final_layernorm",
+    "final_layer_norm",
+    "norm_f",
+    "pooler",
+    "classifier",
+    "score",
+}
+
+
+def _is_output(path: str) -> bool:
+    return not OUTPUTS.isdisjoint(path.split(".")[-2:])
+
+
+def _does_not_fit(draft: Draft, fitting: Fitting, memory: Memory, kv_cache: int) -> DoesNotFit:
+    available, least = memory.available or 0, fitting.least
+    over = least + kv_cache - available
+    parts = [f"weights {least} with every free block at {fitting.levels[-1]}"]
+    parts += [f"KV cache {kv_cache}"] if kv_cache else []
+    parts += [f"reserve {memory.reserve}"] if memory.reserve else []
+    return DoesNotFit(
+        f"the model needs {over} bytes more than there are: {', '.join(parts)}; available besides: {available}",
+        hint=_what_would_fit(draft, fitting, memory, kv_cache, over),
+    )
+
+
+def _what_would_fit(draft: Draft, fitting: Fitting, memory: Memory, kv_cache: int, over: int) -> str:
+    """Ways out, each sufficient alone: more memory, a shorter context, embeddings in int8, a further level, no pins."""
+    ways = [f"{over} bytes more memory"]
+    room = (memory.available or 0) - fitting.least
+    if kv_cache and room > 0:
+        ways.append(f"about {memory.context * room // kv_cache} tokens of context instead of {memory.context}")
+    ways += [f"{what} (saves {saved} bytes)" for what, saved in _further_savings(draft, fitting) if saved >= over]
+    return "Any of these would do: " + "; ".join(ways) + "."
+
+
+def _further_savings(draft: Draft, fitting: Fitting) -> list[tuple[str, int]]:
+    saved = []
+    outside, target = draft.architecture.outside, draft.target
+    groups = [
+        draft.group_bytes(i) - target.outside_bytes(group, "int8", draft.raw_bytes)
+        for i, group in enumerate(outside)
+        if draft.groups[i] == KEEP
+    ]
+    saved.append(("embeddings and head in int8", sum(max(bytes_, 0) for bytes_ in groups)))
+    last = fitting.levels[-1]
+    for level in LEVELS[LEVELS.index(last) + 1 :]:
+        free = [number for movable in fitting.classes for number in movable.blocks]
+        bytes_ = sum(draft.block_bytes(n, last) - draft.block_bytes(n, level) for n in free)
+        saved.append((f"a policy that allows {level}", bytes_))
+    pinned = sum(max(draft.block_bytes(n, draft.precisions[n]) - draft.block_bytes(n, last), 0) for n in draft.pinned)
+    saved.append((f"kept and overridden blocks at {last} as well", pinned))
+    return saved

@@ -1,0 +1,180 @@
+"""How probabilities become precisions: named policies, switches for what is kept by default, and overrides.
+
+8bit-mixed        quantized blocks get int8 (paper)
+4bit-8bit-mixed   of the quantized blocks, those with the highest execution index get int4, the others int8 (paper)
+ternary-mixed     the same with ternary in place of int4, for tools that have a ternary type
+keep-ends         4bit-8bit-mixed, but the first and last block of every stack are kept
+
+Embeddings, LM head, routers and vision towers are kept unless a switch says otherwise. Norms, biases and convolutions
+have no switch: no tool here stores them below 16 bits.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import translate
+from typing import Any, Final
+
+from fastewq.errors import InvalidPolicy
+from fastewq.schemes import LEVELS
+
+DEFAULT_POLICY: Final = "4bit-8bit-mixed"
+KEEP: Final = "raw"
+PRECISIONS: Final = (KEEP, *LEVELS)
+MAX_OVERRIDES: Final = 256
+MAX_PATTERN: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A block is quantized where its probability is at least `threshold`.
+
+    Of the quantized blocks of a stack, the share `aggressive_share` with the highest execution index gets `aggressive`
+    instead of `moderate`.
+
+    keep_ends             the first and last block of every stack stay raw
+    embeddings, lm_head   the precision of token embeddings and output head, usually "raw"
+    routers, vision       whether expert routers and vision towers take part
+    overrides             (pattern, precision) pairs, applied in order; see `Pattern`
+    """
+
+    name: str
+    threshold: float
+    aggressive_share: float
+    moderate: str = "int8"
+    aggressive: str = "int4"
+    keep_ends: bool = False
+    embeddings: str = KEEP
+    lm_head: str = KEEP
+    routers: bool = False
+    vision: bool = False
+    overrides: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def ladder(self) -> tuple[str, ...]:
+        """The quantized precisions a budget may use, from mild to aggressive."""
+        return LEVELS[: LEVELS.index(self.aggressive) + 1]
+
+    def as_dict(self) -> dict[str, Any]:
+        document = {name: getattr(self, name) for name in self.__slots__}
+        return {**document, "overrides": [list(pair) for pair in self.overrides]}
+
+    def precisions(self, probabilities: Sequence[float]) -> list[str]:
+        """The precision of each block of one stack, in execution order, before overrides."""
+        quantized = [index for index, p in enumerate(probabilities) if p >= self.threshold]
+        if self.keep_ends:
+            quantized = [index for index in quantized if 0 < index < len(probabilities) - 1]
+        mild = len(quantized) - round(self.aggressive_share * len(quantized))
+        found = [KEEP] * len(probabilities)
+        for rank, index in enumerate(quantized):
+            found[index] = self.moderate if rank < mild else self.aggressive
+        return found
+
+
+def policies(threshold: float, aggressive_share: float) -> dict[str, Policy]:
+    """Every named policy, with the threshold and share that the predictor's card recommends."""
+    default = Policy(DEFAULT_POLICY, threshold, aggressive_share)
+    named = (
+        Policy("8bit-mixed", threshold, 0.0, aggressive="int8"),
+        default,
+        replace(default, name="ternary-mixed", aggressive="ternary"),
+        replace(default, name="keep-ends", keep_ends=True),
+    )
+    return {policy.name: policy for policy in named}
+
+
+def read_policy(value: str | Mapping[str, Any] | Policy, card: Mapping[str, Any]) -> Policy:
+    """A policy from its name, or from an object with a `name` and the fields of `Policy` that are to differ.
+
+    `overrides` in an object is a list of [pattern, precision] pairs or "PATTERN=PRECISION" strings. `card` is the
+    predictor's. Raises InvalidPolicy, naming the field.
+    """
+    if isinstance(value, Policy):
+        return value
+    if isinstance(value, str):
+        value = {"name": value}
+    if not isinstance(value, Mapping):
+        raise InvalidPolicy(f"policy is {type(value).__name__}; expected a name or an object")
+    named = policies(float(card["threshold"]), float(card["aggressive_share"]))
+    name = value.get("name", DEFAULT_POLICY)
+    if not isinstance(name, str) or name not in named:
+        raise InvalidPolicy(f"policy is {str(name)[:40]!r}; expected one of {', '.join(named)}")
+    changes = {key: entry for key, entry in value.items() if key != "name"}
+    unknown = sorted(str(key)[:40] for key in changes if key not in _CHECKS)
+    if unknown:
+        raise InvalidPolicy(f"policy has the unknown field {unknown[0]!r}; expected {', '.join(_CHECKS)}")
+    return replace(named[name], **{key: _CHECKS[key](key, entry) for key, entry in changes.items()})
+
+
+def _share(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise InvalidPolicy(f"policy.{name} is {value!r:.40}; expected a number from 0 to 1")
+    return float(value)
+
+
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidPolicy(f"policy.{name} is {value!r:.40}; expected true or false")
+    return value
+
+
+def _precision(name: str, value: Any) -> str:
+    if value not in PRECISIONS:
+        raise InvalidPolicy(f"policy.{name} is {value!r:.40}; expected one of {', '.join(PRECISIONS)}")
+    return str(value)
+
+
+def _level(name: str, value: Any) -> str:
+    if value not in LEVELS:
+        raise InvalidPolicy(f"policy.{name} is {value!r:.40}; expected one of {', '.join(LEVELS)}")
+    return str(value)
+
+
+def _overrides(name: str, value: Any) -> tuple[tuple[str, str], ...]:
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) > MAX_OVERRIDES:
+        raise InvalidPolicy(f"policy.{name} must be a list of at most {MAX_OVERRIDES} PATTERN=PRECISION entries")
+    return tuple(_override(name, entry) for entry in value)
+
+
+def _override(name: str, entry: Any) -> tuple[str, str]:
+    pair = entry.rpartition("=")[::2] if isinstance(entry, str) else entry
+    if not isinstance(pair, Sequence) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
+        raise InvalidPolicy(f"policy.{name} has the entry {entry!r:.80}; expected PATTERN=PRECISION")
+    pattern, precision = pair
+    if not pattern or len(pattern) > MAX_PATTERN:
+        raise InvalidPolicy(f"policy.{name} has a pattern of {len(pattern)} characters; expected 1 to {MAX_PATTERN}")
+    return pattern, _precision(name, precision)
+
+
+_CHECKS: Final[dict[str, Any]] = {
+    "threshold": _share,
+    "aggressive_share": _share,
+    "moderate": _level,
+    "aggressive": _level,
+    "keep_ends": _flag,
+    "embeddings": _precision,
+    "lm_head": _precision,
+    "routers": _flag,
+    "vision": _flag,
+    "overrides": _overrides,
+}
+
+
+class Pattern:
+    """What an override names: block indices (`3`, `0-3`), or a shell pattern over module paths.
+
+    `model.layers.3` names a block, `model.layers.*.mlp.down_proj` a module inside blocks, `lm_head` a group outside.
+    """
+
+    def __init__(self, text: str) -> None:
+        span = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", text)
+        self._span = range(int(span[1]), int(span[2] or span[1]) + 1) if span else None
+        self._path = None if span else re.compile(translate(text))
+
+    def names_block(self, index: int, path: str) -> bool:
+        return index in self._span if self._span is not None else self.names_module(path)
+
+    def names_module(self, path: str) -> bool:
+        return self._path is not None and self._path.match(path) is not None
