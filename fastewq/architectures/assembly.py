@@ -315,6 +315,31 @@ class Layers:
         )
 
 
+class Stages:
+    """Several lists of blocks that form one stack, as in a hierarchical vision model.
+
+    `stage` gives the builder of the i-th list, `level` the fields it reads. The stack's facts are those of the longest.
+    """
+
+    def __init__(
+        self,
+        count: Size,
+        stage: Callable[[int], Layers],
+        level: Callable[[Fields, int], Fields] = lambda f, i: f,  # noqa: ARG005
+    ) -> None:
+        self.count, self.stage, self.level = count, stage, level
+
+    def __call__(self, f: Fields, path: str) -> Body:
+        count = measure(f, self.count)
+        if count > MAX_ENTRIES:
+            raise f.refuse(str(self.count), count, f"at most {MAX_ENTRIES}")
+        stacks = [self.stage(i)(self.level(f, i), path).stacks[0] for i in range(count)]
+        blocks = (block for stack in stacks for block in stack.blocks)
+        longest = max(stacks, key=lambda stack: len(stack.blocks))
+        joined = replace(longest, blocks=tuple(replace(block, index=i) for i, block in enumerate(blocks)))
+        return Body((joined,), (), width=stacks[-1].width)
+
+
 NOTHING = Body((), ())
 
 

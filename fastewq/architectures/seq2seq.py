@@ -119,7 +119,10 @@ def bart_attention(name: str, key_bias: Option = True, width: Size = "d_model") 
 
 def bart_layer(side: str, key_bias: Option = True, cross: bool = False, width: Size = "d_model") -> tuple[Part, ...]:
     """Attention, cross-attention (decoder) and feed-forward, a norm for each (before or after: the same tensors)."""
-    crossing = (*bart_attention("encoder_attn", key_bias, width), Norm("encoder_attn_layer_norm", width))
+    crossing: tuple[Part, ...] = (
+        *bart_attention("encoder_attn", key_bias, width),
+        Norm("encoder_attn_layer_norm", width),
+    )
     return (
         *bart_attention("self_attn", key_bias, width),
         Norm("self_attn_layer_norm", width),
