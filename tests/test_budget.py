@@ -1,0 +1,220 @@
+"""The budget solver against brute force, and what `plan(memory=...)` promises."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fastewq.architecture import Architecture, Block, Layout, Outside, Stack, Tensor
+from fastewq.budget import DAMAGE, Movable, convex_levels, sensitivities, solve
+from fastewq.draft import Draft
+from fastewq.errors import DoesNotFit, InvalidPolicy
+from fastewq.fit import Fitting, fit
+from fastewq.memory import Memory, parse_bytes
+from fastewq.policy import Policy, read_policy
+from fastewq.schemes import TARGETS
+
+CARD = {"threshold": 0.5, "aggressive_share": 0.25}
+LEVELS = ("raw", "int8", "int4", "ternary")
+
+
+def architecture(widths: list[int]) -> Architecture:
+    """Blocks of one square matrix and a norm each; equal widths share a layout."""
+    layouts = {
+        w: Layout("attention", "dense", (Tensor("m.q_proj.weight", (w, w), "linear"), Tensor("n.weight", (w,), "norm")))
+        for w in set(widths)
+    }
+    blocks = tuple(Block(i, f"model.layers.{i}", layouts[w]) for i, w in enumerate(widths))
+    embed = Outside("model.embed_tokens", (Tensor("weight", (100, 64), "embedding"),))
+    return Architecture("llama", "bfloat16", (Stack("decoder", "decoder", blocks, 64),), (embed,), vocab_size=100)
+
+
+def draft(widths: list[int], probabilities: list[float], policy: str | dict | Policy = "ternary-mixed") -> Draft:
+    return Draft(architecture(widths), probabilities, read_policy(policy, CARD), TARGETS["plain"])
+
+
+def damage(d: Draft, precisions: list[str]) -> float:
+    """The objective as docs/plans.md states it."""
+    order = sorted(range(len(precisions)), key=lambda n: (-d.probabilities[n], -d.blocks[n].index))
+    weight = dict(zip(order, sensitivities(len(order)), strict=True))
+    return sum(weight[n] * d.quantized_parameters(n) * DAMAGE[p] for n, p in enumerate(precisions))
+
+
+def size(d: Draft, precisions: list[str]) -> int:
+    return sum(d.block_bytes(n, p) for n, p in enumerate(precisions)) + sum(map(d.group_bytes, range(len(d.groups))))
+
+
+def best_by_brute_force(d: Draft, limit: int) -> float | None:
+    fitting = (list(p) for p in product(LEVELS, repeat=len(d.blocks)) if size(d, list(p)) <= limit)
+    return min((damage(d, p) for p in fitting), default=None)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    widths=st.lists(st.sampled_from([64, 96, 128, 192, 320]), min_size=1, max_size=6),
+    seed=st.lists(st.integers(0, 3), min_size=6, max_size=6),
+    share=st.floats(0, 1),
+)
+def test_plan_is_the_best_of_all_assignments(widths: list[int], seed: list[int], share: float) -> None:
+    probabilities = [0.1 + 0.2 * s for s in seed[: len(widths)]]
+    d = draft(widths, probabilities)
+    low, high = size(d, ["ternary"] * len(widths)), size(d, ["raw"] * len(widths))
+    limit = int(low + share * (high - low) * 1.05) - 1
+    expected = best_by_brute_force(d, limit)
+    proven = Fitting(d).apply(limit)
+    if expected is None:
+        assert proven is None
+    else:
+        assert proven is True
+        assert size(d, d.precisions) <= limit
+        assert damage(d, d.precisions) == pytest.approx(expected, rel=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(1, 50), st.integers(1, 50), st.integers(1, 4)), min_size=1, max_size=4
+    ),
+    share=st.floats(0, 1),
+)
+def test_solver_on_arbitrary_sizes(steps: list[tuple[int, int, int]], share: float) -> None:
+    """Two levels of free sizes per class, as exact damage per byte differs between layouts of mixed targets."""
+    classes, number = [], 0
+    for saved, price, count in steps:
+        classes.append(
+            Movable((saved, 0), (0.0, float(price)), tuple(range(number, number + count)), tuple(sensitivities(count)))
+        )
+        number += count
+    need = int(share * sum(c.sizes[0] * len(c.blocks) for c in classes))
+    solution = solve(classes, need)
+    assert solution is not None
+    assert solution.optimal
+
+    def cost(taken: tuple[int, ...]) -> float:
+        return sum(c.damages[1] * w * taken[b] for c in classes for b, w in zip(c.blocks, c.sensitivities, strict=True))
+
+    def saves(taken: tuple[int, ...]) -> int:
+        return sum(c.sizes[0] * taken[b] for c in classes for b in c.blocks)
+
+    found = tuple(solution.levels[b] for b in range(number))
+    assert saves(found) >= need
+    assert cost(found) == pytest.approx(min(cost(t) for t in product((0, 1), repeat=number) if saves(t) >= need))
+
+
+def test_rounded_relaxation_is_within_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastewq.budget.MAX_STATES", 1)
+    d = draft([64, 96, 128, 192, 320, 64], [0.3, 0.9, 0.5, 0.7, 0.1, 0.6])
+    for limit in range(size(d, ["ternary"] * 6), size(d, ["raw"] * 6), 9973):
+        proven = Fitting(d).apply(limit)
+        best = best_by_brute_force(d, limit)
+        step = max(2 * d.quantized_parameters(n) * (DAMAGE["ternary"] - DAMAGE["int4"]) for n in range(6))
+        assert size(d, d.precisions) <= limit
+        assert damage(d, d.precisions) <= best + step
+        if proven is False:
+            break
+    else:
+        pytest.fail("the table was never refused, so the fallback was not tried")
+
+
+def test_memory_gives_up_likely_blocks_first_and_later_ones_where_equal() -> None:
+    d = draft([64] * 4, [0.2, 0.9, 0.2, 0.2])
+    one_step = d.block_bytes(0, "raw") - d.block_bytes(0, "int8")
+    raw = size(d, ["raw"] * 4)
+    expected = [
+        ["raw", "raw", "raw", "raw"],
+        ["raw", "int8", "raw", "raw"],
+        ["raw", "int8", "raw", "int8"],
+        ["raw", "int8", "int8", "int8"],
+        ["int8", "int8", "int8", "int8"],
+    ]
+    for given_up, precisions in enumerate(expected):
+        assert Fitting(d).apply(raw - given_up * one_step)
+        assert d.precisions == precisions
+    assert Fitting(d).apply(raw - 4 * one_step - 1)
+    assert d.precisions == ["int8", "int4", "int8", "int8"]
+
+
+def test_probabilities_all_on_one_side_of_the_threshold_change_nothing() -> None:
+    limit = 50_000
+    plans = []
+    for shift in (0.0, 0.6):
+        d = draft([64] * 6, [0.10 + shift, 0.12 + shift, 0.11 + shift, 0.3 + shift, 0.2 + shift, 0.25 + shift])
+        Fitting(d).apply(limit)
+        plans.append(d.precisions)
+    assert plans[0] == plans[1]
+    assert len(set(plans[0])) == 2
+
+
+def test_pinned_blocks_stay_and_no_promotion_fits_any_more() -> None:
+    policy = {"name": "4bit-8bit-mixed", "keep_ends": True, "overrides": [["2", "int4"]]}
+    d = draft([64, 96, 128, 96, 64, 192, 64], [0.5] * 7, policy)
+    pins = {0: "raw", 2: "int4", 6: "raw"}
+    limit = 130_000
+    assert Fitting(d).apply(limit) is True
+    assert {n: d.precisions[n] for n in pins} == pins
+    ladder = ("raw", "int8", "int4")
+    for n in set(range(7)) - set(pins):
+        at = ladder.index(d.precisions[n])
+        if at:
+            promoted = [*d.precisions[:n], ladder[at - 1], *d.precisions[n + 1 :]]
+            assert size(d, promoted) > limit
+
+
+def test_policy_bounds_the_ladder() -> None:
+    d = draft([64] * 3, [0.9] * 3, "8bit-mixed")
+    assert Fitting(d).apply(size(d, ["int8"] * 3)) is True
+    assert d.precisions == ["int8"] * 3
+    assert Fitting(d).apply(size(d, ["int8"] * 3) - 1) is None
+
+
+def test_refusal_says_by_how_much_and_what_would_do() -> None:
+    d = draft([64] * 3, [0.9] * 3, "8bit-mixed")
+    least = size(d, ["int8"] * 3)
+    with pytest.raises(DoesNotFit, match="needs 1000 bytes more") as caught:
+        fit(d, Memory(limit=least - 1000), [0, 0, 0])
+    assert "1000 bytes more memory" in caught.value.hint
+    assert "a policy that allows int4" in caught.value.hint
+    assert "embeddings and head in int8" in caught.value.hint
+
+
+def test_cache_and_reserve_count_against_the_limit() -> None:
+    d = draft([64] * 3, [0.9] * 3)
+    raw = size(d, ["raw"] * 3)
+    report = fit(d, Memory(limit=raw + 300 + 50, context=7, reserve=50), [100, 100, 100])
+    assert (report.weights, report.kv_cache, report.free) == (raw, 300, 0)
+    report = fit(d, Memory(limit=raw + 300 + 49, context=7, reserve=50), [100, 100, 100])
+    assert report.weights < raw
+    assert report.weights + report.kv_cache + 50 + report.free == raw + 300 + 49
+
+
+def test_levels_that_save_nothing_or_too_little_are_passed_over() -> None:
+    assert convex_levels((100, 50, 25, 13), (0, 1, 300, 9000)) == [0, 1, 2, 3]
+    assert convex_levels((100, 50, 25, 25), (0, 1, 300, 9000)) == [0, 1, 2]
+    assert convex_levels((100, 100, 50), (0, 1, 3)) == [0, 2]
+    assert convex_levels((100, 99, 10), (0, 50, 60)) == [0, 2]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_has_falling_steps(target: str) -> None:
+    """The two-neighbouring-levels argument of fastewq.budget needs each further level to save fewer bytes."""
+    tensor = Tensor("m.weight", (768, 3072), "linear")
+    sizes = [TARGETS[target].tensor_bytes(tensor, level, 2) for level in LEVELS if level in ("raw", *TARGETS[target].schemes)]
+    saved = [a - b for a, b in zip(sizes, sizes[1:], strict=False) if a > b]
+    assert saved == sorted(saved, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("6GiB", 6 * 2**30), ("80 GB", 80 * 10**9), ("1.5tib", 3 * 2**39), (123, 123), ("17", 17), ("512MiB", 2**29)],
+)
+def test_sizes_are_read(text: str | int, expected: int) -> None:
+    assert parse_bytes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "six", "-1", -1, True, 1.5, "1e30", "9999999999TiB", "6Gi B", None, "6 XB", "١GiB"])
+def test_other_sizes_are_refused(text: object) -> None:
+    with pytest.raises(InvalidPolicy, match="memory is"):
+        parse_bytes(text)  # type: ignore[arg-type]
