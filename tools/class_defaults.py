@@ -30,7 +30,8 @@ TARGET = Path(__file__).parents[1] / "fastewq" / "architectures" / "defaults.tsv
 COMMON = {field.name for field in dataclasses.fields(PreTrainedConfig)} - {"is_encoder_decoder"}
 NO_SIZE = re.compile(
     r"dropout|layerdrop|_pdrop|drop_path|_token_|token_id|_eps$|epsilon|rope(?!_head_dim)|_cost$|_coef|_loss|loss_|use_cache|"
-    r"^output_|^mask_(time|feature)|^aux|temperature|jitter|logits|^generation|^return_|^pretraining_tp$|^_out"
+    r"^output_(attentions|hidden_states|router|scores|past)|^mask_(time|feature)_(?!prob)|^aux|temperature|jitter|logits_|"
+    r"_logits$|^generation|^return_|^pretraining_tp$|^_out"
 )
 """Names of fields that no tensor shape depends on. A name dropped by mistake shows as "missing" in the oracle's run."""
 
