@@ -45,6 +45,7 @@ def plan(
     cache_bits: int = 16,
     reserve: int | str = 0,
     predictor: Predictor | None = None,
+    architecture: Architecture | None = None,
     model_id: str | None = None,
     revision: str | None = None,
 ) -> Plan:
@@ -56,13 +57,14 @@ def plan(
                 least damage that fits (`fastewq.budget`), whatever the threshold
     devices     memory of each device, in pipeline order: the blocks are placed in contiguous runs
     context, batch, cache_bits, reserve    see `fastewq.memory.Memory`
+    architecture   the model's blocks, where they are known better than from the config (`fastewq.headers`)
 
     `model_id` and `revision` are carried into the document. Raises InvalidConfig, UnsupportedArchitecture,
     InvalidPolicy, DoesNotFit.
     """
     predictor = predictor or load_predictor()
     wanted = read_memory(memory, devices, context, batch, cache_bits, reserve)
-    architecture = read_config(config)
+    architecture = architecture or read_config(config)
     columns = block_columns(architecture)
     return plan_architecture(
         architecture,
