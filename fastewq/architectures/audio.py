@@ -89,7 +89,7 @@ def feature_encoder(f: Fields) -> Tensors:
 
 
 def masks_features(f: Fields) -> bool:
-    return f.number("mask_time_prob", 0.05) > 0 or f.number("mask_feature_prob", 0.0) > 0
+    return f.number("mask_time_prob") > 0 or f.number("mask_feature_prob") > 0
 
 
 POSITION_KERNEL = (WIDTH, quotient(WIDTH, "num_conv_pos_embedding_groups"), "num_conv_pos_embeddings")

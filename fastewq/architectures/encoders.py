@@ -155,16 +155,10 @@ REMBERT = Assembly(
     Rest(Linear("encoder.embedding_hidden_mapping_in", WIDTH, "input_embedding_size")),
     bert_layers(),
 )
-
-
-def output_embedding_width(f: Fields) -> int:
-    return f.size("output_embedding_size", 1664)
-
-
 REMBERT_LM = Rest(
-    Linear("cls.predictions.dense", output_embedding_width, WIDTH),
-    Linear("cls.predictions.decoder", "vocab_size", output_embedding_width),
-    Norm("cls.predictions.LayerNorm", output_embedding_width),
+    Linear("cls.predictions.dense", "output_embedding_size", WIDTH),
+    Linear("cls.predictions.decoder", "vocab_size", "output_embedding_size"),
+    Norm("cls.predictions.LayerNorm", "output_embedding_size"),
 )
 
 ALBERT = Assembly(
