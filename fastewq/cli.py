@@ -48,6 +48,9 @@ def plan(
     ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the Hub.")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Ask no Hub; use what is in the cache.")] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Read the safetensors headers too, and say where they differ.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """The precision plan of a model: which blocks to quantize, to how many bits, and what that saves."""
@@ -58,10 +61,17 @@ def plan(
     found = read_source(source, revision=revision, offline=offline)
     if found.warning:
         typer.echo(f"warning: {found.warning}", err=True)
-    predictor = load_predictor(artefact)
+    headers = found.read_exact() if exact else None
     document = make_plan(
-        found.config, policy=policy, predictor=predictor, model_id=found.model_id, revision=found.commit
+        found.config,
+        policy=policy,
+        predictor=load_predictor(artefact),
+        architecture=headers.architecture if headers else None,
+        model_id=found.model_id,
+        revision=found.commit,
     )
+    if headers:
+        document = document._replace(model={**document.model, "headers": headers.as_dict()})
     if as_json:
         print_json(document.as_dict())
     else:

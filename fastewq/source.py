@@ -12,6 +12,7 @@ from fastewq.jsonio import MAX_CONFIG_BYTES, load_config, parse_config
 from fastewq.names import is_hub_id
 
 if TYPE_CHECKING:
+    from fastewq.headers import Exact
     from fastewq.hub import Hub
 
 
@@ -30,6 +31,18 @@ class Source:
     folder: Path | None = None
     hub: Hub | None = None
     warning: str | None = None
+
+    def read_exact(self) -> Exact:
+        """What the safetensors headers beside the config say. Raises InputError where there is nothing beside it."""
+        from fastewq.headers import FolderFiles, HubFiles, read_exact
+
+        if self.hub is not None and self.model_id is not None:
+            return read_exact(self.config, HubFiles(self.hub, self.model_id, self.commit or "main"))
+        if self.folder is not None:
+            return read_exact(self.config, FolderFiles(self.folder))
+        raise InputError(
+            "--exact needs a model folder or a model on the Hub; a config alone has no safetensors headers"
+        )
 
 
 def read_source(source: str, *, revision: str | None = None, offline: bool = False) -> Source:

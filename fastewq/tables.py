@@ -30,6 +30,9 @@ def print_plan(plan: Plan) -> None:
     console = Console(highlight=False)
     name = plan.model.get("id") or plan.model["model_type"]
     console.print(f"{name}: {plan.model['parameters']:,} parameters, {plan.model['dtype']}, {plan.confidence}")
+    if headers := plan.model.get("headers"):
+        verdict = "agree with the config" if headers["agree"] else "differ from the config (see the warnings)"
+        console.print(f"safetensors headers {verdict}: {headers['tensors']} tensors, {human_bytes(headers['bytes'])}")
     for stack in plan.stacks:
         table = Table(title=f"{stack.name}: {len(stack.blocks)} blocks", title_justify="left")
         for column in ("blocks", "kind"):

@@ -7,8 +7,11 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from safetensors.numpy import save
 
+from fastewq import read_config
 from fastewq.errors import InputError, NotFound
 from fastewq.names import is_hub_id
 from fastewq.source import read_source
@@ -27,7 +30,7 @@ def fastewq(loopback, tmp_path):
 
     def run(*arguments: str) -> tuple[int, str, str]:
         command = [sys.executable, "-c", "from fastewq.cli import main; main()", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, input="{}")
         return done.returncode, done.stdout, done.stderr
 
     return run
@@ -43,6 +46,29 @@ def test_a_plan_by_hub_id_then_offline_then_without_the_hub(fastewq, loopback, l
         assert loopback.requests == []
         assert fastewq("plan", "cli/llama", "--json", "--revision", commit) == (0, online, "")
         assert loopback.requests == []
+
+
+def test_exact_says_whether_headers_and_config_agree(fastewq, loopback, llama):
+    small = {**llama, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "vocab_size": 100}
+    small |= {"torch_dtype": "float16", "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
+    architecture = read_config(small)
+    tensors = {f"{b.path}.{t.name}": t.shape for b in architecture.stacks[0].blocks for t in b.layout.tensors}
+    tensors |= {f"{g.path}.{t.name}": t.shape for g in architecture.outside for t in g.tensors}
+    weights = save({name: np.zeros(shape, np.float16) for name, shape in tensors.items()})
+    loopback.add("cli/exact", {"config.json": json.dumps(small).encode(), "model.safetensors": weights})
+    loopback.add(
+        "cli/lies", {"config.json": json.dumps({**small, "vocab_size": 90}).encode(), "model.safetensors": weights}
+    )
+    code, output, _ = fastewq("plan", "cli/exact", "--exact", "--json")
+    assert (code, json.loads(output)["model"]["headers"]["agree"]) == (0, True)
+    assert json.loads(output)["model"]["headers"]["parameters"] == architecture.parameters
+    code, output, _ = fastewq("plan", "cli/lies", "--exact", "--json")
+    document = json.loads(output)
+    assert (code, document["model"]["headers"]["agree"]) == (0, False)
+    assert document["warnings"][0].startswith("outside the blocks: ")
+    assert document["model"]["parameters"] == architecture.parameters
+    code, _, _ = fastewq("plan", "-", "--exact")
+    assert code == 3
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,338 @@
+"""Tensors as a checkpoint stores them -> the model's own tensors, blocks and architecture. Pure.
+
+Quantized checkpoints store integers that pack several weights, and scales beside them. Here packed tensors are counted
+by the weights they hold, and scales belong to the weight they scale.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from math import prod
+from typing import Any, Final
+
+from fastewq.analysis.blocks import StoredStack, group_blocks, is_buffer
+from fastewq.analysis.tensors import TensorInfo
+from fastewq.architecture import Architecture, Block, FeedForward, Layout, Mixer, Outside, Role, Stack, Tensor
+from fastewq.errors import InvalidCheckpoint
+
+NAMES_LISTED: Final = 5
+DTYPES: Final[Mapping[str, str]] = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+}
+"""safetensors dtype -> name in a config."""
+_NARROW: Final = frozenset({"U8", "I8", "I32", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2"})
+
+# What quantizers store beside a weight. The first group is the module (or the tensor) that the scale belongs to.
+_AUXILIARY: Final = re.compile(
+    r"^(.+?)(?:"
+    r"\.(?:qzeros|scales|g_idx|SCB|weight_format)"  # GPTQ, AWQ; bitsandbytes 8-bit
+    r"|\.weight\.(?:absmax|quant_map|nested_absmax|nested_quant_map|quant_state\..+)"  # bitsandbytes 4-bit
+    r"|\.weight_(?:scale|scale_inv|scale_2|zero_point|shape|g_idx|global_scale)"  # fp8, compressed-tensors, ModelOpt
+    r"|\.(?:input|output)_(?:scale|global_scale|zero_point)"
+    r"|_scales?(?:_inv)?"  # MXFP4: X_blocks, X_scales
+    r")$"
+)
+_EXPERT: Final = re.compile(r"(experts\.)(\d+)\.")
+_CACHE_SCALE: Final = re.compile(r"\.(?:[kvq]|prob)_(?:proj\.)?(?:output_)?(?:scale|zero_point)$")
+
+
+def logical_tensors(stored: Iterable[TensorInfo], quantization: Any = None) -> list[TensorInfo]:
+    """The model's own tensors: packed ones unpacked, scales and other helpers merged into what they help.
+
+    `quantization` is the config's `quantization_config`. Each result keeps the stored dtype; its `nbytes` include its
+    helpers'. Constants of the code (causal masks, rotary frequencies) are left out.
+    """
+    settings = quantization if isinstance(quantization, Mapping) else {}
+    tensors = {t.name: t for t in stored}
+    helpers: dict[str, int] = {}
+    own: list[tuple[str, TensorInfo]] = []
+    for tensor in tensors.values():
+        carrier = _carrier_of(tensor, tensors)
+        if carrier is not None:
+            helpers[carrier] = helpers.get(carrier, 0) + tensor.nbytes
+        elif not is_buffer(tensor) and not (settings and _CACHE_SCALE.search(tensor.name)):
+            own.append((tensor.name, tensor))
+    return [_unpacked(t, tensors, settings, helpers.get(name, 0)) for name, t in own]
+
+
+def _carrier_of(tensor: TensorInfo, tensors: Mapping[str, TensorInfo]) -> str | None:
+    """The name of the quantized weight that a tensor helps, or None for a tensor in its own right."""
+    match = _AUXILIARY.match(tensor.name)
+    if match is None:
+        return None
+    for suffix in (".qweight", ".weight_packed", ".weight", "_blocks", ""):
+        name = match[1] + suffix
+        if name != tensor.name and name in tensors and tensors[name].dtype in _NARROW:
+            return name
+    return None
+
+
+def _unpacked(
+    tensor: TensorInfo, tensors: Mapping[str, TensorInfo], settings: Mapping[str, Any], helpers: int
+) -> TensorInfo:
+    name, shape = tensor.name, tensor.shape
+    if name.endswith(".qweight") and tensor.dtype == "I32" and len(shape) == 2:
+        # GPTQ packs along the inputs, which come first; AWQ along the outputs: https://github.com/casper-hansen/AutoAWQ
+        bits, awq = _bits(settings, name), settings.get("quant_method") == "awq"
+        shape = (shape[1] * 32 // bits, shape[0]) if awq else (shape[1], shape[0] * 32 // bits)
+        name = name.removesuffix(".qweight") + ".weight"
+    elif name.endswith(".weight_packed") and shape:
+        per_value = 32 // _bits(settings, name) if tensor.dtype == "I32" else 2
+        shape = (*shape[:-1], shape[-1] * per_value)
+        name = name.removesuffix("_packed")
+    elif name.endswith("_blocks") and tensor.dtype == "U8" and name.removesuffix("_blocks") + "_scales" in tensors:
+        # MXFP4: (..., groups, 16 bytes of two values each): https://huggingface.co/openai/gpt-oss-20b
+        shape = (*shape[:-2], prod(shape[-2:]) * 2)
+        name = name.removesuffix("_blocks")
+    elif name.endswith(".weight") and tensor.dtype == "U8" and helpers and shape:
+        # bitsandbytes stores a 4-bit matrix as one column of bytes, ModelOpt as (rows, columns / 2).
+        shape = (shape[0] * 2,) if f"{name}.absmax" in tensors else (*shape[:-1], shape[-1] * 2)
+    return TensorInfo(name, shape, tensor.dtype, tensor.file, tensor.offset, tensor.nbytes + helpers)
+
+
+def _bits(settings: Mapping[str, Any], name: str) -> int:
+    """Bits per weight of a packed tensor, by the config; 4 where it does not say."""
+    bits = settings.get("bits") or settings.get("w_bit")
+    groups = settings.get("config_groups")
+    if bits is None and isinstance(groups, Mapping):
+        weights = [group.get("weights") for group in groups.values() if isinstance(group, Mapping)]
+        found = {w.get("num_bits") for w in weights if isinstance(w, Mapping)}
+        bits = found.pop() if len(found) == 1 else None
+    bits = 4 if bits is None else bits
+    if type(bits) is not int or not 1 <= bits <= 8:
+        raise InvalidCheckpoint(f"tensor {name}: the config says {bits!r:.40} bits per weight; expected 1 to 8")
+    return bits
+
+
+# ---- config against headers ----
+
+
+def reconciled(architecture: Architecture, tensors: Sequence[TensorInfo], config: Mapping[str, Any]) -> Architecture:
+    """The architecture by the config, corrected where the stored tensors say otherwise; a warning for each correction.
+
+    The very same object comes back where the two agree to the last parameter. Blocks that differ are replaced as a
+    whole, since one wrong size says that the config's reading cannot be trusted.
+    """
+    blocks, outside, expected = _block_differences(architecture, tensors)
+    if blocks:
+        return architecture_from(tensors, config, blocks)
+    found = _outside_difference(architecture, outside, expected)
+    changed = replace(architecture, outside=_outside(outside)) if found else architecture
+    stored = _main_dtype(tensors)
+    if stored and stored != architecture.dtype and not isinstance(config.get("quantization_config"), Mapping):
+        found.append(f"dtype is {architecture.dtype} by the config; most weights are stored as {stored}")
+        changed = replace(changed, dtype=stored)
+    return replace(changed, exact=False, warnings=(*architecture.warnings, *found)) if found else architecture
+
+
+def _block_differences(
+    architecture: Architecture, tensors: Sequence[TensorInfo]
+) -> tuple[list[str], list[TensorInfo], int]:
+    """Differences in words; the stored tensors outside all blocks; how many parameters the config expects there."""
+    found = []
+    stacks = group_blocks(tensors)
+    inside: set[str] = set()
+    for stack in architecture.stacks:
+        if not stack.blocks:
+            continue
+        path = _list_of(stack.blocks[0].path)
+        partner = next((s for s in stacks if _same_path(path, _list_of(s.blocks[0].path))), None)
+        if partner is None:
+            found.append(f"{path}: the config describes {len(stack.blocks)} blocks; the files hold no such list")
+            continue
+        inside |= {t.name for block in partner.blocks for t in block.tensors}
+        found += _stack_differences(path, stack, partner)
+    outside = [t for t in tensors if t.name not in inside]
+    if architecture.tied_embeddings:
+        outside = [t for t in outside if not t.name.endswith(("lm_head.weight", "embed_out.weight"))]
+    return found, outside, sum(group.parameters for group in architecture.outside)
+
+
+def _outside_difference(architecture: Architecture, outside: Sequence[TensorInfo], expected: int) -> list[str]:
+    stored = sum(t.parameters for t in outside)
+    if expected == stored:
+        return []
+    described = {f"{group.path}.{t.name}" for group in architecture.outside for t in group.tensors}
+    names = _listed([t.name for t in outside if not any(_same_path(t.name, d) for d in described)])
+    words = f"outside the blocks: {expected:,} parameters by the config, {stored:,} in the files"
+    return [words + (f" (only in the files: {names})" if names else "")]
+
+
+def _stack_differences(path: str, stack: Stack, partner: StoredStack) -> list[str]:
+    found = []
+    if len(stack.blocks) != len(partner.blocks):
+        found.append(f"{path}: {len(stack.blocks)} blocks by the config, {len(partner.blocks)} in the files")
+    groups: dict[str, list[int]] = {}
+    for block, stored in zip(stack.blocks, partner.blocks, strict=False):
+        count = sum(t.parameters for t in stored.tensors)
+        if count != block.layout.parameters:
+            here = {_EXPERT.sub(r"\1", t.name.removeprefix(f"{stored.path}.")) for t in stored.tensors}
+            there = {t.name for t in block.layout.tensors}
+            only = [("files", here - there), ("config", there - here)]
+            names = "; ".join(f"only in the {side}: {_listed(sorted(names))}" for side, names in only if names)
+            words = f"{block.layout.parameters:,} parameters each by the config, {count:,} in the files"
+            groups.setdefault(words + (f" ({names})" if names else ""), []).append(block.index)
+    return found + [f"{path}, blocks {_runs(indices)}: {words}" for words, indices in groups.items()]
+
+
+def _main_dtype(tensors: Iterable[TensorInfo]) -> str | None:
+    """The dtype, by its name in a config, that holds most parameters; None where that is no floating-point type."""
+    counts: Counter[str] = Counter()
+    for tensor in tensors:
+        counts[tensor.dtype] += tensor.parameters
+    return DTYPES.get(counts.most_common(1)[0][0]) if counts else None
+
+
+def _same_path(one: str, other: str) -> bool:
+    """Whether two module paths are the same apart from an outer wrapper: layers.0 and model.layers.0."""
+    return one == other or one.endswith(f".{other}") or other.endswith(f".{one}")
+
+
+def _list_of(block_path: str) -> str:
+    return block_path.rsplit(".", 1)[0]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMES_LISTED} more" if len(names) > NAMES_LISTED else ""
+    return ", ".join(names[:NAMES_LISTED]) + more
+
+
+def _runs(indices: Sequence[int]) -> str:
+    """0, 1, 2, 5 -> 0-2, 5"""
+    runs: list[list[int]] = []
+    for index in indices:
+        if runs and runs[-1][-1] == index - 1:
+            runs[-1] = [runs[-1][0], index]
+        else:
+            runs.append([index])
+    return ", ".join("-".join(map(str, run)) for run in runs)
+
+
+# ---- an architecture from headers alone ----
+
+
+def architecture_from(tensors: Sequence[TensorInfo], config: Mapping[str, Any], reasons: Sequence[str]) -> Architecture:
+    """Blocks found from tensor names, with exact counts; what names cannot say is taken from the config's usual keys.
+
+    Raises InvalidCheckpoint where no list of blocks is found.
+    """
+    stored = group_blocks(tensors)
+    if not stored:
+        raise InvalidCheckpoint(f"no list of transformer blocks among {len(tensors)} tensors such as {tensors[0].name}")
+    inside = {t.name for stack in stored for block in stack.blocks for t in block.tensors}
+    layouts: dict[tuple[Tensor, ...], Layout] = {}
+    stacks = tuple(_stack(stack, config, layouts) for stack in stored)
+    text = next((config[key] for key in ("text_config", "llm_config") if isinstance(config.get(key), Mapping)), config)
+    note = "blocks and parameters are those of the safetensors headers; kinds of blocks are guessed from tensor names"
+    dtype = config.get("dtype") or config.get("torch_dtype") or text.get("dtype") or text.get("torch_dtype")
+    return Architecture(
+        model_type=str(config.get("model_type") or "unknown")[:80],
+        dtype=_main_dtype(tensors) or (dtype if isinstance(dtype, str) else "bfloat16"),
+        stacks=stacks,
+        outside=_outside([t for t in tensors if t.name not in inside]),
+        vocab_size=_size(text, "vocab_size"),
+        tied_embeddings=not any(t.name.endswith(("lm_head.weight", "embed_out.weight")) for t in tensors),
+        exact=False,
+        warnings=(*reasons, note),
+    )
+
+
+def _stack(stored: StoredStack, config: Mapping[str, Any], layouts: dict[tuple[Tensor, ...], Layout]) -> Stack:
+    blocks = []
+    for block in stored.blocks:
+        own = _stacked_experts([(t.name.removeprefix(f"{block.path}."), t.shape) for t in block.tensors])
+        if own not in layouts:
+            layouts[own] = Layout(_mixer(own), _feed_forward(own), own)
+        blocks.append(Block(block.index, block.path, layouts[own]))
+    part = {"vision": "vision_config", "audio": "audio_config"}.get(stored.name, "text_config")
+    own_config = config.get(part)
+    f = own_config if isinstance(own_config, Mapping) else config
+    role = next((role for role in ("vision", "audio", "encoder") if stored.name.startswith(role)), "decoder")
+    heads = _size(f, "num_attention_heads") or _size(f, "num_heads") or _size(f, "n_head")
+    width = _width(blocks[0].layout) or _size(f, "hidden_size")
+    return Stack(
+        name=stored.name,
+        role=role,  # type: ignore[arg-type]
+        blocks=tuple(blocks),
+        width=width,
+        heads=heads,
+        kv_heads=_size(f, "num_key_value_heads") or heads,
+        head_dim=_size(f, "head_dim") or (width // heads if heads else 0),
+        ffn_width=_size(f, "intermediate_size"),
+        experts=max((_experts(block.layout) for block in blocks), default=0),
+        norm="layer" if any(t.name.endswith("norm.bias") for t in blocks[0].layout.tensors) else "rms",
+    )
+
+
+def _stacked_experts(tensors: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[Tensor, ...]:
+    """Tensors of one block; experts stored one by one (experts.7.up_proj.weight) become one stacked tensor each."""
+    groups: dict[str, list[tuple[int, ...]]] = {}
+    for name, shape in tensors:
+        groups.setdefault(_EXPERT.sub(r"\1", name), []).append(shape)
+    own = []
+    for name, shapes in groups.items():
+        single = len(shapes) == 1 or len(set(shapes)) > 1
+        own += [Tensor(name, s, _role(name, s)) for s in (shapes if single else [(len(shapes), *shapes[0])])]
+    return tuple(own)
+
+
+def _role(name: str, shape: tuple[int, ...]) -> Role:
+    if len(shape) < 2:
+        return "bias" if name.endswith("bias") else "norm" if "norm" in name or "ln_" in name else "other"
+    if re.search(r"(^|\.)(router|gate)(\.\w+)?$", name):
+        return "router"
+    if "experts" in name and len(shape) == 3:
+        return "experts"
+    if len(shape) > 2:
+        return "conv"
+    return "bias" if name.endswith("bias") else "embedding" if "embed" in name else "linear"
+
+
+def _mixer(tensors: Sequence[Tensor]) -> Mixer:
+    names = " ".join(t.name for t in tensors)
+    if re.search(r"linear_attn|delta_net|gated_delta", names):
+        return "linear_attention"
+    if re.search(r"mamba|ssm|A_log|mixer\.conv1d", names):
+        return "state_space"
+    if re.search(r"attn|attention|q_proj|qkv|query|SelfAttention", names):
+        return "attention"
+    return "none"
+
+
+def _feed_forward(tensors: Sequence[Tensor]) -> FeedForward:
+    names = " ".join(t.name for t in tensors)
+    if re.search(r"experts|block_sparse_moe", names):
+        return "experts"
+    dense = r"mlp|ffn|ff\.|fc1|feed_forward|up_proj|gate_proj|intermediate|DenseReluDense|w1|wi"
+    return "dense" if re.search(dense, names) else "none"
+
+
+def _experts(layout: Layout) -> int:
+    return max((t.shape[0] for t in layout.tensors if t.role == "experts"), default=0)
+
+
+def _width(layout: Layout) -> int:
+    """Features per token between blocks: the size most norms have."""
+    sizes = Counter(t.shape[0] for t in layout.tensors if t.role == "norm" and len(t.shape) == 1)
+    return max(sizes, key=lambda size: (sizes[size], size)) if sizes else 0
+
+
+def _outside(tensors: Sequence[TensorInfo]) -> tuple[Outside, ...]:
+    groups: dict[str, list[Tensor]] = {}
+    for tensor in tensors:
+        path, _, name = tensor.name.rpartition(".")
+        groups.setdefault(path or name, []).append(Tensor(name, tensor.shape, _role(tensor.name, tensor.shape)))
+    return tuple(Outside(path, tuple(members)) for path, members in groups.items())
+
+
+def _size(config: Mapping[str, Any], key: str) -> int:
+    value = config.get(key)
+    return value if type(value) is int and 0 <= value < 1 << 40 else 0
