@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+import re
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any, Final, NamedTuple, get_args
 
-from fastewq.architecture import Tensor
-from fastewq.memory import MemoryReport
+from fastewq.architecture import Role, Tensor
+from fastewq.errors import InvalidConfig, InvalidPlan
+from fastewq.memory import Memory, MemoryReport
+from fastewq.placement import Run
 from fastewq.schemes import raw_precision
 
 SCHEMA: Final = "fastewq.plan/1"
@@ -100,3 +105,195 @@ class Plan(NamedTuple):
 def _tensor(tensor: Tensor) -> dict[str, Any]:
     document = {"name": tensor.name, "shape": list(tensor.shape), "role": tensor.role}
     return {**document, "transposed": True} if tensor.transposed else document
+
+
+# -- reading a document back ------------------------------------------------------------------------------------------
+
+MAX_BLOCKS: Final = 65_536
+MAX_TENSORS: Final = 4096
+MAX_COUNT: Final = 2**60
+PATH: Final = re.compile(r"[A-Za-z0-9_]{1,80}(\.[A-Za-z0-9_]{1,80}){0,30}")
+ROLES: Final = frozenset(get_args(Role))
+
+
+def read_plan(document: Any) -> Plan:
+    """The plan of a document that `Plan.as_dict` gave, with every path, number and reference checked.
+
+    Raises InvalidPlan, naming the field. Totals and reports are taken as they are written.
+    """
+    if not isinstance(document, Mapping) or document.get("schema") != SCHEMA:
+        found = document.get("schema") if isinstance(document, Mapping) else type(document).__name__
+        raise InvalidPlan(f"schema is {found!r:.60}; expected {SCHEMA!r}")
+    model = dict(_get(document, "model", Mapping))
+    try:
+        raw = raw_precision(_get(model, "dtype", str, "model."))[0]
+    except InvalidConfig as error:
+        raise InvalidPlan(f"model.{error.message}") from None
+    _get(model, "model_type", str, "model.")
+    layouts = tuple(_layout(entry, f"layouts[{i}]") for i, entry in enumerate(_list(document, "layouts")))
+    reader = _Reader(raw, layouts)
+    stacks = tuple(reader.stack(entry, f"stacks[{i}]") for i, entry in enumerate(_list(document, "stacks")))
+    if sum(len(stack.blocks) for stack in stacks) > MAX_BLOCKS:
+        raise InvalidPlan(f"stacks hold more than {MAX_BLOCKS} blocks")
+    other = tuple(reader.group(entry, f"other[{i}]") for i, entry in enumerate(_list(document, "other")))
+    totals = _get(document, "totals", Mapping)
+    return Plan(
+        model=model,
+        predictor=dict(_get(document, "predictor", Mapping)),
+        policy=dict(_get(document, "policy", Mapping)),
+        target=_get(document, "target", str),
+        confidence=_get(document, "confidence", str),
+        stacks=stacks,
+        other=other,
+        layouts=layouts,
+        totals=Totals(
+            _count(totals, "bytes", "totals."),
+            _count(totals, "raw_bytes", "totals."),
+            _number(totals, "saved_fraction", "totals."),
+            _number(totals, "bits_per_weight", "totals."),
+        ),
+        warnings=tuple(str(warning) for warning in _list(document, "warnings")),
+        memory=_memory(document["memory"]) if "memory" in document else None,
+    )
+
+
+class _Reader:
+    """What blocks and groups are checked against: the raw precision's name and the layouts they refer to."""
+
+    def __init__(self, raw: str, layouts: Sequence[tuple[Tensor, ...]]) -> None:
+        self.precisions = (raw, "int8", "int4", "ternary")
+        self.layouts = layouts
+
+    def stack(self, entry: Any, where: str) -> PlannedStack:
+        entry = _object(entry, where)
+        blocks = (self.block(b, f"{where}.blocks[{i}]") for i, b in enumerate(_list(entry, "blocks", f"{where}.")))
+        return PlannedStack(_get(entry, "name", str, f"{where}."), tuple(blocks))
+
+    def block(self, entry: Any, where: str) -> PlannedBlock:
+        entry, at = _object(entry, where), f"{where}."
+        path, index = _path(entry, at), _count(entry, "index", at)
+        if path.rpartition(".")[2] != str(index):
+            raise InvalidPlan(f"{at}path is {path!r}; expected it to end in the block's index, {index}")
+        layout = self.layout(entry, at)
+        modules = _object(entry.get("modules", {}), f"{at}modules")
+        names = {tensor.name.removesuffix(".weight") for tensor in self.layouts[layout]}
+        for name in modules:
+            if name not in names:
+                raise InvalidPlan(f"{at}modules names {name!r:.80}, which the block does not have")
+        return PlannedBlock(
+            index,
+            path,
+            _get(entry, "kind", str, at),
+            _count(entry, "parameters", at),
+            _number(entry, "p_quantize", at),
+            self.precision(entry, "precision", at),
+            _count(entry, "bytes", at),
+            layout,
+            {name: self.precision(modules, name, f"{at}modules.") for name in modules},
+        )
+
+    def group(self, entry: Any, where: str) -> PlannedGroup:
+        entry, at = _object(entry, where), f"{where}."
+        return PlannedGroup(
+            _path(entry, at) if entry.get("path") else "",
+            _count(entry, "parameters", at),
+            self.precision(entry, "precision", at),
+            _count(entry, "bytes", at),
+            self.layout(entry, at),
+        )
+
+    def precision(self, entry: Mapping[str, Any], name: str, at: str) -> str:
+        value = _get(entry, name, str, at)
+        if value not in self.precisions:
+            raise InvalidPlan(f"{at}{name} is {value!r:.40}; expected one of {', '.join(self.precisions)}")
+        return value
+
+    def layout(self, entry: Mapping[str, Any], at: str) -> int:
+        number = _count(entry, "layout", at)
+        if number >= len(self.layouts):
+            raise InvalidPlan(f"{at}layout is {number}; the document has {len(self.layouts)} layouts")
+        return number
+
+
+def _layout(entry: Any, where: str) -> tuple[Tensor, ...]:
+    if not isinstance(entry, Sequence) or isinstance(entry, str) or len(entry) > MAX_TENSORS:
+        raise InvalidPlan(f"{where} must be a list of at most {MAX_TENSORS} tensors")
+    return tuple(_read_tensor(tensor, f"{where}[{i}]") for i, tensor in enumerate(entry))
+
+
+def _read_tensor(entry: Any, where: str) -> Tensor:
+    entry, at = _object(entry, where), f"{where}."
+    shape = tuple(_list(entry, "shape", at))
+    if len(shape) > 8 or not all(type(n) is int and n > 0 for n in shape) or prod(shape) > MAX_COUNT:
+        raise InvalidPlan(f"{at}shape is {shape!r:.80}; expected positive integers")
+    role = _get(entry, "role", str, at)
+    if role not in ROLES:
+        raise InvalidPlan(f"{at}role is {role!r:.40}; expected one of {', '.join(sorted(ROLES))}")
+    if role in ("linear", "experts", "embedding") and len(shape) < 2:
+        raise InvalidPlan(f"{at}shape is {shape}; expected a matrix for the role {role}")
+    return Tensor(_path(entry, at, "name"), shape, role, entry.get("transposed") is True)  # type: ignore[arg-type]
+
+
+def _memory(entry: Any) -> MemoryReport:
+    entry, at = _object(entry, "memory"), "memory."
+    devices = _list(entry, "devices", at) if "devices" in entry else []
+    runs = []
+    for i, device in enumerate(devices):
+        device, where = _object(device, f"memory.devices[{i}]"), f"memory.devices[{i}]."
+        count = _count(device, "blocks", where)
+        if count:
+            start = _count(device, "first_block", where)
+            runs.append(Run(i, start, start + count, _count(device, "bytes", where)))
+    limit, free = (None if entry.get(name) is None else _count(entry, name, at) for name in ("limit", "free"))
+    request = Memory(
+        limit=limit,
+        devices=tuple(_count(_object(d, at), "capacity", at) for d in devices),
+        **{name: _count(entry, name, at) for name in ("context", "batch", "cache_bits", "reserve")},
+    )
+    optimal = entry.get("optimal")
+    if optimal is not None and not isinstance(optimal, bool):
+        raise InvalidPlan(f"memory.optimal is {optimal!r:.40}; expected true, false or null")
+    return MemoryReport(
+        request, _count(entry, "weights", at), _count(entry, "kv_cache", at), free, optimal, tuple(runs)
+    )
+
+
+def _object(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InvalidPlan(f"{where} is {type(value).__name__}; expected an object")
+    return value
+
+
+def _get(entry: Mapping[str, Any], name: str, kind: type, at: str = "") -> Any:
+    value = entry.get(name)
+    if not isinstance(value, kind):
+        raise InvalidPlan(f"{at}{name} is {type(value).__name__}; expected {kind.__name__}")
+    return value
+
+
+def _list(entry: Mapping[str, Any], name: str, at: str = "") -> list[Any]:
+    value = entry.get(name)
+    if not isinstance(value, list | tuple) or len(value) > MAX_BLOCKS:
+        raise InvalidPlan(f"{at}{name} must be a list of at most {MAX_BLOCKS} entries")
+    return list(value)
+
+
+def _count(entry: Mapping[str, Any], name: str, at: str) -> int:
+    value = entry.get(name)
+    if type(value) is not int or not 0 <= value <= MAX_COUNT:
+        raise InvalidPlan(f"{at}{name} is {value!r:.40}; expected an integer from 0 to {MAX_COUNT}")
+    return value
+
+
+def _number(entry: Mapping[str, Any], name: str, at: str) -> float:
+    value = entry.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InvalidPlan(f"{at}{name} is {value!r:.40}; expected a number")
+    return value
+
+
+def _path(entry: Mapping[str, Any], at: str, name: str = "path") -> str:
+    value = entry.get(name)
+    if not isinstance(value, str) or not PATH.fullmatch(value):
+        raise InvalidPlan(f"{at}{name} is {value!r:.80}; expected a module path such as model.layers.0")
+    return value

@@ -9,12 +9,10 @@ from typing import Final
 from fastewq.architecture import Architecture, Block, Layout, Outside, Role, Tensor
 from fastewq.document import PlannedBlock, PlannedGroup, PlannedStack
 from fastewq.errors import InvalidPolicy
-from fastewq.modules import fused, module_name, modules
+from fastewq.modules import TOKEN_HEADS, fused, module_name, modules
 from fastewq.policy import KEEP, Pattern, Policy
 from fastewq.schemes import MATRICES, OUTSIDE_MATRICES, Target, raw_precision
 
-TOKEN_HEADS: Final = frozenset({"lm_head", "embed_out"})
-"""Last names of the module that turns the last hidden state into token scores."""
 NO_EXCEPTIONS: Final[dict[str, str]] = {}
 
 

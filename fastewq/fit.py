@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fastewq.budget import DAMAGE, Movable, Solution, convex_levels, sensitivities, solve
-from fastewq.draft import TOKEN_HEADS, Draft
+from fastewq.draft import Draft
 from fastewq.errors import DoesNotFit
 from fastewq.memory import Memory, MemoryReport
+from fastewq.modules import is_output
 from fastewq.placement import Load, Run, place
 from fastewq.policy import KEEP
 from fastewq.schemes import LEVELS
@@ -130,7 +131,7 @@ def _load(draft: Draft, cache: Sequence[int]) -> Load:
     tokens = next(
         (i for i, group in enumerate(outside) if any(t.role == "embedding" for t in group.tensors)), len(outside)
     )
-    after = {i for i, group in enumerate(outside) if i > tokens and _is_output(group.path)}
+    after = {i for i, group in enumerate(outside) if is_output(group.path)}
     tied = sizes[tokens] if draft.architecture.tied_embeddings and tokens < len(outside) else 0
     return Load(
         blocks=tuple(draft.block_bytes(n, p) + cache[n] for n, p in enumerate(draft.precisions)),
@@ -138,22 +139,6 @@ def _load(draft: Draft, cache: Sequence[int]) -> Load:
         last=sum(size for i, size in enumerate(sizes) if i in after),
         tied=tied,
     )
-
-
-OUTPUTS = TOKEN_HEADS | {
-    "norm",
-    "ln_f",
-    "final_layernorm",
-    "final_layer_norm",
-    "norm_f",
-    "pooler",
-    "classifier",
-    "score",
-}
-
-
-def _is_output(path: str) -> bool:
-    return not OUTPUTS.isdisjoint(path.split(".")[-2:])
 
 
 def _does_not_fit(draft: Draft, fitting: Fitting, memory: Memory, kv_cache: int) -> DoesNotFit:

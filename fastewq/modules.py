@@ -1,4 +1,4 @@
-"""Which modules of a block share one precision, because serving engines run them as one."""
+"""What the names of modules tell: which of them serving engines run as one, and which stand at the end of a model."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ FUSED: Final[dict[str, tuple[str, ...]]] = {
     "in_proj_ba": ("in_proj_b", "in_proj_a"),
 }
 """Name of the fused module in serving engines -> the modules under one parent that it is made of."""
+
+TOKEN_HEADS: Final = frozenset({"lm_head", "embed_out"})
+"""Last names of the module that turns the last hidden state into token scores."""
+
+OUTPUTS: Final = TOKEN_HEADS | {"norm", "norm_f", "ln_f", "final_layernorm", "final_layer_norm", "pooler", "score"}
+"""Last names of modules that run after the last block."""
 
 _GROUP: Final = {part: whole for whole, parts in FUSED.items() for part in parts}
 
@@ -40,3 +46,8 @@ def fused(name: str) -> str:
     if parent.rpartition(".")[2] == "experts":
         return parent
     return f"{parent}.{_GROUP[last]}" if last in _GROUP else name
+
+
+def is_output(path: str) -> bool:
+    """Whether a group outside the blocks runs after the last of them."""
+    return path.rpartition(".")[2] in OUTPUTS and "embed" not in path.rpartition(".")[0]

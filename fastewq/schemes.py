@@ -86,6 +86,8 @@ class Target:
     small_bytes   bytes per weight of norms, biases, routers and other small tensors; None means as the raw weights
     experts       whether stacked expert tensors can be quantized
     embeddings    whether embeddings can be quantized
+    conv1d        whether matrices stored as (inputs, outputs), GPT-2's Conv1D, can be quantized
+    routers       whether the routers of experts can be quantized
     """
 
     name: str
@@ -93,6 +95,8 @@ class Target:
     small_bytes: int | None = None
     experts: bool = True
     embeddings: bool = True
+    conv1d: bool = True
+    routers: bool = False
     small_embeddings: frozenset[str] = field(default=frozenset())
     """Last names of embedding modules that count as small: position and token type tables in GGUF."""
 
@@ -101,6 +105,10 @@ class Target:
         if tensor.role == "experts" and not self.experts:
             return None
         if tensor.role == "embedding" and not self.embeddings:
+            return None
+        if tensor.role == "router" and not self.routers:
+            return None
+        if tensor.role == "linear" and tensor.transposed and not self.conv1d:
             return None
         return next((s for s in self.schemes.get(precision, ()) if s.fits(tensor.oriented[-1])), None)
 
@@ -151,6 +159,7 @@ TARGETS: Final[dict[str, Target]] = {
                 "int4": (Scheme("int4, groups of 64", 4, 64, ragged=True),),
                 "ternary": (Scheme("2 bits, groups of 256", 2, 256, ragged=True),),
             },
+            routers=True,
         ),
         Target(
             "gguf",
@@ -182,6 +191,7 @@ TARGETS: Final[dict[str, Target]] = {
             },
             experts=False,
             embeddings=False,
+            conv1d=False,
         ),
         Target(
             "compressed-tensors",
@@ -191,6 +201,7 @@ TARGETS: Final[dict[str, Target]] = {
             },
             experts=False,
             embeddings=False,
+            conv1d=False,
         ),
         Target(
             # GPTQ: float16 scale and packed zero point per group, int32 group index per input.
@@ -226,6 +237,7 @@ TARGETS: Final[dict[str, Target]] = {
                 "int4": _groups("INT4_SYM", 4, (64, 32), 16),
             },
             experts=False,
+            conv1d=False,
         ),
         Target(
             # quanto takes the largest of these groups that divides the row; scale and shift per group.
@@ -236,6 +248,7 @@ TARGETS: Final[dict[str, Target]] = {
             },
             experts=False,
             embeddings=False,
+            conv1d=False,
         ),
     )
 }

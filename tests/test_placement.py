@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -18,7 +18,7 @@ def brute_force(load: Load, capacities: list[int]) -> tuple[int, float] | None:
         for devices in combinations(range(len(capacities)), used):
             for cuts in combinations(range(1, count), used - 1):
                 ends = (0, *cuts, count)
-                sizes = [sum(load.blocks[a:b]) for a, b in zip(ends, ends[1:], strict=False)]
+                sizes = [sum(load.blocks[a:b]) for a, b in pairwise(ends)]
                 sizes[0] += load.first
                 sizes[-1] += load.last + (load.tied if used > 1 else 0)
                 if all(size <= capacities[d] for size, d in zip(sizes, devices, strict=True)):

@@ -1,0 +1,84 @@
+"""A plan -> what a deployment tool loads. One module per tool; `names.py` has the module names of tools with their own.
+
+export(plan, "llama.cpp")                 files, usage and predicted bytes
+export(plan, "mlx", nearest=True)         the nearest plan the tool can express, differences listed
+"""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Final
+
+from fastewq.document import Plan
+from fastewq.errors import CannotExport
+from fastewq.exports import (
+    autoround,
+    bitsandbytes,
+    compressed_tensors,
+    devices,
+    gptqmodel,
+    ignore_list,
+    llama_cpp,
+    mlx,
+    openvino,
+    quanto,
+    torchao,
+)
+from fastewq.exports.assignment import Difference, assign
+from fastewq.exports.base import Export, Tool
+
+__all__ = ["TOOLS", "Export", "export"]
+
+TOOLS: Final[dict[str, Tool]] = {
+    tool.name: tool
+    for tool in (
+        llama_cpp.TOOL,
+        bitsandbytes.TOOL,
+        torchao.TOOL,
+        compressed_tensors.TOOL,
+        gptqmodel.TOOL,
+        autoround.TOOL,
+        mlx.TOOL,
+        openvino.TOOL,
+        quanto.TOOL,
+        ignore_list.TOOL,
+        devices.TOOL,
+    )
+}
+
+
+def export(plan: Plan, tool: str, *, nearest: bool = False) -> Export:
+    """The plan in the form `tool` takes.
+
+    Raises CannotExport where the tool is unknown, does not cover the model, or cannot express the plan; with `nearest`
+    the last of these gives the nearest plan it can express instead, its differences listed.
+    """
+    if tool not in TOOLS:
+        raise CannotExport(f"tool is {tool[:40]!r}; expected one of {', '.join(TOOLS)}")
+    chosen = TOOLS[tool]
+    assignment = chosen.adapt(assign(plan, chosen.target))
+    if assignment.differences and not nearest:
+        raise CannotExport(
+            f"{tool} cannot express this plan: {summary(assignment.differences)}",
+            hint="Ask for the nearest plan it can express (--nearest), or plan with a policy and target it has.",
+        )
+    parts = chosen.build(assignment)
+    return Export(
+        tool=tool,
+        verified=chosen.verified,
+        files=parts.files,
+        usage=parts.usage,
+        bytes=assignment.tensor_bytes(),
+        differences=assignment.differences,
+        warnings=parts.warnings,
+    )
+
+
+def summary(differences: tuple[Difference, ...]) -> str:
+    """The differences by reason, each with its number and first module."""
+    by_reason = sorted(differences, key=lambda d: (d.reason, d.planned, d.exported))
+    texts = []
+    for (reason, planned, exported), group in groupby(by_reason, key=lambda d: (d.reason, d.planned, d.exported)):
+        alike = list(group)
+        texts.append(f"{reason}, so {len(alike)} modules ({alike[0].path} ...) would be {exported}, not {planned}")
+    return "; ".join(texts)

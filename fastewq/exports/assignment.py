@@ -1,0 +1,212 @@
+"""A plan seen by one tool: every module that could be quantized, with the format the tool would store it in."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from fastewq.architecture import Tensor
+from fastewq.document import Plan
+from fastewq.modules import FUSED, module_name
+from fastewq.policy import KEEP
+from fastewq.schemes import LEVELS, MATRICES, OUTSIDE_MATRICES, Scheme, Target, raw_precision, target_named
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One matrix of the model. `block` counts over all stacks, -1 outside blocks; `stack` is the path before the index.
+
+    precision   "raw" or one of LEVELS;  scheme: the tool's format for it, None where raw
+    """
+
+    path: str
+    stack: str
+    block: int
+    index: int
+    name: str
+    tensor: Tensor
+    precision: str
+    scheme: Scheme | None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where an export departs from the plan, and why."""
+
+    path: str
+    planned: str
+    exported: str
+    reason: str
+
+    def as_dict(self) -> dict[str, str]:
+        return {"path": self.path, "planned": self.planned, "exported": self.exported, "reason": self.reason}
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The modules of a plan for one target, and the differences that were needed to get there."""
+
+    plan: Plan
+    target: Target
+    modules: tuple[Module, ...]
+    differences: tuple[Difference, ...] = ()
+
+    @property
+    def raw(self) -> str:
+        return self.plan.raw
+
+    @property
+    def kept(self) -> list[Module]:
+        return [module for module in self.modules if module.scheme is None]
+
+    def by_scheme(self) -> dict[Scheme, list[Module]]:
+        """The quantized modules by format, from most bits to fewest."""
+        found: dict[Scheme, list[Module]] = defaultdict(list)
+        for module in self.modules:
+            if module.scheme is not None:
+                found[module.scheme].append(module)
+        return dict(sorted(found.items(), key=lambda item: (-item[0].bits, item[0].name)))
+
+    def changed(self, change: Callable[[Module], tuple[str, str] | None]) -> Assignment:
+        """The assignment with other precisions where `change` gives (precision, reason)."""
+        modules, differences = [], list(self.differences)
+        for module in self.modules:
+            new = change(module)
+            if new is None:
+                modules.append(module)
+                continue
+            precision, reason = new
+            scheme = self.target.scheme(module.tensor, precision)
+            modules.append(replace(module, precision=precision, scheme=scheme))
+            differences.append(Difference(module.path, module.precision, precision, reason))
+        return replace(self, modules=tuple(modules), differences=tuple(differences))
+
+    def tensor_bytes(self) -> int:
+        """Bytes of all tensors as the tool stores them, without file headers."""
+        raw_bytes = raw_precision(self.plan.model["dtype"])[1]
+        schemes = {(module.block, module.path): module.scheme for module in self.modules}
+        total = 0
+        number = 0
+        for stack in self.plan.stacks:
+            for block in stack.blocks:
+                for tensor in self.plan.layouts[block.layout]:
+                    scheme = schemes.get((number, f"{block.path}.{module_name(tensor.name)}"))
+                    total += self._bytes(tensor, scheme, raw_bytes)
+                number += 1
+        for group in self.plan.other:
+            small = self.target.small_bytes if group.path.rpartition(".")[2] in self.target.small_embeddings else None
+            for tensor in self.plan.layouts[group.layout]:
+                scheme = schemes.get((-1, group_module(group.path, tensor)))
+                total += tensor.parameters * small if small else self._bytes(tensor, scheme, raw_bytes)
+        return total
+
+    def _bytes(self, tensor: Tensor, scheme: Scheme | None, raw_bytes: int) -> int:
+        return scheme.size(tensor.oriented) if scheme else self.target.tensor_bytes(tensor, KEEP, raw_bytes)
+
+
+def group_module(path: str, tensor: Tensor) -> str:
+    """The module path of a tensor of an outside group, whose own name is usually just `weight`."""
+    name = "" if tensor.name == "weight" else module_name(tensor.name)
+    return f"{path}.{name}" if name and path else path or name
+
+
+def assign(plan: Plan, target: str) -> Assignment:
+    """What a target would make of a plan: precisions it lacks become the next milder one, what it cannot store is kept.
+
+    Each such change is listed in `differences`.
+    """
+    assignment = Assignment(plan, target_named(target), tuple(_modules(plan, target_named(target))))
+    return assignment.changed(lambda module: _storable(module, assignment.target))
+
+
+def _modules(plan: Plan, target: Target) -> Iterable[Module]:
+    number = 0
+    for stack in plan.stacks:
+        for block in stack.blocks:
+            above = block.path.rpartition(".")[0]
+            for tensor in plan.layouts[block.layout]:
+                if tensor.role in MATRICES or (tensor.role == "router" and plan.policy.get("routers")):
+                    name = module_name(tensor.name)
+                    precision = _level(block.modules.get(name, block.precision))
+                    scheme = target.scheme(tensor, precision)
+                    yield Module(f"{block.path}.{name}", above, number, block.index, name, tensor, precision, scheme)
+            number += 1
+    for group in plan.other:
+        for tensor in plan.layouts[group.layout]:
+            if tensor.role in OUTSIDE_MATRICES:
+                path, precision = group_module(group.path, tensor), _level(group.precision)
+                yield Module(path, "", -1, -1, path, tensor, precision, target.scheme(tensor, precision))
+
+
+def _level(precision: str) -> str:
+    return precision if precision in LEVELS else KEEP
+
+
+def _storable(module: Module, target: Target) -> tuple[str, str] | None:
+    """The precision the target can store a module at, with the reason, where that is not the planned one."""
+    if module.precision == KEEP or target.scheme(module.tensor, module.precision) is not None:
+        return None
+    if module.tensor.role == "router" and not target.routers:
+        return KEEP, f"{target.name} keeps routers"
+    if module.precision not in target.schemes:
+        milder = [level for level in LEVELS[: LEVELS.index(module.precision)] if level in target.schemes]
+        if milder and target.scheme(module.tensor, milder[-1]) is not None:
+            return milder[-1], f"{target.name} has no {module.precision} format"
+    if module.tensor.role == "experts" and not target.experts:
+        return KEEP, f"{target.name} does not quantize experts stacked in one tensor"
+    if module.tensor.role == "embedding":
+        return KEEP, f"{target.name} does not quantize embeddings"
+    if module.tensor.transposed and not target.conv1d:
+        return KEEP, f"{target.name} does not quantize Conv1D modules, only nn.Linear"
+    groups = ", ".join(str(scheme.group) for scheme in target.schemes.get(module.precision, ()))
+    return KEEP, f"its {module.tensor.oriented[-1]} inputs are no multiple of a group size of {target.name} ({groups})"
+
+
+# -- patterns -------------------------------------------------------------------------------------------------------
+
+
+def regexes(modules: Sequence[Module], *, suffix: str = "", fused: bool = False) -> list[str]:
+    """Anchored regular expressions that match exactly these modules' paths (with `suffix`) and nothing else.
+
+    Blocks that contribute the same modules share a pattern, for instance `^model\\.layers\\.(1|5)\\.(a\\.b|c)$`; every
+    dot is escaped and every index closed, so that block 1 never stands for 10 to 19. With `fused` the names under
+    which serving engines fuse modules (q, k, v -> qkv_proj) match as well wherever all their parts do.
+    """
+    leaves: dict[tuple[str, int], list[str]] = defaultdict(list)
+    outside = []
+    for module in modules:
+        if module.block < 0:
+            outside.append(module.path)
+        else:
+            leaves[(module.stack, module.index)].append(module.name)
+    indices: dict[tuple[str, tuple[str, ...]], list[int]] = defaultdict(list)
+    for (stack, index), names in leaves.items():
+        indices[(stack, tuple(_with_fused(names) if fused else names))].append(index)
+    end = re.escape(suffix) + "$"
+    patterns = [
+        rf"^{re.escape(stack)}\.({'|'.join(map(str, found))})\.({'|'.join(map(re.escape, names))}){end}"
+        for (stack, names), found in indices.items()
+    ]
+    return patterns + [f"^{re.escape(path)}{end}" for path in outside]
+
+
+def _with_fused(names: Sequence[str]) -> list[str]:
+    """The names and those of the fused modules that all of their parts, under one parent, add up to."""
+    wholes = []
+    for parent in dict.fromkeys(name.rpartition(".")[0] for name in names):
+        prefix = f"{parent}." if parent else ""
+        wholes += [
+            f"{prefix}{whole}" for whole, parts in FUSED.items() if all(f"{prefix}{part}" in names for part in parts)
+        ]
+    return [*names, *wholes]
+
+
+def whole_blocks(assignment: Assignment) -> dict[int, Scheme | None]:
+    """The blocks whose modules all have one format, by number over all stacks."""
+    found: dict[int, set[Scheme | None]] = defaultdict(set)
+    for module in assignment.modules:
+        if module.block >= 0:
+            found[module.block].add(module.scheme)
+    return {block: next(iter(schemes)) for block, schemes in found.items() if len(schemes) == 1}

@@ -1,0 +1,77 @@
+"""What an export is, and what every tool module provides."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from fastewq.exports.assignment import Assignment, Difference
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a tool module makes of an assignment: files by name, how to use them, and what the user should know."""
+
+    files: dict[str, str]
+    usage: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One deployment tool.
+
+    target     whose formats count the bytes (`fastewq.schemes.TARGETS`)
+    verified   the release that the export was checked with, or how else it was checked
+    build      assignment -> files
+    adapt      the nearest assignment that the tool can express, beyond what single modules allow
+    """
+
+    name: str
+    target: str
+    verified: str
+    build: Callable[[Assignment], Parts]
+    adapt: Callable[[Assignment], Assignment] = lambda assignment: assignment
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A plan in the form one tool takes.
+
+    files         file name -> text
+    usage         the command or steps that use them, MODEL and OUT standing for paths
+    bytes         predicted bytes of all tensors in the tool's files, without headers and tokenizer
+    differences   where the export departs from the plan; empty unless the nearest plan was asked for
+    """
+
+    tool: str
+    verified: str
+    files: dict[str, str]
+    usage: str
+    bytes: int
+    differences: tuple[Difference, ...]
+    warnings: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "schema": "fastewq.export/1",
+            "tool": self.tool,
+            "verified": self.verified,
+            "files": [{"name": name, "content": text} for name, text in self.files.items()],
+            "usage": self.usage,
+            "bytes": self.bytes,
+            "differences": [difference.as_dict() for difference in self.differences],
+            "warnings": list(self.warnings),
+        }
+
+
+def json_text(document: Any) -> str:
+    return json.dumps(document, indent=2) + "\n"
+
+
+def script(name: str) -> str:
+    """The text of one of the scripts in `exports/scripts`: each stands alone and reads the export beside it."""
+    return files("fastewq.exports").joinpath("scripts", name).read_text("utf-8")

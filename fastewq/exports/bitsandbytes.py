@@ -1,0 +1,60 @@
+"""transformers + bitsandbytes: a BitsAndBytesConfig as JSON.
+
+Two levels only: 16 bits and one of 8 (LLM.int8) or 4 (NF4). Entries of the skip list are paths from the root, matched
+from the start with a module boundary, so `model.layers.1` does not stand for 10 to 19; naming any list drops the
+library's own exception for the head, so the head is always named, tied or not.
+"""
+
+from __future__ import annotations
+
+from fastewq.exports.assignment import Assignment, Module, whole_blocks
+from fastewq.exports.base import Parts, Tool, json_text, script
+from fastewq.policy import KEEP
+
+COMPUTE = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+
+
+def adapt(assignment: Assignment) -> Assignment:
+    """One quantized level: 4-bit with the 8-bit modules kept, or 8-bit for all, whichever is smaller."""
+    levels = {module.precision for module in assignment.modules if module.scheme is not None}
+    if len(levels) < 2:
+        return assignment
+    reason = "bitsandbytes loads 8-bit or 4-bit modules beside 16-bit ones, not both"
+
+    def kept(module: Module) -> tuple[str, str] | None:
+        return (KEEP, reason) if module.precision == "int8" else None
+
+    def widened(module: Module) -> tuple[str, str] | None:
+        return ("int8", reason) if module.precision == "int4" else None
+
+    return min(assignment.changed(kept), assignment.changed(widened), key=lambda a: a.tensor_bytes())
+
+
+def build(assignment: Assignment) -> Parts:
+    bits = min((scheme.bits for scheme in assignment.by_scheme()), default=4)
+    config = {
+        "quant_method": "bitsandbytes",
+        "load_in_8bit": bits == 8,
+        "load_in_4bit": bits == 4,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_compute_dtype": COMPUTE[assignment.raw],
+        "bnb_4bit_use_double_quant": False,
+        "llm_int8_skip_modules": skip_list(assignment),
+    }
+    return Parts(
+        {"quantization_config.json": json_text(config), "quantize.py": script("bitsandbytes.py")},
+        "python quantize.py MODEL OUT    # or pass the config to from_pretrained(quantization_config=...)\n",
+    )
+
+
+def skip_list(assignment: Assignment) -> list[str]:
+    """Whole blocks by path, single modules by path, and everything outside the blocks."""
+    blocks = whole_blocks(assignment)
+    kept = []
+    for module in assignment.kept:
+        whole = module.block >= 0 and module.block in blocks
+        kept.append(f"{module.stack}.{module.index}" if whole else module.path)
+    return list(dict.fromkeys([*kept, "lm_head"]))
+
+
+TOOL = Tool("bitsandbytes", "bitsandbytes", "bitsandbytes 0.50.2, transformers 5.23.0", build, adapt)

@@ -1,0 +1,73 @@
+"""llm-compressor (a recipe that quantizes) and compressed-tensors (the quantization_config that vLLM and SGLang read).
+
+Targets are regular expressions matched from the start, closed at both ends and disjoint: in an overlap the later group
+won. The names of fused modules are in the alternation as well, since vLLM looks for `qkv_proj` first. In the recipe the
+patterns stand in single quotes: YAML leaves backslashes alone there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastewq.exports.assignment import Assignment, regexes
+from fastewq.exports.base import Parts, Tool, json_text, script
+from fastewq.schemes import Scheme
+
+
+def build(assignment: Assignment) -> Parts:
+    groups = {
+        f"group_{number}": {
+            "targets": [f"re:{pattern}" for pattern in regexes(modules, fused=True)],
+            "weights": _weights(scheme),
+        }
+        for number, (scheme, modules) in enumerate(assignment.by_scheme().items())
+    }
+    ignore = [f"re:{pattern}" for pattern in regexes(assignment.kept, fused=True)]
+    if not any("lm_head" in pattern for pattern in ignore):
+        ignore.append("lm_head")
+    return Parts(
+        {
+            "recipe.yaml": _yaml(groups, ignore),
+            "quantization_config.json": json_text(quantization_config(groups, ignore)),
+            "quantize.py": script("llm_compressor.py"),
+        },
+        "python quantize.py MODEL OUT    # then: vllm serve OUT\n",
+    )
+
+
+def _weights(scheme: Scheme) -> dict[str, Any]:
+    arguments: dict[str, Any] = {"num_bits": scheme.bits, "type": "int", "symmetric": True}
+    if scheme.group:
+        return {**arguments, "strategy": "group", "group_size": scheme.group}
+    return {**arguments, "strategy": "channel"}
+
+
+def quantization_config(groups: dict[str, Any], ignore: list[str]) -> dict[str, Any]:
+    """What stands in the config.json of a checkpoint that llm-compressor wrote with this recipe."""
+    return {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "quantization_status": "compressed",
+        "config_groups": groups,
+        "ignore": ignore,
+        "kv_cache_scheme": None,
+    }
+
+
+def _yaml(groups: dict[str, Any], ignore: list[str]) -> str:
+    lines = ["default_stage:", "  default_modifiers:", "    QuantizationModifier:", "      ignore:"]
+    lines += [f"        - {_quoted(pattern)}" for pattern in ignore]
+    lines.append("      config_groups:" if groups else "      config_groups: {}")
+    for name, group in groups.items():
+        lines += [f"        {name}:", "          targets:"]
+        lines += [f"            - {_quoted(target)}" for target in group["targets"]]
+        arguments = ", ".join(f"{key}: {str(value).lower()}" for key, value in group["weights"].items())
+        lines.append(f"          weights: {{{arguments}}}")
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+TOOL = Tool("llm-compressor", "compressed-tensors", "llm-compressor 0.14.0.1, compressed-tensors 0.19.0", build)

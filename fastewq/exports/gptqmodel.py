@@ -1,0 +1,36 @@
+"""GPTQModel: a quantize_config with `dynamic` rules.
+
+Rules are matched from the start in order and the first decides; here they are disjoint, so order cannot matter. Fused
+names are included for serving engines that read the same rules.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastewq.exports.assignment import Assignment, regexes
+from fastewq.exports.base import Parts, Tool, json_text, script
+
+
+def build(assignment: Assignment) -> Parts:
+    quantized = assignment.by_scheme()
+    base = list(quantized)[-1] if quantized else None
+    dynamic: dict[str, Any] = {f"-:{pattern}": {} for pattern in regexes(assignment.kept, fused=True)}
+    for scheme, modules in quantized.items():
+        if scheme is not base:
+            for pattern in regexes(modules, fused=True):
+                dynamic[f"+:{pattern}"] = {"bits": scheme.bits, "group_size": scheme.group}
+    config = {
+        "bits": base.bits if base else 4,
+        "group_size": base.group if base else 64,
+        "sym": True,
+        "desc_act": False,
+        "dynamic": dynamic,
+    }
+    return Parts(
+        {"quantize_config.json": json_text(config), "quantize.py": script("gptqmodel.py")},
+        "python quantize.py MODEL OUT CALIBRATION.txt    # one text per line; load with GPTQModel.load or vLLM\n",
+    )
+
+
+TOOL = Tool("gptqmodel", "gptqmodel", "GPTQModel 7.7.0, read in its source; see docs/exports-verified.md", build)

@@ -1,0 +1,40 @@
+"""OpenVINO: one pass of `nncf.compress_weights` per precision, each ignoring every module of the others.
+
+Patterns are matched from the start against graph nodes, whose names are the module paths below `__module.`. A pass also
+ignores what an earlier pass compressed, the embeddings and the head.
+"""
+
+from __future__ import annotations
+
+from fastewq.exports.assignment import Assignment, regexes
+from fastewq.exports.base import Parts, Tool, json_text, script
+from fastewq.schemes import Scheme
+
+
+def build(assignment: Assignment) -> Parts:
+    passes = [
+        {
+            "mode": _mode(scheme),
+            "group_size": scheme.group or -1,
+            "ignored": [
+                _node(pattern) for pattern in regexes([m for m in assignment.modules if m.scheme is not scheme])
+            ],
+        }
+        for scheme in assignment.by_scheme()
+    ]
+    return Parts(
+        {"nncf.json": json_text({"passes": passes}), "quantize.py": script("openvino.py")},
+        "python quantize.py MODEL OUT    # needs optimum-intel; OUT is an OpenVINO model\n",
+    )
+
+
+def _mode(scheme: Scheme) -> str:
+    return "INT8_SYM" if scheme.bits == 8 else "INT4_SYM"
+
+
+def _node(pattern: str) -> str:
+    """The pattern for the graph nodes of modules: a prefix, and any operation below the module."""
+    return r"^__module\." + pattern.removeprefix("^").removesuffix("$") + r"(/.*|$)"
+
+
+TOOL = Tool("openvino", "openvino", "NNCF 3.4.0, OpenVINO 2026.4", build)

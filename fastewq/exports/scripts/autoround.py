@@ -1,0 +1,19 @@
+"""Quantize a model with AutoRound as the file autoround.json beside this script says.
+
+python quantize.py MODEL OUT [--tune]
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from auto_round import AutoRound
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+model_dir, out = sys.argv[1:3]
+config = json.loads(Path(__file__).with_name("autoround.json").read_text("utf-8"))
+effort = {} if "--tune" in sys.argv else {"iters": 0, "disable_opt_rtn": True}
+model = AutoModelForCausalLM.from_pretrained(model_dir, dtype="auto")
+AutoRound(model, AutoTokenizer.from_pretrained(model_dir), **config, **effort).quantize_and_save(
+    out, format="auto_round"
+)

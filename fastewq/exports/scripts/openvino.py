@@ -1,0 +1,26 @@
+"""Compress a model with NNCF as the file nncf.json beside this script says, and save it for OpenVINO.
+
+python quantize.py MODEL OUT
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import nncf
+import openvino
+from optimum.intel import OVModelForCausalLM
+
+model_dir, out = sys.argv[1:3]
+passes = json.loads(Path(__file__).with_name("nncf.json").read_text("utf-8"))["passes"]
+model = OVModelForCausalLM.from_pretrained(model_dir, export=True, compile=False, load_in_8bit=False)
+compressed = model.model
+for step in passes:
+    arguments = {"mode": nncf.CompressWeightsMode[step["mode"]]}
+    if step["group_size"] > 0:
+        arguments |= {"group_size": step["group_size"], "ratio": 1.0, "all_layers": True}
+    ignored = nncf.IgnoredScope(patterns=step["ignored"], validate=False)
+    compressed = nncf.compress_weights(compressed, ignored_scope=ignored, **arguments)
+model.model = compressed
+model.save_pretrained(out)
+openvino.save_model(compressed, Path(out) / "openvino_model.xml", compress_to_fp16=False)
