@@ -203,7 +203,7 @@ class _Reader:
         )
 
     def precision(self, entry: Mapping[str, Any], name: str, at: str) -> str:
-        value = _get(entry, name, str, at)
+        value: str = _get(entry, name, str, at)
         if value not in self.precisions:
             raise InvalidPlan(f"{at}{name} is {value!r:.40}; expected one of {', '.join(self.precisions)}")
         return value
@@ -231,7 +231,7 @@ def _read_tensor(entry: Any, where: str) -> Tensor:
         raise InvalidPlan(f"{at}role is {role!r:.40}; expected one of {', '.join(sorted(ROLES))}")
     if role in ("linear", "experts", "embedding") and len(shape) < 2:
         raise InvalidPlan(f"{at}shape is {shape}; expected a matrix for the role {role}")
-    return Tensor(_path(entry, at, "name"), shape, role, entry.get("transposed") is True)  # type: ignore[arg-type]
+    return Tensor(_path(entry, at, "name"), shape, role, entry.get("transposed") is True)
 
 
 def _memory(entry: Any) -> MemoryReport:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-LLAMA_LINE: Final = {
+LLAMA_LINE: Final[dict[str, tuple[str, ...]]] = {
     "self_attn.q_proj": ("attn_q",),
     "self_attn.k_proj": ("attn_k",),
     "self_attn.v_proj": ("attn_v",),
@@ -23,13 +23,13 @@ LLAMA_LINE: Final = {
 }
 """Module within a block -> its GGUF tensors within `blk.N`."""
 
-GPT2: Final = {
+GPT2: Final[dict[str, tuple[str, ...]]] = {
     "attn.c_attn": ("attn_qkv",),
     "attn.c_proj": ("attn_output",),
     "mlp.c_fc": ("ffn_up",),
     "mlp.c_proj": ("ffn_down",),
 }
-BERT: Final = {
+BERT: Final[dict[str, tuple[str, ...]]] = {
     "attention.self.query": ("attn_q",),
     "attention.self.key": ("attn_k",),
     "attention.self.value": ("attn_v",),

@@ -15,7 +15,7 @@ document = json.loads(Path(__file__).with_name("mlx.json").read_text("utf-8"))
 rules = [(re.compile(pattern), arguments) for pattern, arguments in document["rules"]]
 
 
-def predicate(path: str, _module: object) -> bool | dict:
+def predicate(path: str, _module: object) -> bool | dict[str, object]:
     return next((arguments for pattern, arguments in rules if pattern.fullmatch(path)), False)
 
 
