@@ -10,11 +10,10 @@ byte ranges (`ByteSource`) can make a Checkpoint.
 
 from __future__ import annotations
 
-import io
 import math
 import mmap
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastewq.analysis import format_ctranslate2, format_gguf, format_safetensors, format_torch
-from fastewq.analysis.kernel import STORAGE, TILE, ValueType
+from fastewq.analysis.dequantize import block_layout, can_dequantize, dequantize
+from fastewq.analysis.kernel import STORAGE, ValueType
+from fastewq.analysis.numerics import TILE
 from fastewq.analysis.tensors import BITS, TensorInfo
 from fastewq.errors import InvalidCheckpoint, NotFound, StorageFailure
 
@@ -51,12 +52,12 @@ class Checkpoint:
     source: ByteSource
 
     def matrices(self, tensor: TensorInfo) -> list[StoredMatrix]:
-        """The values of a floating-point tensor. Raises InvalidCheckpoint for a type that holds no weights on its own."""
+        """The values of a tensor. Raises InvalidCheckpoint for a type that holds no weights on its own."""
         value_type = value_type_of(tensor)
         if value_type is None:
             raise InvalidCheckpoint(
-                f"{tensor.file}: tensor {tensor.name} is stored as {tensor.dtype}, which does not hold weights on its own; "
-                f"analyse the checkpoint before quantization"
+                f"{tensor.file}: tensor {tensor.name} is stored as {tensor.dtype}, which does not hold weights on its "
+                f"own; analyse the checkpoint before quantization"
             )
         shape = tensor.shape[1:] if is_expert_stack(tensor) else tensor.shape
         size = math.prod(shape)
@@ -79,7 +80,7 @@ def value_type_of(tensor: TensorInfo) -> ValueType | None:
     """The type in which the kernel sees a tensor's values: float32 for GGUF's block types, None for no weights."""
     if tensor.dtype in STORAGE:
         return cast(ValueType, tensor.dtype)
-    return None if tensor.dtype in BITS or not format_gguf.can_dequantize(tensor.dtype) else "F32"
+    return None if tensor.dtype in BITS or not can_dequantize(tensor.dtype) else "F32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +110,14 @@ class StoredMatrix:
         if self.tensor.dtype in BITS:
             values, size = 1, BITS[self.tensor.dtype] // 8
         else:
-            values, size = format_gguf.block_layout(self.tensor.dtype)
+            values, size = block_layout(self.tensor.dtype)
         begin = self.tensor.offset + (self.first + start) // values * size
         end = self.tensor.offset + (self.first + stop) // values * size
         with self.source.read(self.tensor.file, begin, end) as raw:
             if self.tensor.dtype in BITS:
                 yield raw.view(STORAGE[self.value_type])
             else:
-                yield format_gguf.dequantized(raw, self.tensor.dtype)
+                yield dequantize(raw, self.tensor.dtype)
 
 
 # --- local files ------------------------------------------------------------------------------------------------------
@@ -196,9 +197,9 @@ def _choose(folder: Path) -> Path:
 
 
 def _refuse_lone_shard(path: Path) -> None:
-    if match := re.search(r"-(\d+)-of-(\d+)\.\w+$", path.name):
-        if int(match[2]) > 1:
-            raise InvalidCheckpoint(f"{path.name}: one part of {int(match[2])}; expected the index file or the folder")
+    match = re.search(r"-(\d+)-of-(\d+)\.\w+$", path.name)
+    if match and int(match[2]) > 1:
+        raise InvalidCheckpoint(f"{path.name}: one part of {int(match[2])}; expected the index file or the folder")
 
 
 def _open_index(source: LocalFiles, file: str) -> list[TensorInfo]:
@@ -221,7 +222,7 @@ def _open_file(source: LocalFiles, file: str) -> list[TensorInfo]:
         return format_gguf.parse_header(file, data, len(data))[1]
     if first[:4] == format_torch.ZIP_MAGIC or first[:1] == b"\x80":
         with (source.folder / file).open("rb") as stream:
-            return format_torch.parse(file, cast(io.BufferedReader, stream), len(data))
+            return format_torch.parse(file, stream, len(data))
     if first[:4] == format_ctranslate2.VERSION.to_bytes(4, "little") and not file.endswith(".safetensors"):
         return format_ctranslate2.parse(file, data)[1]
     length = format_safetensors.header_length(file, first, len(data))

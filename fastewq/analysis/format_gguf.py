@@ -1,19 +1,18 @@
 """The GGUF header. https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 
 The header is read here rather than by the `gguf` package's reader, which makes several Python objects per vocabulary
-entry (hundreds of megabytes) and trusts every count in the file. Names and sizes of the types, and the dequantization,
-are the package's.
+entry (hundreds of megabytes) and trusts every count in the file. Names and sizes of the types are the package's.
 """
 
 from __future__ import annotations
 
 import struct
+from math import prod
 from typing import Any
 
-import numpy as np
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-from gguf.quants import dequantize
+from gguf import GGMLQuantizationType
 
+from fastewq.analysis.dequantize import block_layout
 from fastewq.analysis.tensors import MAX_DIMENSIONS, MAX_TENSORS, TensorInfo, check_layout
 from fastewq.errors import InvalidCheckpoint
 
@@ -25,7 +24,6 @@ MAX_NAME = 65_536
 
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
-_PLAIN = {"F32", "F16", "BF16", "F64", "I8", "I16", "I32", "I64"}
 
 
 def parse_header(file: str, data: Any, file_size: int) -> tuple[dict[str, Any], list[TensorInfo]]:
@@ -56,29 +54,6 @@ def parse_header(file: str, data: Any, file_size: int) -> tuple[dict[str, Any], 
         raise InvalidCheckpoint(f"{file}: two tensors have the same name")
     check_layout(file, tensors, begin, file_size)
     return metadata, tensors
-
-
-def block_layout(dtype: str) -> tuple[int, int]:
-    """Values and bytes per block of a GGUF type, for instance (256, 144) for Q4_K."""
-    values, size = GGML_QUANT_SIZES[GGMLQuantizationType[dtype]]
-    return int(values), int(size)
-
-
-def can_dequantize(dtype: str) -> bool:
-    """Whether the `gguf` package can turn this type into numbers."""
-    values, size = block_layout(dtype)
-    try:
-        dequantize(np.zeros((1, size), np.uint8), GGMLQuantizationType[dtype])
-    except NotImplementedError:
-        return False
-    return values > 1
-
-
-def dequantized(raw: np.ndarray[Any, np.dtype[np.uint8]], dtype: str) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """The float32 values of whole blocks of a quantized GGUF type."""
-    _, size = block_layout(dtype)
-    # One row: the package works on groups of rows and would otherwise make a group of every few blocks.
-    return np.asarray(dequantize(raw.reshape(1, -1), GGMLQuantizationType[dtype])).reshape(-1)
 
 
 class _Cursor:
@@ -163,5 +138,4 @@ def _tensor(
         raise InvalidCheckpoint(
             f"{file}: tensor {name} of type {dtype} has rows of {shape[-1]} values; expected a multiple of {values}"
         )
-    info = TensorInfo(name, shape, dtype, file, begin + offset, 0)
-    return TensorInfo(name, shape, dtype, file, info.offset, info.parameters // values * size)
+    return TensorInfo(name, shape, dtype, file, begin + offset, prod(shape) // values * size)

@@ -14,7 +14,7 @@ from fastewq.analysis.tensors import TensorInfo, check_layout, stored_bytes
 from fastewq.errors import InvalidCheckpoint
 
 HEADER_LIMIT = 25_000_000
-"""Longest header accepted, in bytes, the limit of huggingface_hub. A header of this length describes 150,000 tensors."""
+"""Longest header accepted, in bytes: the limit of huggingface_hub, enough for 150,000 tensors."""
 
 INDEX_LIMIT = 64_000_000
 

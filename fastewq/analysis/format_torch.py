@@ -6,7 +6,7 @@ state dict needs, over plain values: no class is looked up, nothing is imported 
 is refused.
 
     zip layout (torch >= 1.6)   archive/data.pkl, archive/data/<key>: the storages, stored uncompressed
-    older layout                five pickles (magic, protocol, system, state dict, keys), then per key u64 count and data
+    older layout                five pickles (magic, protocol, system, state dict, keys); per key u64 count and data
 """
 
 from __future__ import annotations
@@ -185,52 +185,60 @@ class _Machine:
         raise InvalidCheckpoint(f"{self.file}: malformed pickle: no end")
 
     def _step(self, name: str, argument: Any) -> None:
-        stack = self.stack
         if name in _PUSH_ARGUMENT:
-            stack.append(argument)
+            self.stack.append(argument)
         elif name in _PUSH:
-            stack.append(_PUSH[name]())
-        elif name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            self.memo[len(self.memo) if argument is None else argument] = stack[-1]
-        elif name in ("GET", "BINGET", "LONG_BINGET"):
-            stack.append(self.memo[argument])
-        elif name == "MARK":
-            self.marks.append(len(stack))
-        elif name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"):
-            items = self._pop(int(name[5:])) if name[5:] else self._pop_mark()
-            stack.append(tuple(items))
-        elif name in ("APPEND", "APPENDS"):
-            items = self._pop_mark() if name == "APPENDS" else self._pop(1)
-            self._top(list).extend(items)
-        elif name in ("SETITEM", "SETITEMS"):
-            items = self._pop_mark() if name == "SETITEMS" else self._pop(2)
-            self._top(dict).update(zip(items[::2], items[1::2], strict=True))
-        elif name == "GLOBAL":
-            stack.append(_Global(argument.replace(" ", ".")))
-        elif name == "STACK_GLOBAL":
-            stack.append(_Global(".".join(self._pop(2))))
-        elif name == "BINPERSID":
-            stack.append(self._storage(stack.pop()))
-        elif name == "REDUCE":
-            function, arguments = self._pop(2)
-            stack.append(self._call(function, arguments))
-        elif name == "BUILD":  # attributes of the state dict itself, such as _metadata
-            stack.pop()
-            self._top(dict)
+            self.stack.append(_PUSH[name]())
+        elif name in _STEPS:
+            _STEPS[name](self, argument)
         elif name not in ("PROTO", "FRAME"):
             raise InvalidCheckpoint(f"{self.file}: the pickle uses {name}, which a state dict does not need")
 
-    def _pop(self, count: int) -> list[Any]:
+    def mark(self, _: Any) -> None:
+        self.marks.append(len(self.stack))
+
+    def put(self, slot: int | None) -> None:
+        self.memo[len(self.memo) if slot is None else slot] = self.stack[-1]
+
+    def get(self, slot: int) -> None:
+        self.stack.append(self.memo[slot])
+
+    def tuple(self, count: int | None) -> None:
+        self.stack.append(tuple(self._pop(count)))
+
+    def append(self, count: int | None) -> None:
+        items = self._pop(count)
+        self._top(list).extend(items)
+
+    def set_items(self, count: int | None) -> None:
+        items = self._pop(count)
+        self._top(dict).update(zip(items[::2], items[1::2], strict=True))
+
+    def name(self, module_and_name: str | None) -> None:
+        self.stack.append(_Global(module_and_name.replace(" ", ".") if module_and_name else ".".join(self._pop(2))))
+
+    def persistent(self, _: Any) -> None:
+        self.stack.append(self._storage(self.stack.pop()))
+
+    def reduce(self, _: Any) -> None:
+        function, arguments = self._pop(2)
+        self.stack.append(self._call(function, arguments))
+
+    def build(self, _: Any) -> None:
+        """Attributes of the state dict itself, such as _metadata: not needed."""
+        self._pop(1)
+        self._top(dict)
+
+    def _pop(self, count: int | None) -> list[Any]:
+        """The last `count` values of the stack, or with None all since the last mark."""
+        if count is None:
+            count = len(self.stack) - self.marks.pop()
+        if not count:
+            return []
         if len(self.stack) < count + (self.marks[-1] if self.marks else 0):
             raise IndexError("stack underflow")
         items = self.stack[-count:]
         del self.stack[-count:]
-        return items
-
-    def _pop_mark(self) -> list[Any]:
-        mark = self.marks.pop()
-        items = self.stack[mark:]
-        del self.stack[mark:]
         return items
 
     def _top(self, kind: type) -> Any:
@@ -273,9 +281,10 @@ class _Machine:
         raise InvalidCheckpoint(f"{self.file}: the pickle calls {name:.200}, which a state dict does not need")
 
 
-_PUSH_ARGUMENT = frozenset(
-    "BINUNICODE SHORT_BINUNICODE BINUNICODE8 UNICODE BININT BININT1 BININT2 INT LONG LONG1 LONG4 BINFLOAT FLOAT".split()
-)
+_PUSH_ARGUMENT = {
+    *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "UNICODE"),
+    *("BININT", "BININT1", "BININT2", "INT", "LONG", "LONG1", "LONG4", "BINFLOAT", "FLOAT"),
+}
 _PUSH: Mapping[str, Callable[[], Any]] = {
     "NONE": lambda: None,
     "NEWTRUE": lambda: True,
@@ -283,4 +292,22 @@ _PUSH: Mapping[str, Callable[[], Any]] = {
     "EMPTY_DICT": dict,
     "EMPTY_LIST": list,
     "EMPTY_TUPLE": tuple,
+}
+_STEPS: Mapping[str, Callable[[_Machine, Any], None]] = {
+    "MARK": _Machine.mark,
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), _Machine.put),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Machine.get),
+    "TUPLE": _Machine.tuple,
+    "TUPLE1": lambda machine, _: machine.tuple(1),
+    "TUPLE2": lambda machine, _: machine.tuple(2),
+    "TUPLE3": lambda machine, _: machine.tuple(3),
+    "APPEND": lambda machine, _: machine.append(1),
+    "APPENDS": _Machine.append,
+    "SETITEM": lambda machine, _: machine.set_items(2),
+    "SETITEMS": _Machine.set_items,
+    "GLOBAL": _Machine.name,
+    "STACK_GLOBAL": _Machine.name,
+    "BINPERSID": _Machine.persistent,
+    "REDUCE": _Machine.reduce,
+    "BUILD": _Machine.build,
 }

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fastewq.analysis.blocks import Label, block_entropy, cut, group_blocks, is_buffer
-from fastewq.analysis.checkpoints import Checkpoint, is_expert_stack, open_checkpoint, value_type_of
+from fastewq.analysis.checkpoints import Checkpoint, open_checkpoint, value_type_of
 from fastewq.analysis.kernel import Reading, measure
 from fastewq.analysis.tensors import TensorInfo
 from fastewq.errors import InputError, InvalidCheckpoint
@@ -69,7 +69,7 @@ class StackAnalysis:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """`epsilons` are all for which the tensors' readings hold entropies; labels and block entropies are for `epsilon`."""
+    """Labels and block entropies are for `epsilon`; `epsilons` are all for which the readings hold entropies."""
 
     model: str
     epsilon: float

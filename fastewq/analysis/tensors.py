@@ -1,4 +1,4 @@
-"""What every checkpoint format is reduced to: where each tensor lies. Pure data and the checks common to all formats."""
+"""What every checkpoint format is reduced to: where each tensor lies, with the checks common to all formats. Pure."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ BITS: Mapping[str, int] = {
     "F64": 64,
     "C64": 64,
 }
-"""Bits per value of the types that store each value on its own, by their safetensors names. GGUF's block types (Q4_K ...)
-are named as in GGUF."""
+"""Bits per value of the types that store each value on its own, by their safetensors names. Block types (Q4_K ...) are
+named as in GGUF and not listed here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class TensorInfo:
 
 
 def check_layout(file: str, tensors: Iterable[TensorInfo], begin: int, end: int) -> None:
-    """Every tensor lies between the bytes `begin` and `end` of the file and no two share a byte, or InvalidCheckpoint."""
+    """Raise InvalidCheckpoint unless every tensor lies between the bytes `begin` and `end` and no two share a byte."""
     position, previous = begin, "the header"
     for t in sorted(tensors, key=lambda t: (t.offset, t.nbytes)):
         if t.offset < position:
