@@ -6,7 +6,8 @@ envelope.py   around every request: id, headers, metrics, log line, errors
 guard.py      what a request must pass before a route sees it: concurrency, key, rate; and the time limit
 routes.py     one handler per route
 reading.py    body -> bytes -> JSON -> a request model
-answers.py    request models -> plans as JSON bytes, cached
+planner.py    request models -> plans, one or many, cached
+answers.py    documents -> responses with an entity tag
 schemas.py    requests and answers as pydantic models: what OpenAPI documents
 errors.py     errors of the service and the one table error -> HTTP status
 service.py    what a worker holds: settings, predictor, readiness

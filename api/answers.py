@@ -1,73 +1,46 @@
-"""Request bodies -> plans as JSON bytes. A plan is a function of the request and the predictor, so it can be kept."""
+"""Answers as they are sent: JSON bytes with their entity tag and headers encoded once."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from typing import Any
 
 import orjson
-from cachetools import LRUCache
-
-from fastewq.plan import Plan
-from fastewq.plan import plan as make_plan
-from fastewq.predictor import Predictor
-
-from . import metrics
-from .reading import parse_json, parse_model
-from .schemas import PlanRequest
-from .settings import Settings
+from starlette.requests import Request
+from starlette.responses import Response
 
 
-@dataclass(frozen=True, slots=True)
 class Answer:
-    """JSON bytes and their entity tag."""
+    """A JSON document that can be sent many times."""
 
-    body: bytes
-    etag: str
+    __slots__ = ("body", "etag", "headers")
 
-    @classmethod
-    def of(cls, body: bytes) -> Answer:
-        return cls(body, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
+    def __init__(self, document: Any) -> None:
+        self.body = orjson.dumps(document)
+        self.etag = f'"{hashlib.blake2b(self.body, digest_size=16).hexdigest()}"'
+        self.headers: list[tuple[bytes, bytes]] = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(self.body)).encode()),
+            (b"etag", self.etag.encode()),
+            # Caches must ask again: another predictor gives another plan.
+            (b"cache-control", b"no-cache"),
+        ]
 
-    def matches(self, if_none_match: str) -> bool:
-        """Whether an If-None-Match header names this answer (RFC 9110, section 13.1.2: weak comparison)."""
+    def to(self, request: Request) -> Response:
+        """The response to this request: the document, or 304 where If-None-Match names it."""
+        wanted = dict(request.scope["headers"]).get(b"if-none-match")
+        if wanted is not None and self._is_one_of(wanted.decode("latin-1")):
+            return Prepared(304, b"", self.headers[2:])
+        return Prepared(200, self.body, self.headers)
+
+    def _is_one_of(self, if_none_match: str) -> bool:
+        """The weak comparison of RFC 9110, section 13.1.2."""
         tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
         return self.etag in tags or tags == ["*"]
 
 
-class PlanAnswers:
-    """Plans for one predictor, with the latest answers kept by the hash of the request body."""
+class Prepared(Response):
+    """A response whose headers are encoded already."""
 
-    def __init__(self, predictor: Predictor, settings: Settings) -> None:
-        self._predictor = predictor
-        self._settings = settings
-        self._kept: LRUCache[bytes, Answer] = LRUCache(settings.plan_cache_bytes, lambda answer: len(answer.body))
-
-    def answer(self, body: bytes) -> Answer:
-        """The plan for a POST /v1/plans body. Raises MalformedRequest, InvalidRequest and the errors of `plan`."""
-        key = hashlib.sha256(body).digest()
-        kept = self._kept.get(key)
-        if kept is not None:
-            metrics.CACHE_HIT.inc()
-            return kept
-        metrics.CACHE_MISS.inc()
-        answer = Answer.of(self._plan(body))
-        if len(answer.body) <= self._kept.maxsize:
-            self._kept[key] = answer
-        return answer
-
-    def _plan(self, body: bytes) -> bytes:
-        s = self._settings
-        document = parse_json(body, max_values=s.max_json_values, max_depth=s.max_json_depth)
-        plan = self.plan(parse_model(PlanRequest, document))
-        metrics.PLAN_BLOCKS.observe(sum(len(stack.blocks) for stack in plan.stacks))
-        return orjson.dumps(plan.as_dict())
-
-    def plan(self, request: PlanRequest) -> Plan:
-        return make_plan(
-            request.config,
-            policy=request.policy,
-            predictor=self._predictor,
-            model_id=request.model,
-            revision=request.revision,
-        )
+    def __init__(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+        self.status_code, self.body, self.raw_headers, self.background = status, body, headers, None

@@ -13,6 +13,7 @@ from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
+from . import logs
 from .envelope import Envelope
 from .errors import InvalidRequest, MethodNotAllowed, RouteNotFound
 from .guard import Guard
@@ -33,6 +34,7 @@ Every answer carries `X-Request-ID` (yours, if you send one) and `X-Predictor-Ve
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The service as an ASGI application. The predictor is loaded when the server starts it."""
     settings = settings or Settings()
+    logs.configure(settings.log_level)
     service = Service(settings)
 
     @asynccontextmanager
@@ -52,9 +54,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    app.include_router(router)
+    # First in line, and not by include_router, which would match every request twice.
+    app.router.routes[:0] = router.routes
     app.add_exception_handler(HTTPException, _refuse)
-    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(Guard, max_concurrency=settings.max_concurrency)
     app.add_middleware(Envelope, service=service)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

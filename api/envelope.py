@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
+import os
 import re
 import time
-import uuid
 from typing import Final
 
+import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastewq.errors import FastEWQError
@@ -16,17 +16,17 @@ from . import metrics
 from .errors import ClientGone, InternalError, error_response
 from .service import Service
 
-log = logging.getLogger("fastewq.api")
+log = structlog.get_logger()
 
 REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 """Ids of other shapes are replaced, not escaped: they go into logs and headers."""
 
-SAFE_HEADERS: Final[list[tuple[bytes, bytes]]] = [
+SAFE_HEADERS: Final[tuple[tuple[bytes, bytes], ...]] = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
-]
+)
 CONTENT_POLICY: Final = (
     b"default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
@@ -55,7 +55,7 @@ class Envelope:
         except FastEWQError as error:
             await exchange.refuse(error)
         except Exception:
-            log.exception("unhandled error", extra={"request_id": exchange.request_id})
+            log.exception("unhandled error", request_id=exchange.request_id)
             await exchange.refuse(InternalError("the request could not be answered"))
         finally:
             exchange.record()
@@ -97,20 +97,18 @@ class Exchange:
     def record(self) -> None:
         """One log line and the metrics of this exchange."""
         seconds = time.perf_counter() - self.started
+        method, path = self.scope["method"], self.scope["path"]
         route = getattr(self.scope.get("route"), "path", "other")
-        method = self.scope["method"]
         metrics.IN_PROGRESS.dec()
         metrics.observe_request(route, method, self.status, seconds)
         log.info(
             "request",
-            extra={
-                "request_id": self.request_id,
-                "method": method,
-                "path": self.scope["path"],
-                "route": route,
-                "status": self.status,
-                "seconds": round(seconds, 6),
-            },
+            request_id=self.request_id,
+            method=method,
+            path=path,
+            route=route,
+            status=self.status,
+            seconds=round(seconds, 6),
         )
 
 
@@ -122,4 +120,4 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
             return str(value.decode())
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()

@@ -10,7 +10,10 @@ FastEWQError
     ├── RouteNotFound            no such path
     ├── MethodNotAllowed         the path exists, the method does not
     ├── SlowRequest              the body did not arrive in time
-    ├── BodyTooLarge
+    ├── TooLarge                 more than the service takes or gives in one exchange
+    │   ├── BodyTooLarge
+    │   ├── BatchTooLarge        too many requests in one batch
+    │   └── AnswerTooLarge       the plans of one batch take too many bytes
     ├── UnsupportedMediaType     the body is not declared as JSON
     ├── RetryLater               passes by itself; the answer has Retry-After
     │   ├── RateLimited          too many requests with one key or from one address
@@ -81,9 +84,23 @@ class SlowRequest(ServiceError):
     code = "slow_request"
 
 
-class BodyTooLarge(ServiceError):
+class TooLarge(ServiceError):
+    code = "too_large"
+
+
+class BodyTooLarge(TooLarge):
     code = "body_too_large"
     default_hint = "A config.json is a few kilobytes; send many of them in several batches."
+
+
+class BatchTooLarge(TooLarge):
+    code = "batch_too_large"
+    default_hint = "Send several batches."
+
+
+class AnswerTooLarge(TooLarge):
+    code = "answer_too_large"
+    default_hint = "Send this request in another batch."
 
 
 class UnsupportedMediaType(ServiceError):
@@ -143,7 +160,7 @@ HTTP_STATUS: dict[type[FastEWQError], int] = {
     RouteNotFound: 404,
     MethodNotAllowed: 405,
     SlowRequest: 408,
-    BodyTooLarge: 413,
+    TooLarge: 413,
     UnsupportedMediaType: 415,
     RateLimited: 429,
     Overloaded: 503,

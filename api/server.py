@@ -29,7 +29,7 @@ def serve(settings: Settings) -> None:
             host=settings.host,
             port=settings.port,
             workers=settings.workers,
-            log_config=logs.configuration(settings.log_level),
+            log_config=logs.server_configuration(settings.log_level),
             access_log=False,
             server_header=False,
             ws="none",

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+import structlog
+from anyio import CapacityLimiter, to_thread
 
 from fastewq.errors import InvalidArtefact
 from fastewq.predictor import Predictor, load_predictor
 
 from . import metrics
-from .answers import PlanAnswers
-from .errors import NotReady
+from .errors import NotReady, OutOfTime
+from .planner import Planner
 from .settings import Settings
 
-log = logging.getLogger("fastewq.api")
+T = TypeVar("T")
+
+log = structlog.get_logger()
 
 draining = threading.Event()
 """Set once the process has been asked to stop. A signal is the process's, so this is too."""
@@ -25,7 +32,8 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self._predictor: Predictor | None = None
-        self._plans: PlanAnswers | None = None
+        self._planner: Planner | None = None
+        self._turns = CapacityLimiter(1)
         self._problem = "the predictor is being loaded"
 
     def load(self) -> None:
@@ -34,9 +42,9 @@ class Service:
             predictor = load_predictor(self.settings.artefact)
         except InvalidArtefact as error:
             self._problem = "no usable predictor"
-            log.error("the predictor is refused: %s", error.message)
+            log.error("the predictor is refused", reason=error.message)
         else:
-            self._predictor, self._plans = predictor, PlanAnswers(predictor, self.settings)
+            self._predictor, self._planner = predictor, Planner(predictor, self.settings)
             metrics.PREDICTOR.labels(predictor.version).set(1)
 
     @property
@@ -52,11 +60,22 @@ class Service:
         return self._predictor
 
     @property
-    def plans(self) -> PlanAnswers:
+    def planner(self) -> Planner:
         """Raises NotReady where no predictor is loaded."""
-        if self._plans is None:
+        if self._planner is None:
             raise NotReady(self._problem, seconds=10)
-        return self._plans
+        return self._planner
+
+    async def in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        """Run long work beside the event loop, so that short requests and probes are answered meanwhile.
+
+        One at a time, since such work holds the interpreter. Raises OutOfTime.
+        """
+        try:
+            async with asyncio.timeout(self.settings.batch_seconds):
+                return await to_thread.run_sync(work, *arguments, limiter=self._turns, abandon_on_cancel=True)
+        except TimeoutError:
+            raise OutOfTime(f"the batch took longer than {self.settings.batch_seconds:g} seconds") from None
 
     def check_ready(self) -> None:
         """Raises NotReady unless the service should get new traffic."""

@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     max_json_values: int = Field(default=1_000_000, ge=1, description="Most JSON values in one body.")
     max_json_depth: int = Field(default=64, ge=1, le=512, description="Deepest nesting of a body.")
     body_seconds: float = Field(default=10, gt=0, description="Time a client may take to send a body.")
-    request_seconds: float = Field(default=30, gt=0, description="Time an answer may take after the body has arrived.")
+    batch_seconds: float = Field(default=30, gt=0, description="Time the plans of one batch may take.")
     max_concurrency: int = Field(default=256, ge=1, description="Requests in work per worker; more get 503.")
     drain_seconds: float = Field(default=5, ge=0, description="After SIGTERM: time of unready service before refusing.")
     grace_seconds: int = Field(default=30, ge=0, description="After draining: time for running requests to finish.")

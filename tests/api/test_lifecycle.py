@@ -9,9 +9,8 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 import fastewq.models
+import pytest
 
 from .server import Server, assert_error
 
@@ -39,7 +38,13 @@ def cut_the_card(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "damage",
-    [shutil.rmtree, flip_a_byte, cut_the_card, edit_card(format=10**6), edit_card(golden={"rows": [[0]], "margins": [0]})],
+    [
+        shutil.rmtree,
+        flip_a_byte,
+        cut_the_card,
+        edit_card(format=10**6),
+        edit_card(golden={"rows": [[0]], "margins": [0]}),
+    ],
     ids=["missing", "corrupt", "cut", "of a newer format", "not reproducing its predictions"],
 )
 def test_without_a_verified_predictor_the_service_lives_but_is_not_ready(tmp_path, llama, damage):
@@ -73,7 +78,9 @@ def test_after_sigterm_the_service_is_unready_but_answers_then_ends(llama):
 
 def test_a_request_that_is_running_at_sigterm_is_answered(llama):
     body = json.dumps({"config": llama}).encode()
-    head = f"POST /v1/plans HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST /v1/plans HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     with Server(drain_seconds=0) as server, server.client() as client:
         host, _, port = server.url.removeprefix("http://").partition(":")
         with socket.create_connection((host, int(port)), timeout=30) as connection:

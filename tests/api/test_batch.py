@@ -1,0 +1,72 @@
+"""POST /v1/plans/batch of a running service."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from .server import Server, assert_error
+
+BATCH = "/v1/plans/batch"
+
+
+def test_a_batch_gives_each_request_what_it_gets_alone(client, llama):
+    requests = [
+        {"config": llama},
+        {"config": {**llama, "num_hidden_layers": 3}, "model": "a/b", "policy": "8bit-mixed"},
+        {"config": {**llama, "hidden_size": -1}},
+        {"config": llama, "memory": "6GiB", "context": 1000},
+        {"config": {"model_type": "unheard_of"}},
+        {"conf": llama},
+        "not a request",
+    ]
+    response = client.post(BATCH, json={"requests": requests})
+    assert response.status_code == 200
+    results = response.json()["results"]
+    alone = [client.post("/v1/plans", json=request) for request in requests]
+    for result, single in zip(results, alone, strict=True):
+        if single.status_code == 200:
+            assert result == {"plan": single.json()}
+        else:
+            problem = {**single.json()["error"], "request_id": response.headers["x-request-id"]}
+            assert result == {"error": problem}
+    assert ["plan" in result for result in results] == [True, True, False, True, False, False, False]
+
+
+def test_a_batch_of_a_thousand(client, llama):
+    configs = [{**llama, "num_hidden_layers": 1 + i % 40} for i in range(1000)]
+    results = client.post(BATCH, json={"requests": [{"config": config} for config in configs]}).json()["results"]
+    assert [len(r["plan"]["stacks"][0]["blocks"]) for r in results] == [c["num_hidden_layers"] for c in configs]
+
+
+def test_a_batch_above_the_limit_is_refused(client):
+    assert_error(client.post(BATCH, json={"requests": [{}] * 1001}), 413, "batch_too_large")
+
+
+@pytest.mark.parametrize("document", [{}, [], {"requests": {}}, {"requests": []}, {"requests": [], "x": 1}])
+def test_a_body_that_is_no_batch_is_refused(client, document):
+    assert_error(client.post(BATCH, json=document), 422, "invalid_request")
+
+
+def test_a_model_named_without_a_config_is_not_looked_up_in_a_batch(client):
+    result = client.post(BATCH, json={"requests": [{"model": "a/b"}]}).json()["results"][0]
+    assert result["error"]["code"] == "invalid_request"
+
+
+def test_plans_above_the_answers_size_become_errors(llama):
+    single = {"config": llama}
+    with Server(max_batch_answer_bytes=20_000) as server, server.client() as client:
+        results = client.post(BATCH, json={"requests": [single] * 10}).json()["results"]
+    assert "plan" in results[0]
+    assert results[-1]["error"]["code"] == "answer_too_large"
+    assert sum(len(json.dumps(result)) for result in results if "plan" in result) < 25_000
+
+
+def test_a_batch_that_takes_too_long_is_given_up(llama):
+    many = [{"config": {**llama, "num_hidden_layers": 4096}} for _ in range(200)]
+    with Server(batch_seconds=0.2) as server, server.client() as client:
+        response = client.post(BATCH, json={"requests": many})
+        assert_error(response, 503, "out_of_time")
+        assert response.headers["retry-after"]
+        assert client.post("/v1/plans", json={"config": llama}).status_code == 200
