@@ -1,7 +1,7 @@
 """The vocabulary in which encoders, encoder-decoders, towers and multimodal models are declared.
 
-Sizes are numbers, names of config fields, or products of them ("3*hidden_size"); options are True, False or the name of
-a boolean field. Either may be a function of the fields where that is not enough.
+Sizes are numbers, names of config fields ("text_config.hidden_size" for a nested one), or products of them
+("3*hidden_size"); options are True, False or the name of a boolean field. Either may be a function of the fields.
 
     Linear, Norm, Embedding, Convolution, Parameter   one tensor and its bias
     When, Under                                       parts that depend on an option; parts below a prefix
@@ -17,11 +17,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from math import prod
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from fastewq.architecture import Block, FeedForward, Layout, Mixer, Role, Stack, Tensor
 from fastewq.architectures.body import Body, BodyBuilder, outside
 from fastewq.architectures.fields import MAX_LAYERS, MAX_SIZE, Fields
+from fastewq.architectures.heads import Model
 from fastewq.architectures.parts import Option, Part, Size, Tensors, chosen, join, prefixed
 from fastewq.errors import InvalidConfig, UnsupportedArchitecture
 
@@ -45,8 +46,14 @@ def measure(f: Fields, size: Size) -> int:
     if isinstance(size, int):
         return size
     if isinstance(size, str):
-        return prod(factor if isinstance(factor, int) else f.size(factor) for factor in _factors(size))
+        return prod(factor if isinstance(factor, int) else named_size(f, factor) for factor in _factors(size))
     return size(f)
+
+
+def named_size(f: Fields, name: str) -> int:
+    """A size field, "text_config.hidden_size" for one of a nested config."""
+    config, _, field_name = name.rpartition(".")
+    return (f.sub(config) if config else f).size(field_name)
 
 
 # -- options and sizes ----------------------------------------------------------------------------------------------
@@ -83,6 +90,22 @@ def plus(size: Size, added: Size) -> Size:
     return lambda f: measure(f, size) + measure(f, added)
 
 
+def times(factor: int, size: Size) -> Size:
+    return lambda f: factor * measure(f, size)
+
+
+def length(name: str) -> Size:
+    """Entries of a list."""
+
+    def entries(f: Fields) -> int:
+        values = f.get(name)
+        if not isinstance(values, list | tuple) or len(values) > MAX_ENTRIES:
+            raise f.refuse(name, values, f"a list of at most {MAX_ENTRIES} entries")
+        return len(values)
+
+    return entries
+
+
 def quotient(size: Size, divisor: Size) -> Size:
     """Whole quotient, rounded down."""
     return lambda f: measure(f, size) // measure(f, divisor)
@@ -104,6 +127,34 @@ def entry(name: str, index: int) -> Size:
     return lambda f: sizes(f, name, index + 1 if index >= 0 else -index)[index]
 
 
+def scaled(size: Size, factor: str) -> Size:
+    """A size times a fractional field such as `mlp_ratio`, rounded down."""
+    return lambda f: int(measure(f, size) * f.number(factor))
+
+
+def pair(f: Fields, name: str) -> tuple[int, int]:
+    """A height and a width; one number stands for both."""
+    value = f.get(name)
+    if isinstance(value, list | tuple):
+        height, width = sizes(f, name, 2)[:2]
+        return height, width
+    return f.size(name), f.size(name)
+
+
+def patches(f: Fields) -> int:
+    """Patches of one image."""
+    (height, width), (rows, columns) = pair(f, "image_size"), pair(f, "patch_size")
+    return (height // rows) * (width // columns)
+
+
+def patch_rows(f: Fields) -> int:
+    return pair(f, "patch_size")[0]
+
+
+def patch_columns(f: Fields) -> int:
+    return pair(f, "patch_size")[1]
+
+
 def labels(f: Fields) -> int:
     """Outputs of a classification head: the entries of `id2label`, else `num_labels`, else 2."""
     names = f.get("id2label", None)
@@ -111,7 +162,7 @@ def labels(f: Fields) -> int:
 
 
 def tied(f: Fields) -> bool:
-    return f.flag("tie_word_embeddings", True)
+    return f.flag("tie_word_embeddings", False)
 
 
 UNTIED = unless(tied)
@@ -401,26 +452,17 @@ class Expect:
         return NOTHING
 
 
-class Buildable(Protocol):
-    """What a registry holds for one model_type: the body alone, or with the head of one model class."""
-
-    @property
-    def body(self) -> BodyBuilder: ...
-
-    def build(self, f: Fields, ending: str) -> Body: ...
-
-
 @dataclass(frozen=True)
 class Nested:
-    """The model of a nested config, below `path`; `head` is the ending of its class, none for the body alone.
+    """The model of a nested config, below `path`; `ending` names its class, by default the body alone.
 
     `name` renames its stacks where two of one kind would clash. `models` are the model types it may be.
     """
 
     config: str
     path: str
-    models: Mapping[str, Buildable]
-    head: str = ""
+    models: Mapping[str, Model]
+    ending: str = ""
     name: str = ""
 
     def __call__(self, f: Fields, path: str) -> Body:
@@ -430,7 +472,7 @@ class Nested:
                 f"{sub.where('model_type')} is {sub.model_type[:80]!r}; no exact block layout is known for it here"
             )
         model, where = self.models[sub.model_type], join(path, self.path)
-        built = moved(model.build(sub, self.head), where) if self.head else model.body(sub, where)
+        built = moved(model.build(sub, self.ending or model.base), where)
         return renamed(built, self.name) if self.name else built
 
 
@@ -467,10 +509,6 @@ class Family:
     default: str = "Model"
     base: str = "Model"
     classes: tuple[str, ...] = ()
-
-    @property
-    def body(self) -> BodyBuilder:
-        return self.builders[self.base]
 
     @property
     def endings(self) -> Collection[str]:

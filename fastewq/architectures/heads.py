@@ -76,11 +76,14 @@ class Model(Protocol):
     """What the registry holds for one model_type.
 
     A config's class is named by its ending (ForCausalLM, Model ...): `endings` are those described, `default` the one
-    assumed where a config names no class. `classes` are names of classes that the transformers library does not have.
+    assumed where a config names no class, `base` the body alone. `classes` are names of classes that the transformers
+    library does not have.
     """
 
     @property
     def default(self) -> str: ...
+    @property
+    def base(self) -> str: ...
     @property
     def endings(self) -> Collection[str]: ...
     @property
@@ -103,6 +106,7 @@ class BodyAndHeads:
     prefix: str
     prefixes: Mapping[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    base: str = "Model"
 
     @property
     def endings(self) -> Collection[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fastewq.architectures.audio import AUDIO
-from fastewq.architectures.decoders import DECODERS
-from fastewq.architectures.encoders import ENCODERS
 from fastewq.architectures.heads import Model
-from fastewq.architectures.seq2seq import SEQ2SEQ
+from fastewq.architectures.multimodal import MULTIMODAL
+from fastewq.architectures.text import TEXT
+from fastewq.architectures.towers import TOWERS
+from fastewq.architectures.vision import VISION
 
-MODELS: Mapping[str, Model] = {**DECODERS, **ENCODERS, **SEQ2SEQ, **AUDIO}
+MODELS: Mapping[str, Model] = {**TEXT, **AUDIO, **VISION, **TOWERS, **MULTIMODAL}

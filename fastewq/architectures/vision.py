@@ -1,0 +1,152 @@
+"""Vision models and image-text encoders: CLIP, SigLIP, ViT and their relatives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastewq.architectures.assembly import (
+    FFN,
+    WIDTH,
+    Assembly,
+    At,
+    Convolution,
+    Embedding,
+    Family,
+    Layers,
+    Linear,
+    Nested,
+    Norm,
+    Parameter,
+    Rest,
+    Under,
+    When,
+    either,
+    labels,
+    linears,
+    patch_columns,
+    patch_rows,
+    patches,
+    plus,
+)
+from fastewq.architectures.body import BodyBuilder
+from fastewq.architectures.fields import Fields
+from fastewq.architectures.parts import Part
+
+# -- CLIP and SigLIP ------------------------------------------------------------------------------------------------
+
+CLIP_LAYER: tuple[Part, ...] = (
+    *linears("self_attn", "k_proj v_proj q_proj out_proj"),
+    Norm("layer_norm1"),
+    Linear("mlp.fc1", FFN, WIDTH),
+    Linear("mlp.fc2", WIDTH, FFN),
+    Norm("layer_norm2"),
+)
+PATCH_KERNEL = (patch_rows, patch_columns)
+
+
+def vision_layers(path: str, *parts: Part, **facts: Any) -> Layers:
+    return Layers(path, parts, **{"name": "vision", "role": "vision", **facts})
+
+
+def text_layers(path: str, *parts: Part, **facts: Any) -> Layers:
+    return Layers(path, parts, **{"name": "text", **facts})
+
+
+CLIP_VISION = Assembly(
+    Rest(
+        Parameter("embeddings.class_embedding", (WIDTH,)),
+        Convolution("embeddings.patch_embedding", WIDTH, "num_channels", PATCH_KERNEL, bias=False),
+        Embedding("embeddings.position_embedding", plus(patches, 1)),
+        Norm("pre_layrnorm"),
+        Norm("post_layernorm"),
+    ),
+    vision_layers("encoder.layers", *CLIP_LAYER),
+)
+CLIP_TEXT = Assembly(
+    Rest(
+        Embedding("embeddings.token_embedding", "vocab_size"),
+        Embedding("embeddings.position_embedding", "max_position_embeddings"),
+        Norm("final_layer_norm"),
+    ),
+    text_layers("encoder.layers", *CLIP_LAYER),
+)
+POOLING_HEAD = Under(
+    "head",
+    Parameter("probe", (1, 1, WIDTH)),
+    Parameter("attention.in_proj_weight", ("3*hidden_size", WIDTH), "linear"),
+    Parameter("attention.in_proj_bias", ("3*hidden_size",), "bias"),
+    Linear("attention.out_proj", WIDTH, WIDTH),
+    Norm("layernorm"),
+    Linear("mlp.fc1", FFN, WIDTH),
+    Linear("mlp.fc2", WIDTH, FFN),
+)
+
+
+def pools(f: Fields) -> bool:
+    return f.flag("vision_use_head", True)
+
+
+SIGLIP_VISION = Assembly(
+    Rest(
+        Convolution("embeddings.patch_embedding", WIDTH, "num_channels", PATCH_KERNEL),
+        Embedding("embeddings.position_embedding", patches),
+        Norm("post_layernorm"),
+        When(pools, POOLING_HEAD),
+    ),
+    vision_layers("encoder.layers", *CLIP_LAYER),
+)
+SIGLIP2_VISION = Assembly(
+    Rest(
+        Linear("embeddings.patch_embedding", WIDTH, "num_channels*patch_size*patch_size"),
+        Embedding("embeddings.position_embedding", "num_patches"),
+        Norm("post_layernorm"),
+        When(pools, POOLING_HEAD),
+    ),
+    vision_layers("encoder.layers", *CLIP_LAYER),
+)
+SIGLIP_TEXT = Assembly(CLIP_TEXT, Rest(Linear("head", either("projection_size", WIDTH), WIDTH)))
+
+
+def projected(path: str, body: BodyBuilder, projection: str) -> BodyBuilder:
+    return Assembly(At(path, body), Rest(Linear(projection, "projection_dim", WIDTH, False)))
+
+
+TOWERS: dict[str, Family] = {
+    "clip_vision_model": Family(
+        "CLIPVision",
+        {"Model": CLIP_VISION, "ModelWithProjection": projected("vision_model", CLIP_VISION, "visual_projection")},
+    ),
+    "clip_text_model": Family(
+        "CLIPText",
+        {"Model": CLIP_TEXT, "ModelWithProjection": projected("text_model", CLIP_TEXT, "text_projection")},
+    ),
+    "siglip_vision_model": Family("SiglipVision", {"Model": SIGLIP_VISION}),
+    "siglip_text_model": Family("SiglipText", {"Model": SIGLIP_TEXT}),
+    "siglip2_vision_model": Family("Siglip2Vision", {"Model": SIGLIP2_VISION}),
+    "siglip2_text_model": Family("Siglip2Text", {"Model": SIGLIP_TEXT}),
+}
+"""The encoders of one modality, which image-text models hold as nested configs."""
+
+
+def classified(vision: BodyBuilder) -> BodyBuilder:
+    return Assembly(vision, Rest(Linear("classifier", labels, "vision_config.hidden_size")))
+
+
+CLIP_SIDES = Assembly(Nested("text_config", "text_model", TOWERS), Nested("vision_config", "vision_model", TOWERS))
+CLIP = Assembly(
+    CLIP_SIDES,
+    Rest(
+        Parameter("logit_scale", ()),
+        Linear("visual_projection", "projection_dim", "vision_config.hidden_size", False),
+        Linear("text_projection", "projection_dim", "text_config.hidden_size", False),
+    ),
+)
+CLIP_IMAGE = classified(Nested("vision_config", "vision_model", TOWERS))
+SIGLIP = Assembly(CLIP_SIDES, Rest(Parameter("logit_scale", (1,)), Parameter("logit_bias", (1,))))
+
+VISION: dict[str, Family] = {
+    **TOWERS,
+    "clip": Family("CLIP", {"Model": CLIP, "ForImageClassification": CLIP_IMAGE}),
+    "siglip": Family("Siglip", {"Model": SIGLIP, "ForImageClassification": CLIP_IMAGE}),
+    "siglip2": Family("Siglip2", {"Model": SIGLIP, "ForImageClassification": CLIP_IMAGE}),
+}
