@@ -6,11 +6,15 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fastewq.cli_common import Json, need_extra, print_json
+from fastewq.errors import InputError
+
+if TYPE_CHECKING:
+    from fastewq.analysis.checkpoints import Checkpoint
 
 TABLE = Path("training_data/blocks.csv")
 
@@ -29,24 +33,49 @@ def byte_progress(label: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def analyze(
-    checkpoint: Annotated[Path, typer.Argument(help="A safetensors file, index or folder, or a GGUF file.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A safetensors file, index or folder, a GGUF file, or a Hub id org/name.")
+    ],
     epsilon: Annotated[float, typer.Option(min=0.0, help="eps of the entropy; 0 is allowed.")] = 0.01,
     x: Annotated[float, typer.Option(help="Standard deviations below the mean at which 4 bits begin.")] = 1.0,
     include_vectors: Annotated[bool, typer.Option(help="Count biases and norm vectors too.")] = False,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the Hub.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Read every weight of a checkpoint and label its blocks by their entropy (EWQ)."""
-    with need_extra("analysis"):
-        from fastewq.analysis.report import analyze as run
+    """Read every weight of a checkpoint and label its blocks by their entropy (EWQ).
 
-    with byte_progress(checkpoint.name) as progress:
-        analysis = run(checkpoint, epsilon=epsilon, x=x, include_vectors=include_vectors, progress=progress)
+    The weights of a model on the Hub are streamed and not stored.
+    """
+    with need_extra("analysis"):
+        from fastewq.analysis.report import analyze_checkpoint
+
+    with _opened(checkpoint, revision) as opened, byte_progress(opened.name) as progress:
+        analysis = analyze_checkpoint(opened, epsilon=epsilon, x=x, include_vectors=include_vectors, progress=progress)
     if as_json:
         print_json(analysis.as_dict())
     else:
         from fastewq.tables import print_analysis
 
         print_analysis(analysis)
+
+
+@contextmanager
+def _opened(path: Path, revision: str | None) -> Iterator[Checkpoint]:
+    """A local checkpoint, or a repository on the Hub where no such path exists."""
+    from fastewq.analysis.checkpoints import open_checkpoint
+    from fastewq.names import is_hub_id
+
+    name = path.as_posix()
+    if path.exists() or not is_hub_id(name):
+        if revision is not None:
+            raise InputError(f"--revision is {revision!r:.100}, but {name} is not a model on the Hub, so it has none")
+        yield open_checkpoint(path)
+        return
+    from fastewq.analysis.remote import open_hub_checkpoint
+    from fastewq.hub import BATCH, DEFAULT_REVISION, Hub
+
+    with open_hub_checkpoint(Hub(patience=BATCH), name, revision or DEFAULT_REVISION) as checkpoint:
+        yield checkpoint
 
 
 def train(
