@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from fastewq.analysis.report import Analysis
 
 
+PIPE_WIDTH = 132
+"""Columns of a table that goes to a file or a pipe, where there is no terminal to ask."""
+
+
+def stdout() -> Console:
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
+
+
 def human_bytes(count: int) -> str:
     """Bytes in binary units, for instance `15.0 GiB`."""
     value = float(count)
@@ -27,7 +36,7 @@ def human_bytes(count: int) -> str:
 
 def print_plan(plan: Plan) -> None:
     """The plan on stdout; runs of alike blocks share a row. Warnings follow on stderr."""
-    console = Console(highlight=False)
+    console = stdout()
     name = plan.model.get("id") or plan.model["model_type"]
     console.print(f"{name}: {plan.model['parameters']:,} parameters, {plan.model['dtype']}, {plan.confidence}")
     if headers := plan.model.get("headers"):
@@ -72,12 +81,12 @@ def print_settings(rows: list[tuple[str, str, str]]) -> None:
     table = Table("variable", "value", "description")
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False).print(table, markup=False)
+    stdout().print(table, markup=False)
 
 
 def print_analysis(analysis: Analysis) -> None:
     """Entropy and label of every block, stack by stack."""
-    console = Console(highlight=False)
+    console = stdout()
     for stack in analysis.stacks:
         table = Table(
             title=f"{analysis.model} {stack.name}: mean {stack.mean:.12f}, threshold {stack.threshold:.12f} nats",
@@ -97,13 +106,13 @@ FIGURES = ("accuracy", "balanced_accuracy", "matthews", "auc", "average_precisio
 
 def print_evaluation(report: Mapping[str, Any]) -> None:
     """Every protocol, baseline and classifier as one row each."""
-    console = Console(highlight=False)
+    console = stdout()
     headline = report["leave_one_family_out"]
     console.print(
         f"{headline['blocks']} blocks, {headline['stacks']} stacks, {headline['families']} families; "
         f"larger class {headline['larger_class']:.3f}"
     )
-    table = Table("figures on held-out blocks", *FIGURES)
+    table = Table("on held-out blocks", *(figure.replace("_", " ") for figure in FIGURES))
     for name in ("leave_one_family_out", "random_70_30", "leave_one_modality_out"):
         table.add_row(name, *(f"{report[name][figure]:.3f}" for figure in FIGURES))
     intervals = headline["intervals"]

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit
@@ -84,7 +85,7 @@ class Classifier:
 
 CLASSIFIERS: Final[dict[str, Predict]] = {
     "logistic_regression": Classifier(lambda: LogisticRegression(max_iter=1000)),
-    "svm": Classifier(lambda: SVC(probability=True, random_state=SEED)),
+    "svm": Classifier(lambda: CalibratedClassifierCV(SVC(), ensemble=False)),
     "random_forest": Classifier(lambda: RandomForestClassifier(300, min_samples_leaf=3, random_state=SEED)),
     "xgboost": Booster(),
     "k_nearest_neighbours": Classifier(lambda: KNeighborsClassifier(9)),
@@ -154,7 +155,7 @@ def score(
     found: dict[str, Any] = {
         **figures(labels, probabilities, decisions),
         "larger_class": float(max(share, 1 - share)),
-        "blocks": len(rows),
+        "blocks": len(np.unique(rows)),
         "stacks": len(np.unique(blocks.stacks[rows])),
         "families": len(np.unique(blocks.families[rows])),
     }
