@@ -22,11 +22,11 @@ RAW_TYPES = {"bf16": "bf16", "fp16": "f16", "fp32": "f32"}
 
 
 def build(assignment: Assignment) -> Parts:
-    names = _names(assignment)
+    names = gguf_names(assignment)
     rules = tensor_rules(assignment, names)
     quantized = list(assignment.by_scheme())
     raw = RAW_TYPES[assignment.raw]
-    embedding, head = _outside_types(assignment)
+    embedding, head = outside_types(assignment)
     base = quantized[-1].name if quantized else "COPY"
     command = (
         "llama-quantize --tensor-type-file tensor_types.txt "
@@ -75,7 +75,7 @@ def _gguf_name(module: Module, names: dict[str, tuple[str, ...]]) -> tuple[str, 
     return names[module.name]
 
 
-def _outside_types(assignment: Assignment) -> tuple[str, str]:
+def outside_types(assignment: Assignment) -> tuple[str, str]:
     """The types of token embedding and head; a tied head has the embedding's."""
     raw = RAW_TYPES[assignment.raw]
     outside = [module for module in assignment.modules if module.block < 0]
@@ -85,7 +85,8 @@ def _outside_types(assignment: Assignment) -> tuple[str, str]:
     return embedding, embedding if tied else kinds.get("linear", raw)
 
 
-def _names(assignment: Assignment) -> dict[str, tuple[str, ...]]:
+def gguf_names(assignment: Assignment) -> dict[str, tuple[str, ...]]:
+    """Module -> GGUF tensors of the plan's architecture. Raises CannotExport where they are not known."""
     model_type = assignment.plan.model["model_type"]
     stacks = {module.stack for module in assignment.modules if module.block >= 0}
     if model_type not in GGUF or len(stacks) > 1:

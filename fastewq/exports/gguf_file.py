@@ -1,0 +1,88 @@
+"""A mixed-precision GGUF file from a raw one with the `gguf` package alone, as llama-quantize would write it.
+
+Metadata is copied as it is; tensors go through one at a time. Rules are those of the exported tensor-type file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from gguf import GGMLQuantizationType, GGUFEndian, GGUFReader, GGUFValueType, GGUFWriter, quant_shape_to_byte_shape
+from gguf.quants import dequantize, quantize
+
+from fastewq.errors import CannotExport, InvalidCheckpoint, NotFound
+
+RAW: Final = frozenset({"F32", "F16", "BF16"})
+NEVER: Final = re.compile(r"_norm\.weight$|ffn_gate_inp\.weight$|ssm_conv1d\.weight$|^position_embd|^token_types")
+"""Tensors that llama-quantize leaves alone whatever the rules say."""
+
+
+def write_mixed(
+    source: Path,
+    out: Path,
+    rules: Sequence[tuple[str, str]],
+    embedding: str,
+    head: str,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> None:
+    """Write `out` from the unquantized GGUF file `source`; the first rule that matches a tensor's name gives its type.
+
+    `progress` is told (tensors done, tensors, name). Raises NotFound, InvalidCheckpoint, CannotExport.
+    """
+    if not source.is_file():
+        raise NotFound(f"{source} does not exist")
+    try:
+        reader = GGUFReader(source)
+    except (ValueError, OSError, IndexError) as error:
+        raise InvalidCheckpoint(f"{source} is not a GGUF file: {error}") from error
+    targets = [_target(tensor, rules, embedding, head) for tensor in reader.tensors]
+    writer = GGUFWriter(out, str(reader.fields["general.architecture"].contents()), endianess=GGUFEndian.LITTLE)
+    _copy_metadata(reader, writer)
+    for tensor, target in zip(reader.tensors, targets, strict=True):
+        shape = quant_shape_to_byte_shape([int(n) for n in reversed(tensor.shape)], target)
+        writer.add_tensor_info(tensor.name, shape, np.dtype(np.uint8), int(np.prod(shape)), target)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    for done, (tensor, target) in enumerate(zip(reader.tensors, targets, strict=True)):
+        writer.write_tensor_data(_converted(tensor, target))
+        if progress:
+            progress(done + 1, len(targets), tensor.name)
+    writer.close()
+
+
+def _target(tensor: Any, rules: Sequence[tuple[str, str]], embedding: str, head: str) -> GGMLQuantizationType:
+    stored: GGMLQuantizationType = tensor.tensor_type
+    if stored.name not in RAW:
+        raise CannotExport(
+            f"tensor {tensor.name} is stored as {stored.name}; expected a file in F32, F16 or BF16",
+            hint="Convert the original model with convert_hf_to_gguf.py --outtype bf16.",
+        )
+    if len(tensor.shape) < 2 or NEVER.search(tensor.name):
+        return stored
+    if tensor.name == "token_embd.weight":
+        kind: str | None = embedding
+    elif tensor.name == "output.weight":
+        kind = head
+    else:
+        kind = next((kind for pattern, kind in rules if re.search(pattern, tensor.name)), None)
+    return stored if kind is None else GGMLQuantizationType[kind.upper()]
+
+
+def _converted(tensor: Any, target: GGMLQuantizationType) -> np.ndarray[Any, Any]:
+    if tensor.tensor_type == target:
+        return np.asarray(tensor.data).view(np.uint8)
+    return np.asarray(quantize(dequantize(tensor.data, tensor.tensor_type), target)).view(np.uint8)
+
+
+def _copy_metadata(reader: GGUFReader, writer: GGUFWriter) -> None:
+    for field in reader.fields.values():
+        if field.name == "general.architecture" or field.name.startswith("GGUF."):
+            continue
+        kind = field.types[0]
+        inner = field.types[-1] if kind == GGUFValueType.ARRAY else None
+        writer.add_key_value(field.name, field.contents(), kind, inner)
