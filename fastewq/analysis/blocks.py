@@ -28,10 +28,11 @@ class StoredStack:
     blocks: tuple[StoredBlock, ...]
 
 
-# The list that holds the blocks, and the number of one: model.layers.7, blk.7, transformer.h.7, encoder/layer_7.
-# Stages of blocks (swin: layers.1.blocks.0) count as one list.
+# The list that holds the blocks, and the number of one: model.layers.7, blk.7, transformer.h.7, encoder/layer_7. Only
+# the outermost numbered list counts (after a leading module number, as sentence-transformers writes); stages of blocks
+# (layers.1.blocks.0) count as one list.
 _BLOCK = re.compile(
-    r"^(?P<list>(?:[^\d]*?[./])?(?P<word>h|blk|blocks?|layers?|resblocks|layer_stack))[._](?P<number>\d+)"
+    r"^(?P<list>(?:\d+\.)?(?:(?!\d+[./])[^./]+[./])*?(?:h|blk|blocks?|layers?|resblocks))[._](?P<number>\d+)"
     r"(?:\.blocks\.(?P<inner>\d+))?(?=[./])"
 )
 # Attention masks and position tables that old checkpoints carry: constants of the code, not weights.
@@ -46,37 +47,41 @@ def is_buffer(tensor: TensorInfo) -> bool:
 def group_blocks(tensors: Iterable[TensorInfo]) -> list[StoredStack]:
     """The stacks of blocks in a checkpoint, those that read the input first; blocks ordered by their number.
 
-    A numbered list is a stack when each of its members has two or more matrices; a list of convolutions or the
-    members of a small feed-forward network do not qualify. Tensors outside every stack are left out.
+    A numbered list is a stack when most of its members have two or more matrices; a list of convolutions or the layers
+    of a small feed-forward network do not qualify. Members without any matrix are skipped, but keep their index. Where
+    two stacks have the same part in the model, the larger one gets its name and the other its path.
     """
     lists: dict[str, dict[tuple[int, int], list[TensorInfo]]] = {}
     paths: dict[tuple[str, tuple[int, int]], str] = {}
     for tensor in tensors:
         match = _BLOCK.match(tensor.name)
         if match and not is_buffer(tensor):
-            number = (int(match["number"]), int(match["inner"] or 0))
+            number = (int(match["number"]), int(match["inner"] or -1))
             lists.setdefault(match["list"], {}).setdefault(number, []).append(tensor)
             paths[match["list"], number] = match[0]
-    stacks = {
-        prefix: tuple(
-            StoredBlock(index, paths[prefix, number], tuple(members[number]))
-            for index, number in enumerate(sorted(members))
-        )
-        for prefix, members in lists.items()
-        if all(sum(len(t.shape) >= 2 for t in block) >= 2 for block in members.values())
-    }
-    names = [_stack_name(prefix) for prefix in stacks]
-    found = [
-        (_ORDER.index(name), StoredStack(name if names.count(name) == 1 else prefix, blocks))
-        for name, (prefix, blocks) in zip(names, stacks.items(), strict=True)
-    ]
-    return [stack for _, stack in sorted(found, key=lambda pair: pair[0])]
+    stacks: list[tuple[str, tuple[StoredBlock, ...]]] = []
+    for prefix, members in lists.items():
+        staged = any(inner >= 0 for _, inner in members)  # then what a stage has beside its blocks is in none of them
+        order = sorted(number for number in members if not staged or number[1] >= 0)
+        matrices = [sum(len(t.shape) >= 2 for t in members[number]) for number in order]
+        if sum(n >= 2 for n in matrices) * 2 > len(matrices):
+            blocks = [
+                StoredBlock(index, paths[prefix, number], tuple(members[number]))
+                for index, number in enumerate(order)
+                if matrices[index]
+            ]
+            stacks.append((prefix, tuple(blocks)))
+    named: dict[str, StoredStack] = {}
+    for prefix, members_in_order in sorted(stacks, key=lambda stack: -len(stack[1])):
+        name = role if (role := _role(prefix)) not in named else prefix
+        named[name] = StoredStack(name, members_in_order)
+    return sorted(named.values(), key=lambda stack: _ORDER.index(_role(stack.blocks[0].path)))
 
 
 _ORDER = ("vision", "audio", "encoder", "decoder")
 
 
-def _stack_name(prefix: str) -> str:
+def _role(prefix: str) -> str:
     words = set(re.split(r"[./_]", prefix))
     if words & {"vision", "visual", "image", "vit", "v"}:
         return "vision"
@@ -84,7 +89,7 @@ def _stack_name(prefix: str) -> str:
         return "audio"
     if words & {"decoder", "dec"}:
         return "decoder"
-    if words & {"encoder", "enc"} or prefix.endswith("transformer.layer"):
+    if words & {"encoder", "enc"} or "transformer.layer" in prefix:
         return "encoder"
     return "decoder"
 

@@ -16,6 +16,7 @@ import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -24,7 +25,7 @@ import numpy.typing as npt
 
 from fastewq.analysis import format_ctranslate2, format_gguf, format_safetensors, format_torch
 from fastewq.analysis.dequantize import block_layout, can_dequantize, dequantize
-from fastewq.analysis.kernel import STORAGE, ValueType
+from fastewq.analysis.kernel import STORAGE, ValueType, bit_values
 from fastewq.analysis.numerics import TILE
 from fastewq.analysis.tensors import BITS, TensorInfo
 from fastewq.errors import InvalidCheckpoint, NotFound, StorageFailure
@@ -52,20 +53,43 @@ class Checkpoint:
     source: ByteSource
 
     def matrices(self, tensor: TensorInfo) -> list[StoredMatrix]:
-        """The values of a tensor. Raises InvalidCheckpoint for a type that holds no weights on its own."""
+        """The values of a tensor: one matrix, or one per expert. Float8 weights are multiplied by their scales.
+
+        Raises InvalidCheckpoint for a type that holds no weights on its own.
+        """
         value_type = value_type_of(tensor)
         if value_type is None:
             raise InvalidCheckpoint(
                 f"{tensor.file}: tensor {tensor.name} is stored as {tensor.dtype}, which does not hold weights on its "
                 f"own; analyse the checkpoint before quantization"
             )
+        scales = self._scales(tensor)
+        if scales is not None:
+            return [StoredMatrix(self.source, tensor, "F64", tensor.shape, scales=scales)]
         shape = tensor.shape[1:] if is_expert_stack(tensor) else tensor.shape
-        size = math.prod(shape)
-        return [
-            StoredMatrix(self.source, tensor, value_type, shape, first)
-            for first in range(0, tensor.parameters, size)
-            if size
-        ]
+        starts = range(0, tensor.parameters, max(1, math.prod(shape)))
+        return [StoredMatrix(self.source, tensor, value_type, shape, first) for first in starts]
+
+    @cached_property
+    def _by_name(self) -> dict[str, TensorInfo]:
+        return {t.name: t for t in self.tensors}
+
+    def _scales(self, tensor: TensorInfo) -> npt.NDArray[np.float64] | None:
+        """The scales that belong to a float8 matrix, as (blocks of rows, blocks of columns); None without any."""
+        companions = (self._by_name.get(tensor.name + suffix) for suffix in ("_scale_inv", "_scale"))
+        found = next((t for t in companions if t), None)
+        if found is None or not tensor.dtype.startswith("F8"):
+            return None
+        if found.dtype not in ("F32", "BF16", "F16") or len(tensor.shape) != 2 or found.parameters > tensor.parameters:
+            raise InvalidCheckpoint(
+                f"{found.file}: tensor {found.name} of type {found.dtype} and shape {found.shape} does not scale "
+                f"{tensor.name} of shape {tensor.shape}"
+            )
+        with StoredMatrix(self.source, found, cast(ValueType, found.dtype), found.shape).chunk(
+            0, found.parameters
+        ) as raw:
+            values = raw.astype(np.float64) if found.dtype == "F32" else bit_values(cast(ValueType, found.dtype))[raw]
+        return values.reshape(1, 1) if values.size == 1 else values.reshape(found.shape[0], -1)
 
 
 _EXPERTS = re.compile(r"(^|[._/])(experts?|\w*_exps|moe|block_sparse_moe)([._/]|$)")
@@ -83,15 +107,25 @@ def value_type_of(tensor: TensorInfo) -> ValueType | None:
     return None if tensor.dtype in BITS or not can_dequantize(tensor.dtype) else "F32"
 
 
+def is_packed(tensor: TensorInfo) -> bool:
+    """Whether a type is one in which quantization tools pack several weights, or codes that need a scale."""
+    return value_type_of(tensor) is None and tensor.dtype not in ("BOOL", "I16", "U16", "I64", "U64", "F8_E8M0")
+
+
+FLOAT8_BLOCK = 128
+"""Rows and columns that share a scale where a float8 checkpoint does not have one per tensor or row (DeepSeek-V3)."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredMatrix:
-    """The `kernel.Weights` of a tensor, or of one expert of it that starts at value `first`."""
+    """The `kernel.Weights` of a tensor, of its expert that starts at value `first`, or of a scaled float8 matrix."""
 
     source: ByteSource
     tensor: TensorInfo
     value_type: ValueType
     shape: tuple[int, ...]
-    first: int
+    first: int = 0
+    scales: npt.NDArray[np.float64] | None = None
 
     @property
     def name(self) -> str:
@@ -107,17 +141,34 @@ class StoredMatrix:
 
     @contextmanager
     def chunk(self, start: int, stop: int) -> Iterator[npt.NDArray[Any]]:
-        if self.tensor.dtype in BITS:
-            values, size = 1, BITS[self.tensor.dtype] // 8
-        else:
-            values, size = block_layout(self.tensor.dtype)
+        plain = self.tensor.dtype in BITS
+        values, size = (1, BITS[self.tensor.dtype] // 8) if plain else block_layout(self.tensor.dtype)
         begin = self.tensor.offset + (self.first + start) // values * size
         end = self.tensor.offset + (self.first + stop) // values * size
         with self.source.read(self.tensor.file, begin, end) as raw:
-            if self.tensor.dtype in BITS:
+            if self.scales is not None:
+                yield self._scaled(raw, self.scales, start, stop)
+            elif plain:
                 yield raw.view(STORAGE[self.value_type])
             else:
                 yield dequantize(raw, self.tensor.dtype)
+
+    def _scaled(self, raw: Bytes, scales: npt.NDArray[np.float64], start: int, stop: int) -> npt.NDArray[np.float64]:
+        """Float8 codes times scales, exact in float64."""
+        rows, columns = self.shape
+        first_row, last_row = start // columns, (stop - 1) // columns + 1
+        row_block, column_block = self._block(rows, scales.shape[0]), self._block(columns, scales.shape[1])
+        factors = np.repeat(scales[np.arange(first_row, last_row) // row_block], column_block, axis=1)[:, :columns]
+        skipped = first_row * columns
+        codes = bit_values(cast(ValueType, self.tensor.dtype))[raw]
+        return codes * factors.reshape(-1)[start - skipped : stop - skipped]
+
+    def _block(self, length: int, scales: int) -> int:
+        """How many of `length` rows or columns share one of so many scales."""
+        for block in (length, 1, FLOAT8_BLOCK):
+            if -(-length // block) == scales:
+                return block
+        raise InvalidCheckpoint(f"{self.file}: {self.name} of shape {self.shape} has {scales} scales for {length}")
 
 
 # --- local files ------------------------------------------------------------------------------------------------------
@@ -153,11 +204,16 @@ class LocalFiles:
             mapped.madvise(mmap.MADV_DONTNEED, page, stop - page)
 
 
+_GGUF_PART = re.compile(r"(?P<stem>.*)-(?P<part>\d{5})-of-(?P<parts>\d{5})\.gguf")
+_PART = re.compile(r"-\d+-of-(?P<parts>\d+)\.\w+$")
+_MAX_PARTS = 1000
+
+
 def open_checkpoint(path: str | Path) -> Checkpoint:
     """Open a checkpoint by what its first bytes say.
 
-    path  a safetensors file, `*.safetensors.index.json`, GGUF, torch `.bin` (or its index), CTranslate2 `model.bin`, or
-          a folder that holds one of them
+    path  a safetensors file, `*.safetensors.index.json`, GGUF (any part of a split one), torch `.bin` (or its index),
+          CTranslate2 `model.bin`, or a folder that holds one of them
 
     Raises NotFound, StorageFailure, or InvalidCheckpoint naming the file and, where one is at fault, the tensor.
     """
@@ -167,8 +223,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     if target.suffix == ".json":
         tensors = _open_index(source, target.name)
     else:
-        _refuse_lone_shard(target)
-        tensors = _open_file(source, target.name)
+        tensors = [tensor for part in _parts(target) for tensor in _open_file(source, part)]
     name = path.resolve().name if path.is_dir() else path.name
     return Checkpoint(name, tuple(tensors), source)
 
@@ -186,9 +241,10 @@ def _choose(folder: Path) -> Path:
     for name in _PREFERRED:
         if (folder / name).is_file():
             return folder / name
-    for pattern in ("*.safetensors.index.json", "*.safetensors", "*.gguf", "*.bin"):
+    for pattern in ("*.safetensors.index.json", "*.safetensors", "*.gguf", "*.bin", "*.pt"):
         found = sorted(folder.glob(pattern))
-        if len(found) == 1:
+        stems = {match["stem"] if (match := _GGUF_PART.fullmatch(p.name)) else p.name for p in found}
+        if len(stems) == 1:
             return found[0]
         if found:
             names = ", ".join(p.name for p in found[:5])
@@ -196,10 +252,17 @@ def _choose(folder: Path) -> Path:
     raise NotFound(f"{folder} holds no checkpoint; expected safetensors, GGUF or a torch or CTranslate2 .bin file")
 
 
-def _refuse_lone_shard(path: Path) -> None:
-    match = re.search(r"-(\d+)-of-(\d+)\.\w+$", path.name)
-    if match and int(match[2]) > 1:
-        raise InvalidCheckpoint(f"{path.name}: one part of {int(match[2])}; expected the index file or the folder")
+def _parts(path: Path) -> list[str]:
+    """The files of a model: those of a split GGUF, else the one given. A part of anything else is refused."""
+    split = _PART.search(path.name)
+    count = int(split["parts"]) if split else 1
+    if count > _MAX_PARTS:
+        raise InvalidCheckpoint(f"{path.name}: a part of {count}; expected at most {_MAX_PARTS}")
+    if gguf := _GGUF_PART.fullmatch(path.name):
+        return [f"{gguf['stem']}-{part:05d}-of-{gguf['parts']}.gguf" for part in range(1, count + 1)]
+    if count > 1:
+        raise InvalidCheckpoint(f"{path.name}: one part of {count}; expected the index file or the folder")
+    return [path.name]
 
 
 def _open_index(source: LocalFiles, file: str) -> list[TensorInfo]:
@@ -218,12 +281,12 @@ def _open_index(source: LocalFiles, file: str) -> list[TensorInfo]:
 def _open_file(source: LocalFiles, file: str) -> list[TensorInfo]:
     data = source.map(file)
     first = data[:16]
-    if first[:4] == format_gguf.MAGIC:
+    if first.startswith(format_gguf.MAGIC):
         return format_gguf.parse_header(file, data, len(data))[1]
-    if first[:4] == format_torch.ZIP_MAGIC or first[:1] == b"\x80":
+    if first.startswith(format_torch.MAGICS):
         with (source.folder / file).open("rb") as stream:
             return format_torch.parse(file, stream, len(data))
-    if first[:4] == format_ctranslate2.VERSION.to_bytes(4, "little") and not file.endswith(".safetensors"):
+    if first.startswith(format_ctranslate2.MAGIC) and first[4:8] != bytes(4):
         return format_ctranslate2.parse(file, data)[1]
     length = format_safetensors.header_length(file, first, len(data))
     return format_safetensors.parse_header(file, data[8 : 8 + length], len(data))

@@ -14,6 +14,8 @@ from fastewq.analysis.tensors import MAX_DIMENSIONS, MAX_TENSORS, TensorInfo, st
 from fastewq.errors import InvalidCheckpoint
 
 VERSION = 6
+MAGIC = b"\6\0\0\0"
+"""The version; in a safetensors file these four bytes would be followed by four zeros."""
 _TYPES = ("F32", "I8", "I16", "I32", "F16", "BF16")
 
 

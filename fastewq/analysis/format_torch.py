@@ -26,6 +26,8 @@ from fastewq.errors import InvalidCheckpoint
 PICKLE_LIMIT = 64_000_000
 ZIP_MAGIC = b"PK\x03\x04"
 OLD_MAGIC = 0x1950A86A20F9469CFC6C
+MAGICS = (ZIP_MAGIC, b"\x80\x02\x8a\n\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19")
+"""How a file starts: as a zip, or with OLD_MAGIC as a pickled number."""
 
 _STORAGES = {
     "DoubleStorage": "F64",

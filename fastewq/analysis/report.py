@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from fastewq.analysis.blocks import Label, block_entropy, cut, group_blocks, is_buffer
-from fastewq.analysis.checkpoints import Checkpoint, open_checkpoint, value_type_of
+from fastewq.analysis.checkpoints import Checkpoint, is_packed, open_checkpoint, value_type_of
 from fastewq.analysis.kernel import Reading, measure
 from fastewq.analysis.tensors import TensorInfo
 from fastewq.errors import InputError, InvalidCheckpoint
@@ -195,7 +195,7 @@ def read_tensors(
 ) -> dict[str, TensorReading]:
     """Readings of every tensor of weights, inside and outside the blocks, so that a NaN anywhere is found.
 
-    Left out: buffers, empty tensors, and integers outside the blocks' matrices (counters, position tables).
+    Left out: buffers, empty tensors, counters and position tables. Packed integers are refused inside the blocks.
     """
     in_blocks = {t.name for s in group_blocks(checkpoint.tensors) for b in s.blocks for t in b.tensors}
     wanted = [
@@ -203,7 +203,7 @@ def read_tensors(
         for t in checkpoint.tensors
         if t.parameters
         and not is_buffer(t)
-        and (value_type_of(t) is not None or (t.name in in_blocks and len(t.shape) >= 2))
+        and (value_type_of(t) is not None or (t.name in in_blocks and len(t.shape) >= 2 and is_packed(t)))
     ]
     total = sum(t.nbytes for t in wanted)
     done = 0.0
