@@ -10,6 +10,7 @@ planner.py    request models -> plans, one or many, cached
 answers.py    documents -> responses with an entity tag
 schemas.py    requests and answers as pydantic models: what OpenAPI documents
 errors.py     errors of the service and the one table error -> HTTP status
+lookup.py     a model's name -> its config, from the Hub where allowed
 service.py    what a worker holds: settings, predictor, readiness
 server.py     uvicorn, draining;  metrics.py, logs.py
 """

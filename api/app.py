@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any, NoReturn
 
 from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
@@ -17,6 +18,7 @@ from . import logs
 from .envelope import Envelope
 from .errors import InvalidRequest, MethodNotAllowed, RouteNotFound
 from .guard import Guard
+from .reading import describe_problems
 from .routes import router
 from .schemas import REQUESTS
 from .server import drained_before_exit
@@ -57,6 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # First in line, and not by include_router, which would match every request twice.
     app.router.routes[:0] = router.routes
     app.add_exception_handler(HTTPException, _refuse)
+    app.add_exception_handler(RequestValidationError, _refuse_parameters)
     app.add_middleware(Guard, max_concurrency=settings.max_concurrency)
     app.add_middleware(Envelope, service=service)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
@@ -72,6 +75,12 @@ def _refuse(request: Request, error: Exception) -> NoReturn:
         allow = (error.headers or {}).get("Allow", "")
         raise MethodNotAllowed(f"{request.method} is not possible here; expected {allow}", allow=allow) from None
     raise InvalidRequest(str(error.detail)) from None
+
+
+def _refuse_parameters(_: Request, error: Exception) -> NoReturn:
+    """What the framework finds wrong in a path or query, as an error of the service."""
+    assert isinstance(error, RequestValidationError)
+    raise InvalidRequest(describe_problems(error.errors())) from None
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 from cachetools import LRUCache
@@ -20,6 +20,8 @@ from .errors import AnswerTooLarge, BatchTooLarge, InvalidRequest, OutOfTime, er
 from .reading import parse_json, parse_model
 from .schemas import BatchRequest, PlanRequest
 from .settings import Settings
+
+Asked = TypeVar("Asked", bound=PlanRequest)
 
 OPTIONS: Final = ("revision", "policy", "target", "memory", "devices", "context", "batch", "cache_bits", "reserve")
 """The fields of a request that `fastewq.plan` takes under the same name."""
@@ -43,9 +45,9 @@ class Planner:
         if len(answer.body) <= self._kept.maxsize:
             self._kept[_key(body)] = answer
 
-    def read(self, body: bytes) -> PlanRequest:
+    def read(self, body: bytes, model: type[Asked]) -> Asked:
         """The request in a body. Raises MalformedRequest, InvalidRequest."""
-        return parse_model(PlanRequest, self._parse(body))
+        return parse_model(model, self._parse(body))
 
     def plan(self, request: PlanRequest) -> Plan:
         """Raises InvalidRequest where the request has no config, and the errors of `fastewq.plan`."""

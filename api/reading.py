@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import orjson
@@ -109,9 +109,15 @@ def parse_model(model: type[Model], document: Any) -> Model:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise InvalidRequest("; ".join(_problem(e["loc"], e["msg"]) for e in error.errors()[:5])) from None
+        raise InvalidRequest(describe_problems(error.errors())) from None
+
+
+def describe_problems(problems: Sequence[Any]) -> str:
+    """The first problems pydantic found, each as `field: what is wrong`."""
+    return "; ".join(_problem(problem["loc"], problem["msg"]) for problem in problems[:5])
 
 
 def _problem(location: tuple[int | str, ...], message: str) -> str:
     where = ".".join(str(part)[:80] for part in location) or "the body"
+    message = message.removeprefix("Value error, ")
     return f"{where}: {message[:1].lower()}{message[1:]}"

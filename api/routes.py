@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from fastewq.document import read_plan
+from fastewq.exports import TOOLS, export
+from fastewq.policy import DEFAULT_POLICY
+
 from . import metrics, schemas
 from .answers import Answer
-from .reading import read_body
+from .reading import parse_model, read_body
 from .service import Service
 
 router = APIRouter()
@@ -27,6 +32,8 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 REFUSALS = _errors(400, 408, 413, 415, 422, 429, 503)
 """The errors of every route that takes a body."""
+LOOKUP_ERRORS = _errors(403, 404, 422, 429, 502, 503)
+"""The errors of every route that may ask the Hub."""
 
 
 def _service(request: Request) -> Service:
@@ -38,7 +45,12 @@ def _service(request: Request) -> Service:
     "/v1/plans",
     tags=["plans"],
     openapi_extra=_body(schemas.PlanRequest),
-    responses={200: {"model": schemas.Plan}, 304: {"description": "If-None-Match names this plan."}, **REFUSALS},
+    responses={
+        200: {"model": schemas.Plan},
+        304: {"description": "If-None-Match names this plan."},
+        **REFUSALS,
+        **LOOKUP_ERRORS,
+    },
 )
 async def create_plan(request: Request) -> Response:
     """The precision of every block of one model.
@@ -50,8 +62,10 @@ async def create_plan(request: Request) -> Response:
     body = await read_body(request, limit=settings.max_body_bytes, seconds=settings.body_seconds)
     answer = planner.kept(body)
     if answer is None:
-        answer = Answer(planner.plan(planner.read(body)).as_dict())
-        planner.keep(body, answer)
+        plan_request = planner.read(body, schemas.PlanRequest)
+        answer = Answer((await service.plan(plan_request)).as_dict())
+        if plan_request.config is not None:
+            planner.keep(body, answer)
     return answer.to(request)
 
 
@@ -68,6 +82,51 @@ async def create_plans(request: Request) -> Response:
     body = await read_body(request, limit=settings.max_batch_body_bytes, seconds=settings.body_seconds)
     answer = await service.in_thread(planner.batch, body, request.state.request_id)
     return answer.to(request)
+
+
+@router.get(
+    "/v1/models/{org}/{name}/plan",
+    tags=["plans"],
+    responses={200: {"model": schemas.Plan}, 304: {"description": "If-None-Match names this plan."}, **LOOKUP_ERRORS},
+)
+async def read_model_plan(
+    request: Request,
+    org: str,
+    name: str,
+    revision: str | None = None,
+    policy: str = DEFAULT_POLICY,
+    target: str = "plain",
+    memory: str | None = None,
+) -> Response:
+    """The plan of a published model, from its config at the Hub where the service may ask there."""
+    fields = {"model": f"{org}/{name}", "revision": revision, "policy": policy, "target": target, "memory": memory}
+    plan = await _service(request).plan(parse_model(schemas.PlanRequest, fields))
+    return Answer(plan.as_dict()).to(request)
+
+
+@router.post(
+    "/v1/exports/{tool}",
+    tags=["exports"],
+    openapi_extra=_body(schemas.ExportRequest),
+    responses={200: {"model": schemas.Export}, **REFUSALS, **LOOKUP_ERRORS},
+)
+async def create_export(request: Request, tool: str) -> Response:
+    """A plan in the form that a deployment tool loads, with the way to use it."""
+    service = _service(request)
+    planner, settings = service.planner, service.settings
+    body = await read_body(request, limit=settings.max_body_bytes, seconds=settings.body_seconds)
+    asked = planner.read(body, schemas.ExportRequest)
+    plan = await service.plan(asked) if asked.plan is None else read_plan(asked.plan)
+    made = await service.in_thread(partial(export, plan, tool, nearest=asked.nearest))
+    return Answer(made.as_dict()).to(request)
+
+
+@router.get("/v1/exports", tags=["exports"])
+async def list_exports() -> schemas.Tools:
+    """The deployment tools a plan can be exported to."""
+    return schemas.Tools(
+        tools=[schemas.Tool(name=t.name, target=t.target, verified=t.verified) for t in TOOLS.values()]
+    )
 
 
 @router.get("/v1/predictor", tags=["predictor"], responses={200: {"model": schemas.Card}, **_errors(503)})

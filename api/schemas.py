@@ -66,9 +66,22 @@ class PlanRequest(Request):
 
     @model_validator(mode="after")
     def _names_a_model(self) -> PlanRequest:
-        if self.config is None and self.model is None:
-            raise ValueError("neither config nor model is given; expected one of them")
+        if all(getattr(self, name, None) is None for name in ("config", "model", "plan")):
+            raise ValueError("the body names no model; expected config or model")
         return self
+
+
+class ExportRequest(PlanRequest):
+    """A plan document made before, or the request to make one; and what to do where the tool cannot express it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [{"required": ["plan"]}, {"required": ["config"]}, {"required": ["model"]}]}
+    )
+
+    plan: Annotated[dict[str, Any] | None, Field(description="A plan document of this service.")] = None
+    nearest: Annotated[
+        bool, Field(description="Whether to take the nearest plan the tool can express, its differences listed.")
+    ] = False
 
 
 class BatchRequest(Request):
@@ -182,6 +195,41 @@ class Batch(BaseModel):
     results: list[BatchItem]
 
 
+class Tool(BaseModel):
+    name: str
+    target: str = Field(description="The value of `target` whose bytes are those of this tool's files.")
+    verified: str = Field(description="How the export was checked.")
+
+
+class Tools(BaseModel):
+    tools: list[Tool]
+
+
+class File(BaseModel):
+    name: str
+    content: str
+
+
+class Difference(BaseModel):
+    path: str
+    planned: str
+    exported: str
+    reason: str
+
+
+class Export(BaseModel):
+    """Files for one tool, and the command or steps that use them."""
+
+    schema_: str = Field(alias="schema", examples=["fastewq.export/1"])
+    tool: str
+    verified: str
+    files: list[File]
+    usage: str
+    bytes: int
+    differences: list[Difference]
+    warnings: list[str]
+
+
 class Status(BaseModel):
     status: str
 
@@ -195,5 +243,5 @@ class Card(BaseModel):
     features: list[str]
 
 
-REQUESTS: tuple[type[Request], ...] = (PlanRequest, BatchRequest)
+REQUESTS: tuple[type[Request], ...] = (PlanRequest, ExportRequest, BatchRequest)
 """The request models that the routes parse themselves, to be listed in the OpenAPI document."""

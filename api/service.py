@@ -11,11 +11,14 @@ import structlog
 from anyio import CapacityLimiter, to_thread
 
 from fastewq.errors import InvalidArtefact
+from fastewq.plan import Plan
 from fastewq.predictor import Predictor, load_predictor
 
 from . import metrics
 from .errors import NotReady, OutOfTime
+from .lookup import Lookup
 from .planner import Planner
+from .schemas import PlanRequest
 from .settings import Settings
 
 T = TypeVar("T")
@@ -31,6 +34,7 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.lookup = Lookup(settings)
         self._predictor: Predictor | None = None
         self._planner: Planner | None = None
         self._turns = CapacityLimiter(1)
@@ -65,6 +69,15 @@ class Service:
         if self._planner is None:
             raise NotReady(self._problem, seconds=10)
         return self._planner
+
+    async def plan(self, request: PlanRequest) -> Plan:
+        """The plan of a request, whose config is looked up where only the model is named."""
+        planner = self.planner
+        if request.config is not None or request.model is None:
+            return planner.plan(request)
+        found = await self.lookup.config(request.model, request.revision)
+        plan = planner.plan(request.model_copy(update={"config": found.config, "revision": found.commit}))
+        return plan._replace(warnings=(*plan.warnings, found.warning)) if found.warning else plan
 
     async def in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         """Run long work beside the event loop, so that short requests and probes are answered meanwhile.

@@ -21,8 +21,9 @@ ADDRESS = re.compile(r"running on (http://\S+)")
 class Server:
     """`fastewq serve` on a free port with the settings given; a context manager that ends it."""
 
-    def __init__(self, **settings: object) -> None:
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("FASTEWQ_", "PROMETHEUS_"))}
+    def __init__(self, environment: Mapping[str, str] | None = None, **settings: object) -> None:
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("FASTEWQ_", "PROMETHEUS_"))}
+        environment = inherited | {**(environment or {})}
         environment |= {f"FASTEWQ_{name.upper()}": str(value) for name, value in settings.items()}
         self.process = subprocess.Popen(COMMAND, env=environment, stderr=subprocess.PIPE, text=True)
         self.logs: list[dict[str, Any]] = []
