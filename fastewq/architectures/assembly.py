@@ -351,7 +351,11 @@ class Layers:
     def stack(self, f: Fields, blocks: tuple[Block, ...]) -> Stack:
         width, heads = measure(f, self.width), measure(f, self.heads)
         if self.head_dim is None and heads and width % heads:
-            raise f.refuse(str(self.width), width, f"a multiple of the {heads} attention heads")
+            raise f.refuse(
+                self.width if isinstance(self.width, str) else "width",
+                width,
+                f"a multiple of the {heads} attention heads",
+            )
         return Stack(
             name=self.name,
             role=self.role,

@@ -61,13 +61,13 @@ BERT = Assembly(BERT_EMBEDDINGS, bert_layers())
 POOLER = Rest(Linear("pooler.dense", WIDTH, WIDTH))
 
 
-def mlm(norm: str = "LayerNorm", width: Size = WIDTH) -> Rest:
+def mlm(norm: str = "LayerNorm", width: Size = WIDTH, untied: Option = UNTIED) -> Rest:
     """BERT's language-modelling head; its bias is shared with the decoder's."""
     return Rest(
         Parameter("cls.predictions.bias", ("vocab_size",), "bias"),
         Linear("cls.predictions.transform.dense", width, WIDTH),
         Norm(f"cls.predictions.transform.{norm}", width),
-        Linear("cls.predictions.decoder", "vocab_size", width, bias=UNTIED, weight=UNTIED),
+        Linear("cls.predictions.decoder", "vocab_size", width, bias=untied, weight=untied),
     )
 
 

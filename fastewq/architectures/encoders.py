@@ -535,6 +535,12 @@ def gated_mlp(down_bias: Option = False) -> tuple[Part, ...]:
 
 
 HEAD_WIDTH = quotient(WIDTH, HEADS)
+
+
+def nomic_untied(f: Fields) -> bool:
+    return not f.flag("tie_word_embeddings", True)
+
+
 NOMIC_BERT = Assembly(
     ROTARY_EMBEDDINGS,
     Layers("layers", (*rotary_layer(False), *gated_mlp()), head_dim=head_dim),
@@ -748,7 +754,9 @@ ENCODERS: dict[str, Family] = {
     "megatron-bert": Family("MegatronBert", bert_classes("bert", MEGATRON_BERT)),
     "esm": Family("Esm", roberta_classes("esm", ESM, head=roberta_lm(decoder_bias=False))),
     "modernbert": Family("ModernBert", modernbert_classes()),
-    "nomic_bert": Family("NomicBert", pooled_when_classifying("nomic_bert", NOMIC_BERT, mlm("layer_norm"))),
+    "nomic_bert": Family(
+        "NomicBert", pooled_when_classifying("nomic_bert", NOMIC_BERT, mlm("layer_norm", untied=nomic_untied))
+    ),
     "gte": Family("Gte", pooled_when_classifying("gte", GTE, GTE_LM)),
     "jina_embeddings_v3": Family("JinaEmbeddingsV3", roberta_classes("roberta", JINA_V3)),
     "eurobert": Family("EuroBert", EUROBERT_CLASSES),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from fastewq.architectures.assembly import (
     UNTIED,
@@ -20,8 +21,9 @@ from fastewq.architectures.assembly import (
     measure,
     present,
     sizes,
+    tied,
 )
-from fastewq.architectures.body import BodyBuilder
+from fastewq.architectures.body import Body, BodyBuilder
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import Model
 from fastewq.architectures.parts import Option, Part, Size
@@ -48,14 +50,36 @@ def speaks(path: str, ending: str = "") -> BodyBuilder:
 LM_HEAD = Rest(Linear("lm_head", "text_config.vocab_size", MOUTH, False, weight=UNTIED))
 
 
-def speaking(*builders: BodyBuilder, **more: BodyBuilder) -> dict[str, BodyBuilder]:
+def untied_everywhere(f: Fields) -> bool:
+    return not tied(f) and not tied(f.sub("text_config"))
+
+
+LM_HEAD_OF_EITHER = Rest(Linear("lm_head", "text_config.vocab_size", MOUTH, False, weight=untied_everywhere))
+"""Tied where the config or its text config says so: files of the library's version 4 have it in the latter."""
+
+
+def speaking(*builders: BodyBuilder, lm_head: BodyBuilder = LM_HEAD, **more: BodyBuilder) -> dict[str, BodyBuilder]:
     """The model without and with its language-modelling head; `more` are classes with another head."""
     inner = At("model", *builders)
     return {
         "Model": Assembly(*builders),
-        "ForConditionalGeneration": Assembly(inner, LM_HEAD),
+        "ForConditionalGeneration": Assembly(inner, lm_head),
         **{name: Assembly(inner, head) for name, head in more.items()},
     }
+
+
+@dataclass(frozen=True)
+class OnceFlat:
+    """A model whose older files have no `text_config`, but its fields at the top."""
+
+    build: BodyBuilder
+
+    def __call__(self, f: Fields, path: str) -> Body:
+        return self.build(f.unflattened("text_config"), path)
+
+
+def once_flat(classes: dict[str, BodyBuilder]) -> dict[str, BodyBuilder]:
+    return {ending: OnceFlat(build) for ending, build in classes.items()}
 
 
 SCORE = Rest(Linear("score", labels, MOUTH, False))
@@ -189,12 +213,12 @@ LLAMA4 = Assembly(
 
 GENERATE = "ForConditionalGeneration"
 MULTIMODAL: dict[str, Family] = {
-    "llava": Family("Llava", speaking(*LLAVA), GENERATE),
+    "llava": Family("Llava", speaking(*LLAVA, lm_head=LM_HEAD_OF_EITHER), GENERATE),
     "llava_next": Family("LlavaNext", speaking(*LLAVA_NEXT), GENERATE),
-    "llava_next_video": Family("LlavaNextVideo", speaking(*LLAVA_NEXT), GENERATE),
-    "llava_onevision": Family("LlavaOnevision", speaking(*LLAVA_NEXT), GENERATE),
-    "qwen2_vl": Family("Qwen2VL", speaking(*QWEN_VL), GENERATE),
-    "qwen2_5_vl": Family("Qwen2_5_VL", speaking(*QWEN_VL), GENERATE),
+    "llava_next_video": Family("LlavaNextVideo", speaking(*LLAVA_NEXT, lm_head=LM_HEAD_OF_EITHER), GENERATE),
+    "llava_onevision": Family("LlavaOnevision", speaking(*LLAVA_NEXT, lm_head=LM_HEAD_OF_EITHER), GENERATE),
+    "qwen2_vl": Family("Qwen2VL", once_flat(speaking(*QWEN_VL, lm_head=LM_HEAD_OF_EITHER)), GENERATE),
+    "qwen2_5_vl": Family("Qwen2_5_VL", once_flat(speaking(*QWEN_VL, lm_head=LM_HEAD_OF_EITHER)), GENERATE),
     "qwen3_vl": Family("Qwen3VL", speaking(*QWEN_VL), GENERATE),
     "qwen3_vl_moe": Family("Qwen3VLMoe", speaking(*QWEN_VL), GENERATE),
     "qwen3_5": Family(
@@ -203,8 +227,8 @@ MULTIMODAL: dict[str, Family] = {
         GENERATE,
     ),
     "qwen3_5_moe": Family("Qwen3_5Moe", speaking(*QWEN_VL), GENERATE),
-    "glm4v": Family("Glm4v", speaking(*QWEN_VL), GENERATE),
-    "glm4v_moe": Family("Glm4vMoe", speaking(*QWEN_VL), GENERATE),
+    "glm4v": Family("Glm4v", speaking(*QWEN_VL, lm_head=LM_HEAD_OF_EITHER), GENERATE),
+    "glm4v_moe": Family("Glm4vMoe", speaking(*QWEN_VL, lm_head=LM_HEAD_OF_EITHER), GENERATE),
     "internvl": Family("InternVL", speaking(*INTERNVL), GENERATE),
     "idefics3": Family("Idefics3", speaking(*IDEFICS3), GENERATE),
     "smolvlm": Family("SmolVLM", speaking(*IDEFICS3), GENERATE),
