@@ -63,7 +63,7 @@ def group_blocks(tensors: Iterable[TensorInfo]) -> list[StoredStack]:
     for prefix, members in lists.items():
         staged = any(inner >= 0 for _, inner in members)  # then what a stage has beside its blocks is in none of them
         order = sorted(number for number in members if not staged or number[1] >= 0)
-        matrices = [sum(len(t.shape) >= 2 for t in members[number]) for number in order]
+        matrices = [sum(len(t.shape) >= 2 and t.parameters > 0 for t in members[number]) for number in order]
         if sum(n >= 2 for n in matrices) * 2 > len(matrices):
             blocks = [
                 StoredBlock(index, paths[prefix, number], tuple(members[number]))

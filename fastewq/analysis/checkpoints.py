@@ -74,9 +74,18 @@ class Checkpoint:
     def _by_name(self) -> dict[str, TensorInfo]:
         return {t.name: t for t in self.tensors}
 
+    def is_scale(self, tensor: TensorInfo) -> bool:
+        """Whether a tensor holds the scales of a float8 tensor, which `matrices` applies, and no weights."""
+        return any(
+            tensor.name.endswith(suffix)
+            and (scaled := self._by_name.get(tensor.name.removesuffix(suffix))) is not None
+            and scaled.dtype.startswith("F8")
+            for suffix in _SCALE_SUFFIXES
+        )
+
     def _scales(self, tensor: TensorInfo) -> npt.NDArray[np.float64] | None:
         """The scales that belong to a float8 matrix, as (blocks of rows, blocks of columns); None without any."""
-        companions = (self._by_name.get(tensor.name + suffix) for suffix in ("_scale_inv", "_scale"))
+        companions = (self._by_name.get(tensor.name + suffix) for suffix in _SCALE_SUFFIXES)
         found = next((t for t in companions if t), None)
         if found is None or not tensor.dtype.startswith("F8"):
             return None
@@ -92,6 +101,7 @@ class Checkpoint:
         return values.reshape(1, 1) if values.size == 1 else values.reshape(found.shape[0], -1)
 
 
+_SCALE_SUFFIXES = ("_scale_inv", "_scale")  # both are factors, whatever the first one's name says
 _EXPERTS = re.compile(r"(^|[._/])(experts?|\w*_exps|moe|block_sparse_moe)([._/]|$)")
 
 

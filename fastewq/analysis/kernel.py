@@ -46,6 +46,9 @@ SAMPLE = 1 << 17
 """Weights per matrix, at most, on which the rounding error is measured: whole rows, evenly spaced from the first to the
 last. Of a row longer than this, its first SAMPLE weights."""
 
+COUNTER_LIMIT = (1 << 32) - 1
+"""Values counted in 32-bit counters, which are the faster ones, before these are emptied into 64-bit ones."""
+
 ValueType = Literal["F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"]
 STORAGE: Mapping[str, npt.DTypeLike] = {
     "F64": np.float64,
@@ -315,7 +318,7 @@ def _count(chunks: Chunks, patterns: int) -> npt.NDArray[np.uint64]:
     """How often each bit pattern occurs."""
     total, recent, pending = np.zeros(patterns, np.uint64), np.zeros(patterns, np.uint32), 0
     for _, values in chunks:
-        if pending + len(values) >= 1 << 32:  # 32-bit counters are the faster ones
+        if pending + len(values) > COUNTER_LIMIT:
             total += recent
             recent[:], pending = 0, 0
         pending += len(values)

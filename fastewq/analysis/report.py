@@ -7,12 +7,14 @@ analysis.relabel(x=2.0)                 # other labels from the same readings, w
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fastewq.analysis.blocks import Label, block_entropy, cut, group_blocks, is_buffer
+from fastewq.analysis.blocks import Label, StoredStack, block_entropy, cut, group_blocks, is_buffer
 from fastewq.analysis.checkpoints import Checkpoint, is_packed, open_checkpoint, value_type_of
 from fastewq.analysis.kernel import Reading, measure
 from fastewq.analysis.tensors import TensorInfo
@@ -42,7 +44,7 @@ class TensorReading:
 
 @dataclass(frozen=True, slots=True)
 class BlockAnalysis:
-    """`parameters` counts all tensors of the block; `entropy` is over those that `include_vectors` selects."""
+    """`parameters` counts all weights of the block; `entropy` is over the tensors that `include_vectors` selects."""
 
     index: int
     path: str
@@ -87,8 +89,10 @@ class Analysis:
         include_vectors = self.include_vectors if include_vectors is None else include_vectors
         if epsilon not in self.epsilons:
             raise InputError(f"epsilon {epsilon!r} was not computed; this analysis has {self.epsilons}")
-        blocks = {s.name: [(b.path, b.parameters, b.tensors) for b in s.blocks] for s in self.stacks}
-        stacks = tuple(_label(name, members, epsilon, x, include_vectors) for name, members in blocks.items())
+        stacks = tuple(
+            _label(stack.name, [(b.index, b.path, b.tensors) for b in stack.blocks], epsilon, x, include_vectors)
+            for stack in self.stacks
+        )
         return replace(self, epsilon=epsilon, x=x, include_vectors=include_vectors, stacks=stacks)
 
     def as_dict(self) -> dict[str, Any]:
@@ -153,37 +157,26 @@ def analyze_checkpoint(
     progress: Progress | None = None,
 ) -> Analysis:
     """`analyze` for a checkpoint that is open already, wherever its bytes come from."""
+    if not math.isfinite(x):
+        raise InputError(f"x is {x!r}; expected a finite number of standard deviations")
     epsilons = tuple(dict.fromkeys(float(e) for e in (epsilon, *more_epsilons)))
-    stacks = group_blocks(checkpoint.tensors)
+    stacks = _stacks(checkpoint)
     if not stacks:
         raise InvalidCheckpoint(
             f"{checkpoint.name}: no numbered blocks (model.layers.N, blk.N, h.N ...) among the tensors"
         )
     readings = read_tensors(checkpoint, epsilons, threads=threads, progress=progress)
-    return Analysis(
-        model=checkpoint.name,
-        epsilon=float(epsilon),
-        x=x,
-        include_vectors=include_vectors,
-        epsilons=epsilons,
-        stacks=tuple(
-            _label(
-                stack.name,
-                [
-                    (
-                        block.path,
-                        sum(t.parameters for t in block.tensors),
-                        tuple(readings[t.name] for t in block.tensors if t.name in readings),
-                    )
-                    for block in stack.blocks
-                ],
-                float(epsilon),
-                x,
-                include_vectors,
-            )
-            for stack in stacks
-        ),
-    )
+    labelled = []
+    for stack in stacks:
+        blocks = [
+            (b.index, b.path, tuple(readings[t.name] for t in b.tensors if t.name in readings)) for b in stack.blocks
+        ]
+        labelled.append(_label(stack.name, blocks, float(epsilon), x, include_vectors))
+    return Analysis(checkpoint.name, float(epsilon), x, include_vectors, epsilons, tuple(labelled))
+
+
+def _stacks(checkpoint: Checkpoint) -> list[StoredStack]:
+    return group_blocks(t for t in checkpoint.tensors if not checkpoint.is_scale(t))
 
 
 def read_tensors(
@@ -195,25 +188,27 @@ def read_tensors(
 ) -> dict[str, TensorReading]:
     """Readings of every tensor of weights, inside and outside the blocks, so that a NaN anywhere is found.
 
-    Left out: buffers, empty tensors, counters and position tables. Packed integers are refused inside the blocks.
+    Left out: buffers, scales, empty tensors, counters and position tables. Packed integers inside blocks are refused.
     """
-    in_blocks = {t.name for s in group_blocks(checkpoint.tensors) for b in s.blocks for t in b.tensors}
+    in_blocks = {t.name for s in _stacks(checkpoint) for b in s.blocks for t in b.tensors}
     wanted = [
         t
         for t in checkpoint.tensors
         if t.parameters
         and not is_buffer(t)
+        and not checkpoint.is_scale(t)
         and (value_type_of(t) is not None or (t.name in in_blocks and len(t.shape) >= 2 and is_packed(t)))
     ]
     total = sum(t.nbytes for t in wanted)
-    done = 0.0
+    done, lock = 0.0, threading.Lock()
     readings = {}
     for tensor in wanted:
         matrices = checkpoint.matrices(tensor)
 
         def advance(share: float, weight: float = tensor.nbytes / len(matrices)) -> None:
             nonlocal done
-            done += share * weight
+            with lock:
+                done += share * weight
             if progress:
                 progress(round(done), total)
 
@@ -225,17 +220,18 @@ def read_tensors(
 
 def _label(
     name: str,
-    members: Sequence[tuple[str, int, tuple[TensorReading, ...]]],
+    blocks: Sequence[tuple[int, str, tuple[TensorReading, ...]]],
     epsilon: float,
     x: float,
     include_vectors: bool,
 ) -> StackAnalysis:
-    entropies = [
-        block_entropy(
-            (r.count, r.entropies[epsilon]) for t in tensors if include_vectors or t.is_matrix for r in t.readings
-        )
-        for _, _, tensors in members
-    ]
+    """One stack from its blocks' indices, paths and readings."""
+    entropies = []
+    for _, path, tensors in blocks:
+        chosen = [r for t in tensors if include_vectors or t.is_matrix for r in t.readings]
+        if not chosen:
+            raise InvalidCheckpoint(f"block {path} holds no matrix of weights, so it has no entropy")
+        entropies.append(block_entropy((r.count, r.entropies[epsilon]) for r in chosen))
     limits = cut(entropies, x)
     return StackAnalysis(
         name,
@@ -243,8 +239,8 @@ def _label(
         limits.std,
         limits.threshold,
         tuple(
-            BlockAnalysis(index, path, parameters, entropy, limits.label(entropy), tensors)
-            for index, ((path, parameters, tensors), entropy) in enumerate(zip(members, entropies, strict=True))
+            BlockAnalysis(index, path, sum(t.info.parameters for t in tensors), entropy, limits.label(entropy), tensors)
+            for (index, path, tensors), entropy in zip(blocks, entropies, strict=True)
         ),
     )
 
