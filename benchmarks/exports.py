@@ -5,9 +5,9 @@ python benchmarks/exports.py all              every tool that runs without a GPU
 python benchmarks/exports.py table            print docs/exports-verified.md's table from the kept rows
 python benchmarks/exports.py errors           relative squared error of the precisions on Gaussian weights
 
-The plan: block 0 raw, blocks 1 and 5 int8, block 3's down_proj int8, block 10 raw, every other block int4. Rows are kept
-in benchmarks/exports_results.json. A row says of each module whether its precision is the plan's, how far the predicted
-size was off, and what the loaded model generated. GPTQModel needs calibration texts, which this script makes up.
+The plan: block 0 raw, blocks 1 and 5 int8, block 3's down_proj int8, block 10 raw, every other block int4. A row says
+of how many modules the precision is the plan's, how far the predicted size was off, and what the loaded model
+generated; rows are kept in benchmarks/exports_results.json. GPTQModel needs calibration texts, which are made up here.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from random_llama import CONFIG, write_model  # noqa: E402
+from random_llama import write_model  # noqa: E402
 
 from fastewq import plan_architecture, read_config  # noqa: E402
 from fastewq.apply import apply  # noqa: E402
@@ -36,7 +36,7 @@ from fastewq.predictor import load_predictor  # noqa: E402
 RESULTS = Path(__file__).with_name("exports_results.json")
 WORK = Path(os.environ.get("FASTEWQ_EXPORTS_WORK", ROOT / "build" / "exports"))
 OVERRIDES = ["0-11=int4", "0=raw", "10=raw", "1=int8", "5=int8", "model.layers.3.mlp.down_proj=int8"]
-TORCH = ("torch==2.13.0", "transformers==5.23.0", "accelerate==1.12.0")
+TORCH = ("torch==2.13.0", "transformers==5.23.0", "accelerate==1.15.0")
 
 GENERATE = """
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -49,8 +49,7 @@ print("generated", model.generate(**ids, max_new_tokens=4, do_sample=False)[0, -
 
 @dataclass(frozen=True)
 class Setting:
-    """packages   what to install, in as many pip calls as there are entries;  generate: code that loads OUT and generates
-    """
+    """What to install, one pip call per entry of `packages`, and the code that loads OUT and generates."""
 
     packages: tuple[tuple[str, ...], ...]
     generate: str = GENERATE
@@ -80,9 +79,9 @@ print("generated", model.generate(**ids, max_new_tokens=4, do_sample=False)[0, -
 """,
     ),
     "llm-compressor": Setting((("torch==2.13.0", "llmcompressor==0.14.0.1"),)),
-    "autoround": Setting((("torch==2.13.0", "auto-round==0.16.1", "transformers==5.17.0", "accelerate==1.12.0"),)),
+    "autoround": Setting((("torch==2.13.0", "auto-round==0.16.1", "transformers==5.17.0", "accelerate==1.15.0"),)),
     "openvino": Setting(
-        (("torch==2.13.0", "nncf==3.4.0", "openvino==2026.4.0", "optimum-intel==2.2.0"),),
+        (("torch==2.13.0", "nncf==3.4.0", "openvino==2026.4.1", "optimum-intel==2.2.0"),),
         """
 from optimum.intel import OVModelForCausalLM
 from transformers import AutoTokenizer
@@ -93,7 +92,7 @@ print("generated", model.generate(**ids, max_new_tokens=4, do_sample=False)[0, -
     ),
     "gptqmodel": Setting(
         (
-            ("torch==2.13.0", "transformers==5.23.0", "accelerate==1.12.0", "setuptools", "wheel"),
+            ("torch==2.13.0", "transformers==5.23.0", "accelerate==1.15.0", "setuptools", "wheel"),
             ("--no-deps", "--no-build-isolation", "gptqmodel==7.7.0"),
             ("device-smi", "pypcre", "tokenicer", "logbar", "threadpoolctl", "defuser", "pillow", "datasets"),
         ),
@@ -168,7 +167,7 @@ def _environment(tool: str, setting: Setting) -> tuple[Path, str]:
 def table() -> str:
     """The kept rows as Markdown."""
     lines = [
-        "| tool | versions | modules at the planned precision | predicted / written bytes of tensors | error | generated |",
+        "| tool | versions | modules as planned | predicted / written bytes of tensors | error | generated |",
         "|---|---|---|---|---|---|",
     ]
     for row in json.loads(RESULTS.read_text("utf-8")).values():

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from fastewq.architecture import Tensor
 from fastewq.document import Plan
-from fastewq.modules import FUSED, module_name
+from fastewq.modules import FUSED, TOKEN_HEADS, module_name
 from fastewq.policy import KEEP
 from fastewq.schemes import LEVELS, MATRICES, OUTSIDE_MATRICES, Scheme, Target, raw_precision, target_named
 
@@ -192,6 +192,12 @@ def regexes(modules: Sequence[Module], *, suffix: str = "", fused: bool = False)
     return patterns + [f"^{re.escape(path)}{end}" for path in outside]
 
 
+def head_regex(assignment: Assignment) -> list[str]:
+    """A pattern for the LM head where the plan has none of its own: tools see a tied head as one more linear module."""
+    named = any(module.path.rpartition(".")[2] in TOKEN_HEADS for module in assignment.modules)
+    return [] if named else ["^lm_head$"]
+
+
 def _with_fused(names: Sequence[str]) -> list[str]:
     """The names and those of the fused modules that all of their parts, under one parent, add up to."""
     wholes = []
@@ -204,9 +210,9 @@ def _with_fused(names: Sequence[str]) -> list[str]:
 
 
 def whole_blocks(assignment: Assignment) -> dict[int, Scheme | None]:
-    """The blocks whose modules all have one format, by number over all stacks."""
+    """The blocks whose modules, kept routers apart, all have one format, by number over all stacks."""
     found: dict[int, set[Scheme | None]] = defaultdict(set)
     for module in assignment.modules:
-        if module.block >= 0:
+        if module.block >= 0 and (module.tensor.role != "router" or module.scheme is not None):
             found[module.block].add(module.scheme)
     return {block: next(iter(schemes)) for block, schemes in found.items() if len(schemes) == 1}

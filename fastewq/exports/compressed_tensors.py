@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastewq.exports.assignment import Assignment, regexes
+from fastewq.exports.assignment import Assignment, head_regex, regexes
 from fastewq.exports.base import Parts, Tool, json_text, script
 from fastewq.schemes import Scheme
 
@@ -22,9 +22,7 @@ def build(assignment: Assignment) -> Parts:
         }
         for number, (scheme, modules) in enumerate(assignment.by_scheme().items())
     }
-    ignore = [f"re:{pattern}" for pattern in regexes(assignment.kept, fused=True)]
-    if not any("lm_head" in pattern for pattern in ignore):
-        ignore.append("lm_head")
+    ignore = [f"re:{pattern}" for pattern in regexes(assignment.kept, fused=True) + head_regex(assignment)]
     return Parts(
         {
             "recipe.yaml": _yaml(groups, ignore),

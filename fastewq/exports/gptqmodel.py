@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastewq.exports.assignment import Assignment, regexes
+from fastewq.exports.assignment import Assignment, head_regex, regexes
 from fastewq.exports.base import Parts, Tool, json_text, script
 
 
 def build(assignment: Assignment) -> Parts:
     quantized = assignment.by_scheme()
     base = list(quantized)[-1] if quantized else None
-    dynamic: dict[str, Any] = {f"-:{pattern}": {} for pattern in regexes(assignment.kept, fused=True)}
+    kept = regexes(assignment.kept, fused=True) + head_regex(assignment)
+    dynamic: dict[str, Any] = {f"-:{pattern}": {} for pattern in kept}
     for scheme, modules in quantized.items():
         if scheme is not base:
             for pattern in regexes(modules, fused=True):

@@ -6,7 +6,7 @@ ignores what an earlier pass compressed, the embeddings and the head.
 
 from __future__ import annotations
 
-from fastewq.exports.assignment import Assignment, regexes
+from fastewq.exports.assignment import Assignment, head_regex, regexes
 from fastewq.exports.base import Parts, Tool, json_text, script
 from fastewq.schemes import Scheme
 
@@ -17,7 +17,9 @@ def build(assignment: Assignment) -> Parts:
             "mode": _mode(scheme),
             "group_size": scheme.group or -1,
             "ignored": [
-                _node(pattern) for pattern in regexes([m for m in assignment.modules if m.scheme is not scheme])
+                _node(pattern)
+                for pattern in regexes([m for m in assignment.modules if m.scheme is not scheme])
+                + head_regex(assignment)
             ],
         }
         for scheme in assignment.by_scheme()

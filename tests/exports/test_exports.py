@@ -1,0 +1,365 @@
+"""Every pitfall of the tools' formats, tested through the tool's own matching rule rewritten here from its source."""
+
+from __future__ import annotations
+
+import json
+import re
+from fnmatch import fnmatchcase
+from typing import Any
+
+import pytest
+
+from exports.conftest import BERT, GPT2, MOE, OPT, Planner
+from fastewq.document import Plan, read_plan
+from fastewq.errors import CannotExport
+from fastewq.exports import TOOLS, export
+from fastewq.exports.assignment import assign
+
+DATA_TOOLS = [tool for tool in TOOLS if tool not in ("devices", "ignore-list")]
+
+
+def json_file(plan: Plan, tool: str, name: str, **options: Any) -> Any:
+    return json.loads(export(plan, tool, **options).files[name])
+
+
+def matrices(plan: Plan) -> list[str]:
+    """Every matrix inside the blocks, by module path."""
+    return [
+        f"{block.path}.{tensor.name.removesuffix('.weight')}"
+        for stack in plan.stacks
+        for block in stack.blocks
+        for tensor in plan.layouts[block.layout]
+        if tensor.role == "linear"
+    ]
+
+
+def expected_bits(plan: Plan) -> dict[str, int]:
+    """What the plan says of each matrix inside the blocks: 16 for raw."""
+    bits = {"int8": 8, "int4": 4}
+    return {
+        f"{block.path}.{name}": bits.get(block.modules.get(name, block.precision), 16)
+        for stack in plan.stacks
+        for block in stack.blocks
+        for name in (t.name.removesuffix(".weight") for t in plan.layouts[block.layout] if t.role == "linear")
+    }
+
+
+# -- resolvers: how each tool decides the bits of a module -----------------------------------------------------------
+
+
+def by_torchao(rules: list[dict[str, Any]], module: str) -> int:
+    """FqnToConfig: re.fullmatch on the parameter name."""
+    hits = [rule["bits"] for rule in rules if re.fullmatch(rule["pattern"], f"{module}.weight")]
+    assert len(hits) <= 1, "order is lost when config.json is written with sorted keys"
+    return hits[0] if hits else 16
+
+
+def by_compressed_tensors(config: dict[str, Any], module: str) -> int:
+    """`re:` targets are matched from the start; ignore wins."""
+
+    def matches(target: str) -> bool:
+        return bool(re.match(target[3:], module)) if target.startswith("re:") else target == module
+
+    if any(map(matches, config["ignore"])):
+        return 16
+    hits = [g["weights"]["num_bits"] for g in config["config_groups"].values() if any(map(matches, g["targets"]))]
+    assert len(hits) <= 1, "an overlap is won by the later group"
+    return hits[0] if hits else 16
+
+
+def by_gptqmodel(config: dict[str, Any], module: str) -> int:
+    """`dynamic`: the first pattern that matches from the start decides; `-:` skips."""
+    for pattern, changes in config["dynamic"].items():
+        sign, _, regex = pattern.partition(":")
+        if re.match(regex, module):
+            return 16 if sign == "-" else changes["bits"]
+    return config["bits"]
+
+
+def by_autoround(config: dict[str, Any], module: str) -> int:
+    """A key without regular expression tokens is an exact layer name or, failing that, a substring."""
+    exact = config["layer_config"].get(module)
+    assert not any(set("*+?^$()[]{}|\\") & set(key) for key in config["layer_config"])
+    return (exact or config)["bits"]
+
+
+def by_mlx(document: dict[str, Any], module: str) -> int:
+    arguments = next((a for pattern, a in document["rules"] if re.fullmatch(pattern, module)), False)
+    return arguments["bits"] if arguments else 16
+
+
+def by_openvino(document: dict[str, Any], module: str) -> int:
+    """Each pass takes what no pattern, matched from the start of the node's name, ignores."""
+    node = f"__module.{module}/aten::linear/MatMul"
+    hits = [
+        8 if step["mode"] == "INT8_SYM" else 4
+        for step in document["passes"]
+        if not any(re.match(pattern, node) for pattern in step["ignored"])
+    ]
+    assert len(hits) <= 1, "a second pass must ignore what the first one compressed"
+    return hits[0] if hits else 16
+
+
+def by_quanto(document: dict[str, Any], module: str) -> int:
+    hits = [
+        int(step["weights"].removeprefix("qint"))
+        for step in document["passes"]
+        if any(fnmatchcase(module, pattern) for pattern in step["include"])
+    ]
+    assert len(hits) <= 1
+    return hits[0] if hits else 16
+
+
+def by_bitsandbytes(config: dict[str, Any], module: str) -> int:
+    """transformers 5.23: from the start of the name with a module boundary, or the end of the name."""
+    for key in config["llm_int8_skip_modules"]:
+        if re.match(rf"(?:{key})(\.|$)", module) or module.endswith(key):
+            return 16
+    return 4 if config["load_in_4bit"] else 8
+
+
+RESOLVERS = {
+    "torchao": ("torchao.json", lambda document, module: by_torchao(document["rules"], module)),
+    "llm-compressor": ("quantization_config.json", by_compressed_tensors),
+    "gptqmodel": ("quantize_config.json", by_gptqmodel),
+    "autoround": ("autoround.json", by_autoround),
+    "mlx": ("mlx.json", by_mlx),
+    "openvino": ("nncf.json", by_openvino),
+    "quanto": ("quanto.json", by_quanto),
+}
+
+
+@pytest.mark.parametrize("tool", RESOLVERS)
+def test_every_module_gets_its_planned_precision(tool: str, planned: Planner) -> None:
+    """Digit prefixes (1 against 10 and 11), escaped dots, overlaps and single modules inside a block."""
+    plan = planned(overrides=["0-11=int4", "0=raw", "1=int8", "5=int8", "10=raw", "*.3.mlp.down_proj=int8"])
+    name, resolve = RESOLVERS[tool]
+    document = json_file(plan, tool, name)
+    assert {module: resolve(document, module) for module in matrices(plan)} == expected_bits(plan)
+
+
+@pytest.mark.parametrize("tool", RESOLVERS)
+def test_what_is_outside_the_blocks_stays_raw(tool: str, planned: Planner) -> None:
+    name, resolve = RESOLVERS[tool]
+    for tied in (False, True):
+        document = json_file(planned(tie_word_embeddings=tied), tool, name)
+        if tool != "autoround" or not tied:
+            assert resolve(document, "lm_head") == 16
+
+
+@pytest.mark.parametrize("tool", ["torchao", "quanto", "llm-compressor"])
+def test_norms_and_biases_are_never_named(tool: str, planned: Planner) -> None:
+    name, resolve = RESOLVERS[tool]
+    document = json_file(planned(BERT, ["0-2=int4"]), tool, name)
+    for module in ("bert.encoder.layer.1.attention.output.LayerNorm", "bert.encoder.layer.1.output.LayerNorm"):
+        assert resolve(document, module) == 16
+    if tool == "torchao":
+        bias = "bert.encoder.layer.1.attention.self.query.bias"
+        assert not any(re.fullmatch(rule["pattern"], bias) for rule in document["rules"])
+
+
+# -- llama.cpp -------------------------------------------------------------------------------------------------------
+
+
+def llama_rules(plan: Plan) -> list[list[str]]:
+    return [line.rsplit("=", 1) for line in export(plan, "llama.cpp").files["tensor_types.txt"].splitlines()]
+
+
+def llama_type(rules: list[list[str]], tensor: str) -> str | None:
+    """llama-quantize: patterns are lower-cased and searched for anywhere; the first hit wins."""
+    return next((kind for pattern, kind in rules if re.search(pattern.lower(), tensor)), None)
+
+
+def test_llama_cpp_rules_name_every_block(planned: Planner) -> None:
+    rules = llama_rules(planned())
+    found = {i: llama_type(rules, f"blk.{i}.ffn_down.weight") for i in range(12)}
+    assert found == dict.fromkeys(range(12), "q4_0") | {0: "bf16", 10: "bf16", 1: "q8_0", 5: "q8_0"}
+    assert all(" " not in "=".join(rule) for rule in rules)
+
+
+def test_llama_cpp_single_modules_come_first(planned: Planner) -> None:
+    rules = llama_rules(planned(overrides=["0-11=int4", "*.1.mlp.down_proj=int8"]))
+    assert llama_type(rules, "blk.1.ffn_down.weight") == "q8_0"
+    assert llama_type(rules, "blk.1.attn_q.weight") == "q4_0"
+    assert llama_type(rules, "blk.11.ffn_down.weight") == "q4_0"
+
+
+def test_llama_cpp_base_is_quantized_and_the_lowest(planned: Planner) -> None:
+    """With base BF16 llama-quantize ignores every rule and exits 0."""
+    usage = export(planned(), "llama.cpp").usage
+    assert usage.strip().endswith(" Q4_0")
+    assert export(planned(overrides=["0-11=raw", "3=int8"]), "llama.cpp").usage.strip().endswith(" Q8_0")
+    kept = export(planned(overrides=["0-11=raw"]), "llama.cpp")
+    assert kept.usage.strip().endswith(" COPY")
+    assert kept.warnings
+
+
+def test_llama_cpp_embedding_and_tied_head_have_options(planned: Planner) -> None:
+    usage = export(planned(tie_word_embeddings=True, policy={"embeddings": "int8"}), "llama.cpp").usage
+    assert "--token-embedding-type q8_0 --output-tensor-type q8_0" in usage
+    usage = export(planned(policy={"lm_head": "int8"}), "llama.cpp").usage
+    assert "--token-embedding-type bf16 --output-tensor-type q8_0" in usage
+
+
+def test_llama_cpp_ternary_falls_back_where_256_does_not_divide(planned: Planner) -> None:
+    plan = planned(overrides=["0-11=ternary"], intermediate_size=320)
+    rules = llama_rules(plan)
+    assert llama_type(rules, "blk.3.ffn_down.weight") == "q4_0"
+    assert llama_type(rules, "blk.3.ffn_up.weight") == "tq2_0"
+
+
+def test_llama_cpp_refuses_architectures_without_known_names(planned: Planner) -> None:
+    with pytest.raises(CannotExport, match="model_type 'opt'"):
+        export(planned(OPT, ["0=int8"]), "llama.cpp")
+
+
+# -- what tools cannot express ---------------------------------------------------------------------------------------
+
+
+def test_bitsandbytes_has_one_quantized_level(planned: Planner) -> None:
+    with pytest.raises(CannotExport, match="not both"):
+        export(planned(), "bitsandbytes")
+    nearest = export(planned(), "bitsandbytes", nearest=True)
+    config = json.loads(nearest.files["quantization_config.json"])
+    assert config["load_in_4bit"] is True
+    assert {d.path.split(".")[2] for d in nearest.differences} == {"1", "5"}
+    assert {(d.planned, d.exported) for d in nearest.differences} == {("int8", "raw")}
+    found = {module: by_bitsandbytes(config, module) for module in matrices(planned())}
+    assert found == {m: 16 if bits == 8 else bits for m, bits in expected_bits(planned()).items()}
+
+
+def test_bitsandbytes_widens_where_that_is_smaller(planned: Planner) -> None:
+    plan = planned(overrides=["0-11=int8", "4=int4"])
+    nearest = export(plan, "bitsandbytes", nearest=True)
+    assert json.loads(nearest.files["quantization_config.json"])["load_in_8bit"] is True
+    assert {(d.planned, d.exported) for d in nearest.differences} == {("int4", "int8")}
+
+
+def test_bitsandbytes_names_the_head_even_when_tied(planned: Planner) -> None:
+    """Any skip list drops the library's own exception; a tied head would then be quantized and fail."""
+    config = json_file(
+        planned(overrides=["0-11=int4"], tie_word_embeddings=True), "bitsandbytes", "quantization_config.json"
+    )
+    assert "lm_head" in config["llm_int8_skip_modules"]
+
+
+@pytest.mark.parametrize(
+    "tool", ["mlx", "llm-compressor", "torchao", "bitsandbytes", "quanto", "openvino", "autoround"]
+)
+def test_ternary_needs_llama_cpp(tool: str, planned: Planner) -> None:
+    plan = planned(overrides=["0-11=ternary"])
+    with pytest.raises(CannotExport, match="has no ternary format"):
+        export(plan, tool)
+    nearest = export(plan, tool, nearest=True)
+    assert {(d.planned, d.exported) for d in nearest.differences} == {("ternary", "int4")}
+    assert len(nearest.differences) == 12 * 7
+    assert export(plan, "llama.cpp").differences == ()
+
+
+@pytest.mark.parametrize("tool", ["torchao", "llm-compressor", "quanto"])
+def test_conv1d_is_not_silently_left_out(tool: str, planned: Planner) -> None:
+    plan = planned(GPT2, ["0-2=int8"])
+    with pytest.raises(CannotExport, match="Conv1D"):
+        export(plan, tool)
+    assert len(export(plan, tool, nearest=True).differences) == 3 * 4
+    assert export(plan, "bitsandbytes").differences == ()
+
+
+@pytest.mark.parametrize(("width", "group"), [(256, 64), (288, 32)])
+def test_group_size_divides_every_row(width: int, group: int, planned: Planner) -> None:
+    plan = planned(overrides=["0-11=int4"], hidden_size=width, intermediate_size=512)
+    config = json_file(plan, "llm-compressor", "quantization_config.json")
+    q_proj = "model.layers.3.self_attn.q_proj"
+    sizes = [
+        g["weights"]["group_size"]
+        for g in config["config_groups"].values()
+        if any(re.match(t[3:], q_proj) for t in g["targets"])
+    ]
+    assert sizes == [group]
+
+
+def test_a_row_no_group_divides_is_reported(planned: Planner) -> None:
+    plan = planned(overrides=["0-11=int4"], intermediate_size=500)
+    with pytest.raises(CannotExport, match="500 inputs are no multiple of a group size of compressed-tensors"):
+        export(plan, "llm-compressor")
+    differences = export(plan, "llm-compressor", nearest=True).differences
+    assert {d.path.split(".", 3)[3] for d in differences} == {"mlp.down_proj"}
+
+
+def test_stacked_experts(planned: Planner) -> None:
+    plan = planned(MOE, ["0-1=int4"])
+    assert llama_type(llama_rules(plan), "blk.1.ffn_gate_exps.weight") == "q4_0"
+    with pytest.raises(CannotExport, match="experts stacked in one tensor"):
+        export(plan, "bitsandbytes")
+    rules = json_file(plan, "mlx", "mlx.json")
+    assert by_mlx(rules, "model.layers.1.mlp.switch_mlp.up_proj") == 4
+    assert by_mlx(rules, "model.layers.1.mlp.gate") == 16
+
+
+# -- fused modules ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tool", ["llm-compressor", "gptqmodel"])
+def test_serving_engines_find_fused_names(tool: str, planned: Planner) -> None:
+    name, resolve = RESOLVERS[tool]
+    plan = planned()
+    document = json_file(plan, tool, name)
+    for block, bits in ((0, 16), (1, 8), (2, 4), (11, 4)):
+        for module in ("self_attn.qkv_proj", "mlp.gate_up_proj"):
+            assert resolve(document, f"model.layers.{block}.{module}") == bits
+
+
+def test_recipe_survives_yaml(planned: Planner) -> None:
+    """Single quotes: in double quotes YAML would read the backslashes as escapes."""
+    recipe = export(planned(), "llm-compressor").files["recipe.yaml"]
+    quoted = re.findall(r"- '(.*)'", recipe)
+    config = json_file(planned(), "llm-compressor", "quantization_config.json")
+    assert quoted == config["ignore"] + [t for g in config["config_groups"].values() for t in g["targets"]]
+    assert '"' not in recipe
+
+
+# -- all tools -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tool", DATA_TOOLS)
+def test_exports_are_deterministic_and_survive_the_document(tool: str, planned: Planner) -> None:
+    plan = planned()
+    again = read_plan(json.loads(json.dumps(plan.as_dict())))
+    first = export(plan, tool, nearest=True).as_dict()
+    assert first == export(again, tool, nearest=True).as_dict()
+    assert first["bytes"] > 0
+    assert json.loads(json.dumps(first)) == first
+
+
+@pytest.mark.parametrize("tool", [t for t in DATA_TOOLS if t != "bitsandbytes"])
+def test_predicted_bytes_are_those_of_a_plan_for_the_target(tool: str, planned: Planner) -> None:
+    """`plan --target` and `export --to` count with the same formats."""
+    plan = planned(target=TOOLS[tool].target)
+    assert export(plan, tool).bytes == plan.totals.bytes
+
+
+def test_scripts_compile(planned: Planner) -> None:
+    for tool in DATA_TOOLS:
+        script = export(planned(), tool, nearest=True).files.get("quantize.py")
+        if script:
+            compile(script, f"{tool}/quantize.py", "exec")
+
+
+def test_ignore_list_names_what_stays(planned: Planner) -> None:
+    lines = export(planned(), "ignore-list").files["ignore.txt"].splitlines()
+    assert {line for line in lines if line.startswith("model.layers.")} == {
+        module for module, bits in expected_bits(planned()).items() if bits == 16
+    }
+    assert "lm_head" in lines
+
+
+def test_unknown_tool() -> None:
+    with pytest.raises(CannotExport, match="tool is 'x'"):
+        export(None, "x")  # type: ignore[arg-type]
+
+
+def test_switched_routers_and_embeddings_are_reported(planned: Planner) -> None:
+    plan = planned(MOE, ["0-1=int8"], policy={"routers": True, "embeddings": "int8"})
+    assert "router" in {m.tensor.role for m in assign(plan, "plain").modules if m.scheme}
+    differences = export(plan, "llama.cpp", nearest=True).differences
+    assert {d.path for d in differences} == {"model.layers.0.mlp.gate", "model.layers.1.mlp.gate"}
