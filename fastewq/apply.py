@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fastewq.document import Plan
-from fastewq.errors import CannotExport, NotFound, StorageFailure, UnavailableError
+from fastewq.errors import CannotExport, MissingExtra, NotFound, StorageFailure, UnavailableError
 from fastewq.exports import TOOLS, export
 from fastewq.exports.assignment import Assignment, assign
 from fastewq.exports.llama_cpp import gguf_names, outside_types, tensor_rules
@@ -69,7 +69,7 @@ def _write_gguf(assignment: Assignment, model: Path, result: Path, progress: Pro
     try:
         from fastewq.exports.gguf_file import write_mixed
     except ImportError:
-        raise UnavailableError("the gguf package is not installed", hint="pip install 'fastewq[apply]'") from None
+        raise MissingExtra("the gguf package is not installed", hint="pip install 'fastewq[apply]'") from None
     embedding, head = outside_types(assignment)
     write_mixed(model, result, tensor_rules(assignment, gguf_names(assignment)), embedding, head, progress)
 

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from fastewq import __version__, cli_offline
+from fastewq import __version__, cli_exports, cli_offline
 from fastewq.cli_common import Json, need_extra, print_json
 from fastewq.errors import FastEWQError, exit_code
 
@@ -19,6 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+app.command()(cli_exports.export)
+app.command()(cli_exports.apply)
 app.command()(cli_offline.analyze)
 app.command()(cli_offline.train)
 app.command()(cli_offline.evaluate)
@@ -42,7 +44,23 @@ def _common(
 @app.command()
 def plan(
     source: Annotated[str, typer.Argument(help="A config.json, a model folder, a Hub id org/name, or - for stdin.")],
-    policy: Annotated[str, typer.Option(help="8bit-mixed or 4bit-8bit-mixed.")] = "4bit-8bit-mixed",
+    policy: Annotated[
+        str, typer.Option(help="8bit-mixed, 4bit-8bit-mixed, ternary-mixed or keep-ends.")
+    ] = "4bit-8bit-mixed",
+    threshold: cli_exports.Threshold = None,
+    keep_ends: cli_exports.KeepEnds = None,
+    embeddings: cli_exports.Embeddings = None,
+    lm_head: cli_exports.LmHead = None,
+    routers: cli_exports.Routers = False,
+    vision: cli_exports.Vision = False,
+    override: cli_exports.Overrides = None,
+    target: cli_exports.Target = "plain",
+    memory: cli_exports.MemoryLimit = None,
+    device: cli_exports.Devices = None,
+    context: cli_exports.Context = 0,
+    batch: cli_exports.Batch = 1,
+    cache_bits: cli_exports.CacheBits = 16,
+    reserve: cli_exports.Reserve = "0",
     artefact: Annotated[
         Path | None, typer.Option(envvar="FASTEWQ_ARTEFACT", help="A predictor trained by `fastewq train`.")
     ] = None,
@@ -64,7 +82,23 @@ def plan(
     headers = found.read_exact() if exact else None
     document = make_plan(
         found.config,
-        policy=policy,
+        policy=cli_exports.policy_object(
+            policy,
+            override,
+            threshold=threshold,
+            keep_ends=keep_ends,
+            embeddings=embeddings,
+            lm_head=lm_head,
+            routers=routers,
+            vision=vision,
+        ),
+        target=target,
+        memory=memory,
+        devices=device or [],
+        context=context,
+        batch=batch,
+        cache_bits=cache_bits,
+        reserve=reserve,
         predictor=load_predictor(artefact),
         architecture=headers.architecture if headers else None,
         model_id=found.model_id,
@@ -98,12 +132,19 @@ def serve(
     port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 unless set.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes; 1 unless set.")] = None,
     show_settings: Annotated[bool, typer.Option(help="Print every setting and its value, and exit.")] = False,
+    new_key: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Print a fresh bearer key and its line for the key file.")
+    ] = None,
 ) -> None:
     """The REST service. All settings are environment variables; `--show-settings` lists them."""
     with need_extra("api"):
+        from fastewq.api.access import new_key as make_key
         from fastewq.api.server import serve as run_service
         from fastewq.api.settings import describe, load_settings
 
+    if new_key is not None:
+        typer.echo("\n".join(make_key(new_key)))
+        return
     settings = load_settings(host=host, port=port, workers=workers)
     if show_settings:
         from fastewq.tables import print_settings

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from fastewq.memory import MemoryReport
 from fastewq.plan import Plan, PlannedBlock
 
 if TYPE_CHECKING:
@@ -58,9 +59,29 @@ def print_plan(plan: Plan) -> None:
         f"total: {human_bytes(totals.bytes)} instead of {human_bytes(totals.raw_bytes)}"
         f" ({totals.saved_fraction:.1%} saved, {totals.bits_per_weight:.2f} bits per weight)"
     )
+    if plan.memory:
+        _print_memory(console, plan.memory)
     errors = Console(stderr=True, highlight=False, soft_wrap=True)
     for warning in plan.warnings:
         errors.print(f"warning: {warning}", markup=False)
+
+
+def _print_memory(console: Console, memory: MemoryReport) -> None:
+    asked = memory.request
+    if asked.context:
+        console.print(f"KV cache: {human_bytes(memory.kv_cache)} for {asked.batch} x {asked.context:,} tokens")
+    if memory.free is not None:
+        reserve = f", {human_bytes(asked.reserve)} in reserve" if asked.reserve else ""
+        proof = "least damage that fits" if memory.optimal else "fits; within one step of the least damage"
+        console.print(f"memory: {human_bytes(memory.free)} free{reserve} ({proof})")
+    if memory.runs:
+        table = Table(title=f"{len(memory.runs)} of {len(asked.devices)} devices", title_justify="left")
+        for column in ("device", "blocks", "bytes", "capacity"):
+            table.add_column(column, justify="right")
+        for run in memory.runs:
+            blocks, capacity = f"{run.start}-{run.end - 1}", human_bytes(asked.devices[run.device])
+            table.add_row(str(run.device), blocks, human_bytes(run.bytes), capacity)
+        console.print(table)
 
 
 def _row(run: list[PlannedBlock]) -> tuple[str, ...]:
