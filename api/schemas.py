@@ -112,7 +112,7 @@ class PredictorNote(BaseModel):
 class Policy(BaseModel):
     model_config = ConfigDict(extra="allow")
     name: str
-    threshold: float
+    threshold: float | None = Field(description="null: by rank, as many blocks as the probabilities lead to expect.")
 
 
 class Block(BaseModel):

@@ -2,7 +2,7 @@
 
 Two steps, both also used by the trainer, so that training and serving cannot drift apart:
 `block_columns` lists the facts of every block of an architecture (the columns of `training_data/blocks.csv`), and
-`feature_matrix` turns such columns into the numbers a booster reads. Names and order are fixed in `FEATURES`.
+`feature_matrix` turns such columns into the numbers a booster reads. Names and order are fixed in `SELECTED`.
 """
 
 from __future__ import annotations
@@ -91,30 +91,61 @@ def block_columns(architecture: Architecture) -> dict[str, NDArray[np.generic]]:
     }
 
 
-def _number(columns: Columns, name: str) -> NDArray[np.float64]:
-    return columns[name].astype(np.float64)
-
-
-def _relative_depth(c: Columns) -> NDArray[np.float64]:
-    return _number(c, "exec_index") / np.maximum(_number(c, "num_blocks") - 1, 1)
-
-
-def _from_end(c: Columns) -> NDArray[np.float64]:
-    return _number(c, "num_blocks") - 1 - _number(c, "exec_index")
-
-
 Feature = Callable[[Columns], NDArray[np.float64]]
 
+
+def _fact(name: str) -> Feature:
+    return lambda columns: columns[name].astype(np.float64)
+
+
+def _log(name: str) -> Feature:
+    return lambda columns: np.log(np.maximum(columns[name].astype(np.float64), 1))
+
+
+def _ratio(top: str, bottom: str) -> Feature:
+    return lambda columns: columns[top].astype(np.float64) / np.maximum(columns[bottom].astype(np.float64), 1)
+
+
+def _from_end(columns: Columns) -> NDArray[np.float64]:
+    return columns["num_blocks"].astype(np.float64) - 1 - columns["exec_index"].astype(np.float64)
+
+
+def _relative_depth(columns: Columns) -> NDArray[np.float64]:
+    return columns["exec_index"].astype(np.float64) / np.maximum(columns["num_blocks"].astype(np.float64) - 1, 1)
+
+
 FEATURES: dict[str, Feature] = {
-    "exec_index": lambda c: _number(c, "exec_index"),
+    "exec_index": _fact("exec_index"),
     "from_end": _from_end,
     "relative_depth": _relative_depth,
-    "num_blocks": lambda c: _number(c, "num_blocks"),
-    "log_parameters": lambda c: np.log(np.maximum(_number(c, "num_parameters"), 1)),
+    "num_blocks": _fact("num_blocks"),
+    "ffn_ratio": _ratio("ffn_width", "width"),
+    "causal": _fact("causal"),
+    "layer_norm": _fact("layer_norm"),
+    "tied_embeddings": _fact("tied_embeddings"),
+    "kv_ratio": _ratio("kv_heads", "heads"),
+    "head_dim": _fact("head_dim"),
+    "log_width": _log("width"),
+    "log_parameters": _log("num_parameters"),
+    "log_model_parameters": _log("model_parameters"),
+    "log_vocab": _log("vocab_size"),
+    "initializer_range": _fact("initializer_range"),
+    "share_of_stack": _ratio("num_parameters", "stack_parameters"),
 }
-"""Feature name -> how it is computed from the facts, in the order the booster reads them."""
+"""Feature name -> how it is computed from the facts. Every candidate; `SELECTED` are those the shipped booster reads.
+
+exec_index, from_end, relative_depth   where the block is: first and last blocks differ from the rest, by an absolute
+                                       distance to the end (embedding and head are near) or by a share of the depth
+num_blocks        deep stacks spread what shallow ones do in one block
+ffn_ratio         wide feed-forwards (4 and more) came with other training recipes than narrow ones
+causal, layer_norm, tied_embeddings, kv_ratio, head_dim, initializer_range, log_vocab   how the family was built
+log_width, log_parameters, log_model_parameters, share_of_stack   size: entropy grows with the size of a matrix
+"""
+
+SELECTED: tuple[str, ...] = ("exec_index", "from_end", "num_blocks", "ffn_ratio")
+"""What helps on families held out (benchmarks/features.py); the rest lets the booster recognise a family."""
 
 
-def feature_matrix(columns: Columns, names: tuple[str, ...] = tuple(FEATURES)) -> NDArray[np.float32]:
-    """One row per block, one column per feature name, float32 as XGBoost stores them."""
+def feature_matrix(columns: Columns, names: tuple[str, ...] = SELECTED) -> NDArray[np.float32]:
+    """One row per block, one column per feature name, in that order, float32 as XGBoost stores them."""
     return np.stack([FEATURES[name](columns) for name in names], axis=1).astype(np.float32)

@@ -11,6 +11,7 @@ have no switch: no tool here stores them below 16 bits.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,10 +30,12 @@ MAX_PATTERN: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A block is quantized where its probability is at least `threshold`.
+    """Which blocks are quantized, and how far.
 
-    Of the quantized blocks of a stack, the share `aggressive_share` with the highest execution index gets `aggressive`
-    instead of `moderate`.
+    threshold             quantize where the probability is at least this; None: as many blocks of each stack as the
+                          probabilities lead to expect, the most probable first (see `quantized_blocks`)
+    aggressive_share      of the quantized blocks of a stack, the share with the highest execution index that gets
+                          `aggressive` instead of `moderate`
 
     keep_ends             the first and last block of every stack stay raw
     embeddings, lm_head   the precision of token embeddings and output head, usually "raw"
@@ -41,7 +44,7 @@ class Policy:
     """
 
     name: str
-    threshold: float
+    threshold: float | None
     aggressive_share: float
     moderate: str = "int8"
     aggressive: str = "int4"
@@ -63,7 +66,7 @@ class Policy:
 
     def precisions(self, probabilities: Sequence[float]) -> list[str]:
         """The precision of each block of one stack, in execution order, before overrides."""
-        quantized = [index for index, p in enumerate(probabilities) if p >= self.threshold]
+        quantized = quantized_blocks(probabilities, self.threshold)
         if self.keep_ends:
             quantized = [index for index in quantized if 0 < index < len(probabilities) - 1]
         mild = len(quantized) - round(self.aggressive_share * len(quantized))
@@ -73,7 +76,22 @@ class Policy:
         return found
 
 
-def policies(threshold: float, aggressive_share: float) -> dict[str, Policy]:
+def quantized_blocks(probabilities: Sequence[float], threshold: float | None = None) -> list[int]:
+    """The indices of the blocks of one stack to quantize, ascending.
+
+    With a threshold, those at or above it. Without one, the k most probable, where k is the expected number of
+    quantized blocks (the sum of the probabilities, rounded), at least one: a label compares a block with the mean of
+    its own stack, so every stack has blocks below it, and a model unlike those trained on must not get an empty plan.
+    Equal probabilities: the higher execution index first, as the paper targets the last blocks.
+    """
+    if threshold is not None:
+        return [index for index, p in enumerate(probabilities) if p >= threshold]
+    count = max(1, math.floor(math.fsum(probabilities) + 0.5))
+    by_probability = sorted(range(len(probabilities)), key=lambda index: (-probabilities[index], -index))
+    return sorted(by_probability[:count])
+
+
+def policies(threshold: float | None, aggressive_share: float) -> dict[str, Policy]:
     """Every named policy, with the threshold and share that the predictor's card recommends."""
     default = Policy(DEFAULT_POLICY, threshold, aggressive_share)
     named = (
@@ -97,7 +115,7 @@ def read_policy(value: str | Mapping[str, Any] | Policy, card: Mapping[str, Any]
         value = {"name": value}
     if not isinstance(value, Mapping):
         raise InvalidPolicy(f"policy is {type(value).__name__}; expected a name or an object")
-    named = policies(float(card["threshold"]), float(card["aggressive_share"]))
+    named = policies(card["threshold"], float(card["aggressive_share"]))
     name = value.get("name", DEFAULT_POLICY)
     if not isinstance(name, str) or name not in named:
         raise InvalidPolicy(f"policy is {str(name)[:40]!r}; expected one of {', '.join(named)}")

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastewq.errors import InvalidArtefact
-from fastewq.features import FEATURES
+from fastewq.features import SELECTED
 from fastewq.predictor import load_predictor, parse_booster
 from fastewq.training.artefact import write_artefact
 
-NAMES = tuple(FEATURES)
+NAMES = SELECTED
 
 
 def booster(depth: int, rounds: int, seed: int, **more: float) -> tuple[xgb.Booster, np.ndarray]:

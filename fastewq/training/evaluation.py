@@ -23,7 +23,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from fastewq.features import FEATURES, feature_matrix
+from fastewq.features import SELECTED, feature_matrix
+from fastewq.policy import quantized_blocks
 from fastewq.training.fit import SEED, Calibration, fit_booster, fit_calibration, margins
 from fastewq.training.metrics import bootstrap_intervals, figures
 from fastewq.training.table import Blocks
@@ -50,8 +51,8 @@ def random_splits(labels: NDArray[np.int_]) -> Iterator[Fold]:
 class Booster:
     """The shipped procedure: XGBoost, calibrated on families that the booster in question had not seen."""
 
-    features: tuple[str, ...] = tuple(FEATURES)
-    calibrated: bool = True
+    features: tuple[str, ...] = SELECTED
+    calibrated: bool = False
 
     def __call__(self, blocks: Blocks, train: NDArray[np.intp], held_out: NDArray[np.intp]) -> NDArray[np.float64]:
         matrix = feature_matrix(blocks.columns, self.features)
@@ -75,7 +76,7 @@ class Classifier:
     """A scikit-learn classifier on standardised features."""
 
     make: Callable[[], ClassifierMixin]
-    features: tuple[str, ...] = tuple(FEATURES)
+    features: tuple[str, ...] = SELECTED
 
     def __call__(self, blocks: Blocks, train: NDArray[np.intp], held_out: NDArray[np.intp]) -> NDArray[np.float64]:
         matrix = feature_matrix(blocks.columns, self.features)
@@ -137,20 +138,27 @@ BASELINES: Final[dict[str, Predict]] = {
 }
 
 
-def out_of_fold(
-    predict: Predict, blocks: Blocks, folds: Sequence[Fold]
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Rows and their held-out probabilities, fold after fold."""
-    rows = np.concatenate([held_out for _, held_out in folds])
-    return rows, np.concatenate([predict(blocks, train, held_out) for train, held_out in folds])
+def decide(
+    blocks: Blocks, rows: NDArray[np.intp], probabilities: NDArray[np.float64], threshold: float | None
+) -> NDArray[np.bool_]:
+    """Which of the held-out rows are quantized, by the rule that plans use (`fastewq.policy.quantized_blocks`)."""
+    found = np.zeros(len(rows), dtype=bool)
+    for stack in np.unique(blocks.stacks[rows]):
+        members = np.flatnonzero(blocks.stacks[rows] == stack)
+        members = members[np.argsort(blocks.columns["exec_index"][rows[members]], kind="stable")]
+        found[members[quantized_blocks(probabilities[members].tolist(), threshold)]] = True
+    return found
 
 
 def score(
-    predict: Predict, blocks: Blocks, folds: Sequence[Fold], threshold: float = 0.5, intervals: bool = False
+    predict: Predict, blocks: Blocks, folds: Sequence[Fold], threshold: float | None = 0.5, intervals: bool = False
 ) -> dict[str, Any]:
     """All figures of one predictor under one protocol, over the held-out blocks of all folds together."""
-    rows, probabilities = out_of_fold(predict, blocks, folds)
-    labels, decisions = blocks.labels[rows], probabilities >= threshold
+    predicted = [(rows, predict(blocks, train, rows)) for train, rows in folds]
+    rows = np.concatenate([rows for rows, _ in predicted])
+    probabilities = np.concatenate([p for _, p in predicted])
+    decisions = np.concatenate([decide(blocks, held_out, p, threshold) for held_out, p in predicted])
+    labels = blocks.labels[rows]
     share = labels.mean()
     found: dict[str, Any] = {
         **figures(labels, probabilities, decisions),
@@ -168,9 +176,9 @@ def evaluate(blocks: Blocks) -> dict[str, Any]:
     """The document of `fastewq evaluate --json`."""
     by_family = list(leave_one_out(blocks.families))
     return {
-        "leave_one_family_out": score(Booster(), blocks, by_family, intervals=True),
-        "random_70_30": score(Booster(), blocks, list(random_splits(blocks.labels))),
-        "leave_one_modality_out": score(Booster(), blocks, list(leave_one_out(blocks.modalities))),
+        "leave_one_family_out": score(Booster(), blocks, by_family, threshold=None, intervals=True),
+        "random_70_30": score(Booster(), blocks, list(random_splits(blocks.labels)), threshold=None),
+        "leave_one_modality_out": score(Booster(), blocks, list(leave_one_out(blocks.modalities)), threshold=None),
         "baselines": {name: score(predict, blocks, by_family) for name, predict in BASELINES.items()},
         "classifiers": {name: score(predict, blocks, by_family) for name, predict in CLASSIFIERS.items()},
     }

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from fastewq.features import FACTS, FEATURES, feature_matrix
+from fastewq.features import FACTS, SELECTED, feature_matrix
 from fastewq.training.artefact import write_artefact
 from fastewq.training.evaluation import Booster, evaluate
-from fastewq.training.fit import PARAMETERS, ROUNDS, SEED, fit_booster
+from fastewq.training.fit import PARAMETERS, ROUNDS, SEED, Calibration, fit_booster
 from fastewq.training.table import Blocks, load_blocks
 
 DOMAIN_FACTS: Final = ("num_blocks", "num_parameters", "width", "experts")
@@ -26,9 +26,10 @@ def train(data: Path, output: Path, *, epsilon: float = 0.01) -> dict[str, Any]:
     The same table gives the same bytes. Raises NotFound, InvalidDataset, StorageFailure.
     """
     blocks = load_blocks(data, epsilon=epsilon)
-    names = tuple(FEATURES)
+    names = SELECTED
     matrix = feature_matrix(blocks.columns, names)
-    calibration = Booster(names).calibration(blocks, np.arange(len(blocks)))
+    predict = Booster(names)
+    calibration = predict.calibration(blocks, np.arange(len(blocks))) if predict.calibrated else Calibration(1.0, 0.0)
     booster = fit_booster(matrix, blocks.labels, blocks.stacks, names)
     card = {
         "objective": "entropy",
@@ -37,7 +38,7 @@ def train(data: Path, output: Path, *, epsilon: float = 0.01) -> dict[str, Any]:
             "epsilon": epsilon,
             "tensors": "matrices",
         },
-        "threshold": 0.5,
+        "threshold": None,
         "aggressive_share": aggressive_share(blocks),
         "calibration": {
             "method": "Platt, leave-one-family-out",
