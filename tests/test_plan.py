@@ -1,0 +1,383 @@
+"""Policies, overrides and the plan document, on explicit probabilities."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import fastewq
+from fastewq.architecture import Architecture, Block, Layout, Outside, Stack, Tensor
+from fastewq.document import Plan, read_plan
+from fastewq.errors import InvalidPlan, InvalidPolicy
+from fastewq.plan import plan_architecture
+from fastewq.policy import policies, read_policy
+from fastewq.predictor import load_predictor
+from fastewq.schemes import LEVELS, TARGETS
+
+CARD = {"threshold": 0.5, "aggressive_share": 0.5}
+RISING = [0.1, 0.2, 0.6, 0.7, 0.8, 0.9]
+
+
+def llama(blocks: int = 6, *, tied: bool = False) -> Architecture:
+    layout = Layout(
+        "attention",
+        "dense",
+        (
+            Tensor("self_attn.q_proj.weight", (128, 128), "linear"),
+            Tensor("self_attn.k_proj.weight", (64, 128), "linear"),
+            Tensor("self_attn.v_proj.weight", (64, 128), "linear"),
+            Tensor("self_attn.q_proj.bias", (128,), "bias"),
+            Tensor("mlp.gate.weight", (4, 128), "router"),
+            Tensor("mlp.down_proj.weight", (128, 256), "linear"),
+            Tensor("norm.weight", (128,), "norm"),
+        ),
+    )
+    stack = Stack("decoder", "decoder", tuple(Block(i, f"model.layers.{i}", layout) for i in range(blocks)), 128)
+    outside = [
+        Outside("model.embed_tokens", (Tensor("weight", (512, 128), "embedding"),)),
+        Outside("model.norm", (Tensor("weight", (128,), "norm"),)),
+    ]
+    if not tied:
+        outside.append(Outside("lm_head", (Tensor("weight", (512, 128), "linear"),)))
+    return Architecture("llama", "bfloat16", (stack,), tuple(outside), vocab_size=512, tied_embeddings=tied)
+
+
+def with_vision() -> Architecture:
+    text = llama(3)
+    tower = Stack(
+        "vision",
+        "vision",
+        tuple(Block(i, f"visual.blocks.{i}", text.stacks[0].blocks[0].layout) for i in range(2)),
+        128,
+    )
+    return Architecture("llama", "bfloat16", (tower, *text.stacks), text.outside, vocab_size=512)
+
+
+def planned(
+    probabilities: list[float] = RISING,
+    policy: Any = "4bit-8bit-mixed",
+    architecture: Architecture | None = None,
+    **options: Any,
+) -> Plan:
+    architecture = architecture or llama(len(probabilities))
+    return plan_architecture(
+        architecture,
+        np.array(probabilities),
+        predictor=load_predictor(),
+        policy=read_policy(policy, CARD),
+        **options,
+    )
+
+
+def precisions(plan: Plan) -> list[str]:
+    return [block.precision for stack in plan.stacks for block in stack.blocks]
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        ("8bit-mixed", ["bf16", "bf16", "int8", "int8", "int8", "int8"]),
+        ("4bit-8bit-mixed", ["bf16", "bf16", "int8", "int8", "int4", "int4"]),
+        ("ternary-mixed", ["bf16", "bf16", "int8", "int8", "ternary", "ternary"]),
+        ("keep-ends", ["bf16", "bf16", "int8", "int4", "int4", "bf16"]),
+        ({"threshold": 0.75}, ["bf16", "bf16", "bf16", "bf16", "int8", "int4"]),
+        ({"name": "8bit-mixed", "threshold": 0.0, "keep_ends": True}, ["bf16", "int8", "int8", "int8", "int8", "bf16"]),
+        ({"aggressive_share": 1.0}, ["bf16", "bf16", "int4", "int4", "int4", "int4"]),
+    ],
+)
+def test_policies(policy: Any, expected: list[str]) -> None:
+    assert precisions(planned(policy=policy)) == expected
+
+
+def test_the_aggressive_share_goes_to_the_highest_index_not_the_highest_probability() -> None:
+    assert precisions(planned([0.9, 0.8, 0.7, 0.6])) == ["int8", "int8", "int4", "int4"]
+
+
+def test_threshold_meets_the_printed_probability() -> None:
+    """A block is quantized exactly where the document's rounded probability reaches the document's threshold."""
+    assert precisions(planned([0.4999996, 0.4999994], "8bit-mixed")) == ["int8", "bf16"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["0=int8"], ["int8", "bf16", "int8", "int8", "int4", "int4"]),
+        (["1-3=int4", "2=raw"], ["bf16", "int4", "bf16", "int4", "int4", "int4"]),
+        (["model.layers.5=raw"], ["bf16", "bf16", "int8", "int8", "int4", "bf16"]),
+        (["model.layers.*=int8", "5=raw"], ["int8"] * 5 + ["bf16"]),
+        ([["4", "int8"]], ["bf16", "bf16", "int8", "int8", "int8", "int4"]),
+    ],
+)
+def test_overrides_of_blocks(overrides: list[Any], expected: list[str]) -> None:
+    assert precisions(planned(policy={"overrides": overrides})) == expected
+
+
+def test_overrides_of_modules_take_their_fused_partners_along() -> None:
+    plan = planned(policy={"overrides": ["*.5.self_attn.q_proj=int8", "*.mlp.down_proj=raw"]})
+    first, last = plan.stacks[0].blocks[2], plan.stacks[0].blocks[5]
+    assert first.modules == {"mlp.down_proj": "bf16"}
+    assert last.modules == {
+        "self_attn.q_proj": "int8",
+        "self_attn.k_proj": "int8",
+        "self_attn.v_proj": "int8",
+        "mlp.down_proj": "bf16",
+    }
+    assert any("self_attn.k_proj, self_attn.v_proj follows self_attn.q_proj" in warning for warning in plan.warnings)
+    # bf16 down_proj and router, bias and norm; int8 rows with a 16-bit scale for q, k, v.
+    assert last.bytes == 2 * (128 * 256 + 4 * 128 + 128 + 128) + 256 * (128 + 2)
+    assert "modules" not in planned().as_dict()["stacks"][0]["blocks"][0]
+
+
+def test_a_later_block_override_clears_earlier_module_overrides() -> None:
+    plan = planned(policy={"overrides": ["*.mlp.down_proj=raw", "5=int8"]})
+    assert plan.stacks[0].blocks[5].modules == {}
+    assert plan.stacks[0].blocks[4].modules == {"mlp.down_proj": "bf16"}
+
+
+@pytest.mark.parametrize("pattern", ["99", "model.layers.6", "*.norm", "*.q_proj.bias", "model.norm", "nothing"])
+def test_overrides_that_name_nothing_quantizable_are_refused(pattern: str) -> None:
+    with pytest.raises(InvalidPolicy, match="names no block and no module"):
+        planned(policy={"overrides": [f"{pattern}=int8"]})
+
+
+def test_embeddings_head_routers_and_vision_are_kept_unless_switched() -> None:
+    plan = planned()
+    assert {group.precision for group in plan.other} == {"bf16"}
+    switched = planned(policy={"embeddings": "int8", "lm_head": "int4", "routers": True})
+    assert [(g.path, g.precision) for g in switched.other] == [
+        ("model.embed_tokens", "int8"),
+        ("model.norm", "bf16"),
+        ("lm_head", "int4"),
+    ]
+    assert switched.other[0].bytes == 512 * (128 + 2)
+    # A router row of 128 at int8 takes 130 bytes instead of 256.
+    assert plan.stacks[0].blocks[2].bytes - switched.stacks[0].blocks[2].bytes == 4 * (256 - 130)
+
+    assert precisions(planned([0.9] * 5, "8bit-mixed", with_vision())) == ["bf16"] * 2 + ["int8"] * 3
+    policy = {"name": "8bit-mixed", "vision": True}
+    assert precisions(planned([0.9] * 5, policy, with_vision())) == ["int8"] * 5
+
+
+def test_a_model_that_is_only_a_vision_tower_is_planned() -> None:
+    both = with_vision()
+    alone = Architecture("vit", "bfloat16", both.stacks[:1], ())
+    assert precisions(planned([0.9, 0.9], "8bit-mixed", alone)) == ["int8", "int8"]
+
+
+def test_a_tied_head_follows_the_embedding() -> None:
+    with pytest.raises(InvalidPolicy, match="this model's head is its token embedding"):
+        planned(architecture=llama(6, tied=True), policy={"lm_head": "int8"})
+    plan = planned(architecture=llama(6, tied=True), policy={"lm_head": "int8", "embeddings": "int8"})
+    assert plan.other[0].precision == "int8"
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ("nonesuch", "policy is 'nonesuch'; expected one of 8bit-mixed"),
+        (7, "policy is int"),
+        ({"name": 3}, "policy is '3'"),
+        ({"threshhold": 0.5}, "unknown field 'threshhold'"),
+        ({"threshold": 1.5}, "policy.threshold is 1.5"),
+        ({"threshold": True}, "policy.threshold is True"),
+        ({"threshold": float("nan")}, "policy.threshold is nan"),
+        ({"keep_ends": 1}, "policy.keep_ends is 1"),
+        ({"embeddings": "int3"}, "policy.embeddings is 'int3'"),
+        ({"moderate": "raw"}, "policy.moderate is 'raw'"),
+        ({"overrides": "0=int8"}, "policy.overrides must be a list"),
+        ({"overrides": ["0"]}, "policy.overrides has a pattern of 0 characters"),
+        ({"overrides": ["0=int5"]}, "policy.overrides is 'int5'"),
+        ({"overrides": [["0", "int8", "x"]]}, "expected PATTERN=PRECISION"),
+        ({"overrides": ["0=int8"] * 257}, "at most 256"),
+        ({"overrides": ["x" * 201 + "=int8"]}, "pattern of 201 characters"),
+    ],
+)
+def test_policies_that_cannot_be_read(policy: Any, message: str) -> None:
+    with pytest.raises(InvalidPolicy) as caught:
+        read_policy(policy, CARD)
+    assert message in caught.value.message
+
+
+def test_a_long_pattern_of_stars_ends() -> None:
+    with pytest.raises(InvalidPolicy, match="names no block"):
+        planned(policy={"overrides": ["*a" * 99 + "=int8"]})
+
+
+# -- document --------------------------------------------------------------------------------------------------------
+
+
+def test_document_follows_the_contract() -> None:
+    document = planned(policy={"overrides": ["*.5.mlp.down_proj=raw"]}, model_id="org/name", revision="main").as_dict()
+    keys = "schema model predictor policy target confidence stacks other layouts totals warnings"
+    assert list(document) == keys.split()
+    assert document["schema"] == "fastewq.plan/1"
+    assert {"id", "revision", "model_type", "dtype", "parameters", "already_quantized"} <= set(document["model"])
+    block = document["stacks"][0]["blocks"][5]
+    assert list(block) == [
+        "index",
+        "path",
+        "kind",
+        "parameters",
+        "p_quantize",
+        "precision",
+        "bytes",
+        "layout",
+        "modules",
+    ]
+    parts = [b for s in document["stacks"] for b in s["blocks"]] + document["other"]
+    assert sum(part["parameters"] for part in parts) == document["model"]["parameters"]
+    assert sum(part["bytes"] for part in parts) == document["totals"]["bytes"]
+    for part in parts:
+        layout = document["layouts"][part["layout"]]
+        assert sum(int(np.prod(t["shape"])) for t in layout) == part["parameters"]
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
+
+
+def test_plan_of_a_config_is_the_plan_of_its_architecture(llama: dict[str, Any]) -> None:
+    from fastewq.features import block_columns
+
+    predictor, architecture = load_predictor(), fastewq.read_config(llama)
+    columns = block_columns(architecture)
+    whole = fastewq.plan(llama, memory="9GiB", devices=["6GiB", "6GiB"], context=4096)
+    from fastewq.kv_cache import cache_bytes
+    from fastewq.memory import read_memory
+
+    halves = plan_architecture(
+        architecture,
+        predictor.probabilities(columns),
+        predictor=predictor,
+        outside_domain=predictor.outside_domain(columns),
+        memory=read_memory("9GiB", ["6GiB", "6GiB"], 4096),
+        cache=cache_bytes(llama, architecture, 4096, 1, 16),
+    )
+    assert whole.as_dict() == halves.as_dict()
+    assert whole.as_dict() == fastewq.plan(llama, memory="9GiB", devices=["6GiB", "6GiB"], context=4096).as_dict()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    probabilities=st.lists(st.floats(0, 1), min_size=1, max_size=6),
+    name=st.sampled_from(sorted(policies(0.5, 0.5))),
+    target=st.sampled_from(sorted(TARGETS)),
+    overrides=st.lists(st.sampled_from(["0=raw", "0=int4", "*.mlp.down_proj=int8", "*.q_proj=raw"]), max_size=2),
+)
+def test_documents_read_back(probabilities: list[float], name: str, target: str, overrides: list[str]) -> None:
+    document = planned(probabilities, {"name": name, "overrides": overrides}, target=target).as_dict()
+    assert read_plan(json.loads(json.dumps(document))).as_dict() == document
+
+
+def _broken(path: str, value: Any) -> dict[str, Any]:
+    document: Any = json.loads(json.dumps(planned().as_dict()))
+    *parents, last = [int(key) if key.isdigit() else key for key in path.split("/")]
+    inner = document
+    for key in parents:
+        inner = inner[key]
+    inner[last] = value
+    return document
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("schema", "fastewq.plan/2", "schema is 'fastewq.plan/2'"),
+        ("model", [], "model is list"),
+        ("model/dtype", "int4", "model.dtype is 'int4'"),
+        ("stacks/0/blocks/1/path", "model.layers.2", "stacks[0].blocks[1].path is 'model.layers.2'"),
+        ("stacks/0/blocks/1/path", "model.layers.(1|2)", "stacks[0].blocks[1].path"),
+        ("stacks/0/blocks/1/path", "../1", "stacks[0].blocks[1].path"),
+        ("stacks/0/blocks/1/precision", "int3", "stacks[0].blocks[1].precision is 'int3'"),
+        ("stacks/0/blocks/1/precision", "fp16", "stacks[0].blocks[1].precision is 'fp16'"),
+        ("stacks/0/blocks/1/layout", 99, "stacks[0].blocks[1].layout is 99"),
+        ("stacks/0/blocks/1/index", True, "stacks[0].blocks[1].index is True"),
+        ("stacks/0/blocks/1/bytes", -1, "stacks[0].blocks[1].bytes is -1"),
+        ("stacks/0/blocks/1/modules", {"x": "int8"}, "modules names 'x'"),
+        ("stacks/0/blocks", {}, "stacks[0].blocks must be a list"),
+        ("layouts/0/0/shape", [10**9, 10**9, 10**9], "layouts[0][0].shape"),
+        ("layouts/0/0/shape", [0, 1], "layouts[0][0].shape"),
+        ("layouts/0/0/shape", [4], "expected a matrix"),
+        ("layouts/0/0/role", "x", "layouts[0][0].role is 'x'"),
+        ("layouts/0/0/name", "a b", "layouts[0][0].name is 'a b'"),
+        ("totals/bytes", None, "totals.bytes is None"),
+        ("memory", 3, "memory is int"),
+    ],
+)
+def test_documents_that_contradict_themselves_are_refused(path: str, value: Any, message: str) -> None:
+    with pytest.raises(InvalidPlan) as caught:
+        read_plan(_broken(path, value))
+    assert message in caught.value.message
+
+
+@pytest.mark.parametrize("document", [None, [], {}, "x"])
+def test_other_values_are_no_plans(document: Any) -> None:
+    with pytest.raises(InvalidPlan, match="schema is"):
+        read_plan(document)
+
+
+# -- schemes ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "precision", "shape", "expected"),
+    [
+        ("plain", "int8", (4, 100), 4 * (100 + 2)),
+        ("plain", "int4", (4, 100), 4 * (50 + 2 * 2)),
+        ("plain", "ternary", (4, 100), 4 * (25 + 2)),
+        ("gguf", "int8", (4, 64), 4 * 2 * 34),
+        ("gguf", "int4", (4, 64), 4 * 2 * 18),
+        ("gguf", "ternary", (4, 512), 4 * 2 * 66),
+        ("gguf", "ternary", (4, 64), 4 * 2 * 18),
+        ("gguf", "int4", (4, 50), 4 * 50 * 2),
+        ("mlx", "int4", (4, 128), 4 * (64 + 2 * 4)),
+        ("mlx", "int4", (4, 96), 4 * (48 + 3 * 4)),
+        ("bitsandbytes", "int4", (3, 50), 75 + 3 * 4 + 64 + 91),
+        ("compressed-tensors", "int4", (4, 128), 4 * (64 + 2 * 2) + 16),
+        ("gptqmodel", "int4", (4, 128), 4 * 64 + 4 * 2 * 20 // 8 + 128 * 4),
+    ],
+)
+def test_bytes_of_a_matrix(target: str, precision: str, shape: tuple[int, int], expected: int) -> None:
+    assert TARGETS[target].tensor_bytes(Tensor("w.weight", shape, "linear"), precision, 2) == expected
+
+
+def test_experts_are_separate_matrices_and_transposed_ones_are_grouped_along_their_inputs() -> None:
+    plain = TARGETS["plain"]
+    stacked = Tensor("experts.down_proj", (3, 4, 100), "experts")
+    assert plain.tensor_bytes(stacked, "int4", 2) == 3 * 4 * (50 + 4)
+    conv1d = Tensor("c_attn.weight", (100, 4), "linear", transposed=True)
+    assert plain.tensor_bytes(conv1d, "int4", 2) == 4 * (50 + 4)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_level_of_every_target_shrinks_a_usual_matrix(target: str) -> None:
+    tensor = Tensor("w.weight", (1024, 4096), "linear")
+    sizes = [
+        TARGETS[target].tensor_bytes(tensor, level, 2)
+        for level in ("raw", *LEVELS)
+        if level in ("raw", *TARGETS[target].schemes)
+    ]
+    if target == "torchao":
+        assert sizes[0] > sizes[1]
+    else:
+        assert sizes == sorted(sizes, reverse=True)
+        assert len(set(sizes)) == len(sizes)
+
+
+@pytest.mark.parametrize("name", ["meta-llama--Meta-Llama-3.1-8B", "Qwen--Qwen3-8B", "meta-llama--Meta-Llama-3.1-405B"])
+@pytest.mark.parametrize("memory", ["8GiB", "24GiB", "80GB", "400GB"])
+def test_real_configs_never_exceed_their_memory(name: str, memory: str, real_configs: Path) -> None:
+    from fastewq.errors import DoesNotFit
+    from fastewq.memory import parse_bytes
+
+    config = json.loads((real_configs / f"{name}.json").read_text("utf-8"))
+    try:
+        plan = fastewq.plan(config, memory=memory, context=8192, reserve="512MiB")
+    except DoesNotFit:
+        return
+    report = plan.as_dict()["memory"]
+    assert plan.totals.bytes + report["kv_cache"] + report["reserve"] + report["free"] == parse_bytes(memory)
+    assert report["free"] >= 0
