@@ -4,6 +4,7 @@ settings.py   every setting, its default and its environment variable
 app.py        the application: routes, documentation, life cycle
 envelope.py   around every request: id, headers, metrics, log line, errors
 guard.py      what a request must pass before a route sees it: concurrency, key, rate; and the time limit
+access.py     bearer keys and rate limits
 routes.py     one handler per route
 reading.py    body -> bytes -> JSON -> a request model
 planner.py    request models -> plans, one or many, cached
@@ -12,5 +13,5 @@ schemas.py    requests and answers as pydantic models: what OpenAPI documents
 errors.py     errors of the service and the one table error -> HTTP status
 lookup.py     a model's name -> its config, from the Hub where allowed
 service.py    what a worker holds: settings, predictor, readiness
-server.py     uvicorn, draining;  metrics.py, logs.py
+server.py     uvicorn, draining;  protocol.py: bounds on connections;  metrics.py, logs.py
 """

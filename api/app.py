@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
 from . import logs
+from .access import Access
 from .envelope import Envelope
 from .errors import InvalidRequest, MethodNotAllowed, RouteNotFound
 from .guard import Guard
@@ -37,13 +38,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The service as an ASGI application. The predictor is loaded when the server starts it."""
     settings = settings or Settings()
     logs.configure(settings.log_level)
-    service = Service(settings)
+    service, access = Service(settings), Access(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.load()
-        with drained_before_exit(settings.drain_seconds):
-            yield
+        async with access.reloading():
+            with drained_before_exit(settings.drain_seconds):
+                yield
 
     # The documentation page must not load scripts from other hosts; this package brings them along.
     app = FastAPIOffline(
@@ -60,7 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.router.routes[:0] = router.routes
     app.add_exception_handler(HTTPException, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_parameters)
-    app.add_middleware(Guard, max_concurrency=settings.max_concurrency)
+    app.add_middleware(Guard, access=access, max_concurrency=settings.max_concurrency)
     app.add_middleware(Envelope, service=service)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

@@ -109,6 +109,7 @@ class Exchange:
             route=route,
             status=self.status,
             seconds=round(seconds, 6),
+            **({"key": key} if (key := self.scope["state"].get("key")) else {}),
         )
 
 

@@ -30,9 +30,9 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": schemas.Error} for status in statuses}
 
 
-REFUSALS = _errors(400, 408, 413, 415, 422, 429, 503)
+REFUSALS = _errors(400, 401, 408, 413, 415, 422, 429, 503)
 """The errors of every route that takes a body."""
-LOOKUP_ERRORS = _errors(403, 404, 422, 429, 502, 503)
+LOOKUP_ERRORS = _errors(401, 403, 404, 422, 429, 502, 503)
 """The errors of every route that may ask the Hub."""
 
 

@@ -13,6 +13,7 @@ from types import FrameType
 import uvicorn
 
 from . import logs
+from .protocol import Protocol
 from .service import draining
 from .settings import Settings
 
@@ -32,6 +33,7 @@ def serve(settings: Settings) -> None:
             log_config=logs.server_configuration(settings.log_level),
             access_log=False,
             server_header=False,
+            http=Protocol,
             ws="none",
             timeout_graceful_shutdown=settings.grace_seconds,
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from limits import parse
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import InvalidSettings
@@ -31,6 +32,8 @@ class Settings(BaseSettings):
     max_json_depth: int = Field(default=64, ge=1, le=512, description="Deepest nesting of a body.")
     body_seconds: float = Field(default=10, gt=0, description="Time a client may take to send a body.")
     batch_seconds: float = Field(default=30, gt=0, description="Time the plans of one batch may take.")
+    keys_file: Path | None = Field(default=None, description="File of bearer keys; unset: no key is needed.")
+    rate_limit: str | None = Field(default=None, description="Requests per key or address, such as 600/minute.")
     max_concurrency: int = Field(default=256, ge=1, description="Requests in work per worker; more get 503.")
     drain_seconds: float = Field(default=5, ge=0, description="After SIGTERM: time of unready service before refusing.")
     grace_seconds: int = Field(default=30, ge=0, description="After draining: time for running requests to finish.")
@@ -45,6 +48,13 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severe log line."
     )
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _is_a_rate(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse(value)
+        return value
 
     def as_environment(self) -> dict[str, str]:
         """The environment that gives these settings; unset ones are left out."""

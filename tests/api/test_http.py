@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from typing import Any
 
 import pytest
 
@@ -138,6 +139,44 @@ def test_a_slow_body_is_given_up():
         with send_raw(server, request + b'Content-Length: 1000\r\n\r\n{"config"') as connection:
             assert connection.recv(64).startswith(b"HTTP/1.1 408 ")
         assert client.get("/readyz").status_code == 200
+
+
+def answer_to(server: Server, data: bytes) -> tuple[bytes, dict[str, Any]]:
+    """The first line and the JSON document of the answer to raw bytes; the server closes the connection."""
+    with send_raw(server, data) as connection:
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return head.split(b"\r\n")[0], json.loads(body)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"BREW /v1/plans HTTP/1.1\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET /livez HTTP/1.1\r\nContent-Length: many\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nX: " + b"y" * 100_000,
+        b"GET /" + b"y" * 100_000,
+    ],
+    ids=lambda data: repr(data[:16]),
+)
+def test_what_is_not_http_gets_the_error_shape(server, client, data):
+    line, document = answer_to(server, data)
+    assert line == b"HTTP/1.1 400 Bad Request"
+    assert document["error"]["code"] == "malformed_request"
+    assert client.get("/readyz").status_code == 200
+
+
+def test_requests_sent_ahead_are_answered_in_order(server, llama):
+    body = json.dumps({"config": llama}).encode()
+    head = b"POST /v1/plans HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    request = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    last = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with send_raw(server, request * 3 + last) as connection:
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.count(b"HTTP/1.1 200 ") == 4
+    assert answer.endswith(b'{"status":"live"}')
 
 
 def test_metrics_count_requests_by_route_and_status(client):

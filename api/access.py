@@ -1,0 +1,141 @@
+"""Who may ask, and how often: bearer keys from a file, and a rate limit per key or address."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import structlog
+from limits import parse
+from limits.storage import MemoryStorage
+from limits.strategies import SlidingWindowCounterRateLimiter
+from starlette.types import Scope
+
+from .errors import InvalidSettings, RateLimited, Unauthorized
+from .settings import Settings
+
+log = structlog.get_logger()
+
+NAME: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
+KEY_LINE: Final = re.compile(rf"(?P<name>{NAME.pattern})\s+(?P<digest>[0-9a-f]{{64}})", re.ASCII)
+MAX_KEY_FILE_BYTES: Final = 2**20
+RELOAD_SECONDS: Final = 1.0
+
+
+class Keyring:
+    """The keys of a file: one `NAME SHA256` a line, the digest of the key in hexadecimal; # starts a comment.
+
+    Keys are long random strings (see `new_key`), so a plain digest cannot be guessed back.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen = self._signature()
+        self._keys = self._read()
+
+    def name_of(self, key: bytes) -> str | None:
+        """The name of a key, or None. Every digest is compared, in constant time, so that timing tells nothing."""
+        digest = hashlib.sha256(key).digest()
+        found = None
+        for name, known in self._keys:
+            if hmac.compare_digest(known, digest):
+                found = name
+        return found
+
+    def reload(self) -> None:
+        """Read the file again if it has changed. A file that cannot be used leaves the keys as they are."""
+        try:
+            signature = self._signature()
+            if signature != self._seen:
+                self._seen = signature
+                self._keys = self._read()
+                log.info("keys reloaded", count=len(self._keys))
+        except InvalidSettings as error:
+            log.error("keys not reloaded", reason=error.message)
+
+    def _signature(self) -> tuple[int, int, int]:
+        try:
+            found = self._path.stat()
+        except OSError as error:
+            raise InvalidSettings(f"the key file {self._path} cannot be read: {error.strerror}") from None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def _read(self) -> tuple[tuple[str, bytes], ...]:
+        try:
+            with self._path.open(encoding="utf-8") as file:
+                lines = file.read(MAX_KEY_FILE_BYTES).splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidSettings(f"the key file {self._path} cannot be read: {error}") from None
+        keys = []
+        for number, line in enumerate(lines, 1):
+            entry = line.partition("#")[0].strip()
+            if entry:
+                match = KEY_LINE.fullmatch(entry)
+                if match is None:
+                    raise InvalidSettings(f"{self._path}, line {number}: expected a name and a SHA-256 in hexadecimal")
+                keys.append((match["name"], bytes.fromhex(match["digest"])))
+        if not keys:
+            raise InvalidSettings(f"the key file {self._path} holds no key")
+        return tuple(keys)
+
+
+def new_key(name: str) -> tuple[str, str]:
+    """A fresh key, and its line for the key file. Raises InvalidSettings."""
+    if not NAME.fullmatch(name):
+        raise InvalidSettings(f"the name of a key is {name[:80]!r}; expected 1 to 64 of letters, digits, '-', '_', '.'")
+    key = secrets.token_urlsafe(32)
+    return key, f"{name} {hashlib.sha256(key.encode()).hexdigest()}"
+
+
+class Access:
+    """Admits requests. Without a key file everyone may ask; without a rate limit, as often as they like."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._keys = Keyring(settings.keys_file) if settings.keys_file else None
+        self._rate = parse(settings.rate_limit) if settings.rate_limit else None
+        self._counts = SlidingWindowCounterRateLimiter(MemoryStorage())
+
+    def admit(self, scope: Scope) -> None:
+        """Raises Unauthorized, RateLimited. The key's name goes into the log line of the request."""
+        caller = scope["client"][0] if scope.get("client") else "unknown"
+        if self._keys is not None:
+            caller = self._key_name(scope, self._keys)
+            scope["state"]["key"] = caller
+        if self._rate is not None and not self._counts.hit(self._rate, caller):
+            reset = self._counts.get_window_stats(self._rate, caller).reset_time
+            raise RateLimited(f"more requests than {self._rate}", seconds=reset - time.time())
+
+    def _key_name(self, scope: Scope, keys: Keyring) -> str:
+        scheme, _, key = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
+        name = keys.name_of(key.strip()) if scheme.lower() == b"bearer" else None
+        if name is None:
+            raise Unauthorized("the request has no bearer key, or one that is not known")
+        return name
+
+    @asynccontextmanager
+    async def reloading(self) -> AsyncIterator[None]:
+        """While open, changes of the key file take effect within a second or two, without a signal or restart."""
+        if self._keys is None:
+            yield
+            return
+        task = asyncio.create_task(_reload_forever(self._keys))
+        try:
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def _reload_forever(keys: Keyring) -> None:
+    while True:
+        await asyncio.sleep(RELOAD_SECONDS)
+        keys.reload()

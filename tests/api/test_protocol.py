@@ -1,0 +1,92 @@
+"""Connections that are held open: the bounds of the protocol, shortened, in a server of this process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+import uvicorn
+from fastewq.api import protocol
+from fastewq.api.app import create_app
+from fastewq.api.settings import Settings
+
+
+@pytest.fixture
+def server(monkeypatch) -> Iterator[uvicorn.Server]:
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 0.3)
+    monkeypatch.setattr(protocol, "READ_SECONDS", 0.3)
+    app = create_app(Settings(log_level="error"))
+    config = uvicorn.Config(app, port=0, http=protocol.Protocol, ws="none", log_config=None, timeout_keep_alive=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        threading.Event().wait(0.01)
+    yield server
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture
+def address(server) -> tuple[str, int]:
+    return server.servers[0].sockets[0].getsockname()
+
+
+def ends(connection: socket.socket) -> bool:
+    """Whether the server ends the connection before the time-out of the socket."""
+    try:
+        while connection.recv(65536):
+            pass
+    except ConnectionResetError:
+        return True
+    return True
+
+
+def test_a_client_that_sends_nothing_is_let_go(address):
+    with socket.create_connection(address, timeout=30) as connection:
+        assert ends(connection)
+
+
+def test_a_client_that_sends_its_head_byte_by_byte_is_let_go(address):
+    with socket.create_connection(address, timeout=30) as connection:
+        sender = threading.Thread(target=drip, args=(connection,))
+        sender.start()
+        assert ends(connection)
+    sender.join()
+
+
+def drip(connection: socket.socket) -> None:
+    """Send a head that never ends, until the connection does."""
+    with contextlib.suppress(OSError):
+        connection.sendall(b"GET /livez HTTP/1.1\r\nX: ")
+        while True:
+            connection.sendall(b"x")
+            threading.Event().wait(0.02)
+
+
+def test_a_client_that_waits_between_requests_is_let_go(address):
+    with socket.create_connection(address, timeout=30) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert ends(connection)
+
+
+def test_a_client_that_reads_no_answer_is_let_go(server, address, llama):
+    llama["num_hidden_layers"] = 4096
+    body = json.dumps({"requests": [{"config": llama}] * 12}).encode()
+    head = (
+        f"POST /v1/plans/batch HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    )
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(60)
+        connection.connect(address)
+        connection.sendall(head.encode() + b"\r\n" + body)
+        connection.recv(1)
+        assert server.server_state.connections
+        while server.server_state.connections:
+            threading.Event().wait(0.05)
