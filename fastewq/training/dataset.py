@@ -50,7 +50,7 @@ class SourceReport:
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """One entry per source, in order, and the files written."""
+    """One entry per source, in order, and the two tables."""
 
     sources: tuple[SourceReport, ...]
     blocks_file: Path
@@ -71,6 +71,8 @@ def build_dataset(
 ) -> BuildReport:
     """Write the rows of every source to `output` (CSV) and of every tensor beside it (`NAME.tensors.csv`).
 
+    Where no source gave a row, nothing is written: files from an earlier run stay as they are.
+
     cache     folder that keeps wheels, checkpoints and finished readings
     resume    take the readings a former run left in the cache; without it only downloads are taken
     progress  called with a source's name when it starts; gives what is called as its bytes are read
@@ -84,10 +86,7 @@ def build_dataset(
     for source in read_sources(sources):
         try:
             architecture = _read_architecture(sources.parent / source.config)
-            log = cache / "readings" / f"{source.name}-{source.sha256[:12]}.jsonl"
-            if not resume:
-                log.unlink(missing_ok=True)
-            readings = _read_source(source, cache, log, progress(source.name) if progress else None)
+            readings = _read_source(source, cache, resume, progress(source.name) if progress else None)
             rows = block_rows(source, architecture, readings)
         except FastEWQError as error:
             reports.append(SourceReport(source.name, 0, error))
@@ -96,8 +95,9 @@ def build_dataset(
         tensors += [tensor_row(source, reading) for reading in readings]
         reports.append(SourceReport(source.name, len(rows)))
     tensors_file = output.with_suffix(".tensors.csv")
-    write_csv(tensors_file, tensors)
-    write_csv(output, blocks)
+    if blocks:
+        write_csv(tensors_file, tensors)
+        write_csv(output, blocks)
     return BuildReport(tuple(reports), output, tensors_file)
 
 
@@ -112,11 +112,12 @@ def _read_architecture(path: Path) -> Architecture:
         raise InvalidConfig(f"{path} is not JSON: {error}") from error
 
 
-def _read_source(source: Source, cache: Path, log: Path, progress: Progress | None) -> list[TensorReading]:
+def _read_source(source: Source, cache: Path, resume: bool, progress: Progress | None) -> list[TensorReading]:
     path = fetch_checkpoint(source, cache)
     if source.format == "onnx":
         path = as_safetensors(path)
-    return read_blocks(open_checkpoint(path), source, log, progress)
+    log = cache / "readings" / f"{source.name}-{source.sha256[:12]}.jsonl"
+    return read_blocks(open_checkpoint(path), source, log, resume=resume, progress=progress)
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
@@ -250,10 +251,9 @@ def _plain(value: Any) -> int | float | str:
 def write_csv(path: Path, rows: Sequence[Row]) -> None:
     """Rows as CSV, under a temporary name first. Floats are exact (shortest representation), None is nothing."""
     text = io.StringIO(newline="")
-    if rows:
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     partial = path.with_name(f".partial-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

