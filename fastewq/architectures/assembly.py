@@ -303,6 +303,10 @@ class Variant:
     feed_forward: FeedForward = "dense"
 
 
+Schedule = Callable[[Fields, int], Sequence[str]]
+"""(fields, number of blocks) -> the variant of each block."""
+
+
 def uniform(f: Fields, count: int) -> Sequence[str]:  # noqa: ARG001
     return [""] * count
 
@@ -328,7 +332,7 @@ class Layers:
     norm: Literal["rms", "layer", "none"] = "layer"
     first: tuple[Part, ...] = ()
     variants: Mapping[str, Variant] = field(default_factory=lambda: {"": Variant()})
-    schedule: Callable[[Fields, int], Sequence[str]] = uniform
+    schedule: Schedule = uniform
 
     def __call__(self, f: Fields, path: str) -> Body:
         count = f.layers(self.count) if isinstance(self.count, str) else measure(f, self.count)
@@ -433,6 +437,21 @@ class At:
 
     def __call__(self, f: Fields, path: str) -> Body:
         return self.inner(f, join(path, self.path))
+
+
+class In:
+    """Builders that read a nested config, below a module path: by default of the same name.
+
+    `given` are fields of the nested config that the outer one decides: name -> size by the outer fields.
+    """
+
+    def __init__(self, config: str, *builders: BodyBuilder, path: str | None = None, **given: Size) -> None:
+        self.config, self.path, self.given = config, config if path is None else path, given
+        self.inner = Assembly(*builders)
+
+    def __call__(self, f: Fields, path: str) -> Body:
+        decided = {name: measure(f, size) for name, size in self.given.items()}
+        return self.inner(f.sub(self.config).replaced(**decided), join(path, self.path))
 
 
 class Only:

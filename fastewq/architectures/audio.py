@@ -31,10 +31,10 @@ from fastewq.architectures.assembly import (
     tied,
     unless,
 )
+from fastewq.architectures.bart import bart_layer, bart_stack
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.parts import Part, Tensors
-from fastewq.architectures.seq2seq import bart_layer, bart_stack
 
 LAYER_WEIGHTS = Rest(When("use_weighted_layer_sum", Parameter("layer_weights", (plus("num_hidden_layers", 1),))))
 

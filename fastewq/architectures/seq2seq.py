@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fastewq.architectures.assembly import (
+    FFN,
+    UNTIED,
+    WIDTH,
     Assembly,
     At,
     Embedding,
     Expect,
     Family,
+    In,
     Layers,
     Linear,
     Norm,
     Rest,
-    StackRole,
+    Schedule,
     Under,
+    Variant,
     When,
     either,
     labels,
     linears,
     unless,
 )
-from fastewq.architectures.body import BodyBuilder
-from fastewq.architectures.fields import Fields
-from fastewq.architectures.parts import Option, Part, Size
+from fastewq.architectures.body import Body, BodyBuilder
+from fastewq.architectures.fields import MAX_EXPERTS, Fields
+from fastewq.architectures.parts import Part, Size, Tensors, prefixed
 
 # -- T5 -------------------------------------------------------------------------------------------------------------
 
@@ -56,7 +63,10 @@ def t5_stack(
     *,
     feed_forward: tuple[Part, ...] = (Under("DenseReluDense", *T5_DENSE),),
     self_attention: str = "SelfAttention",
-    bias_everywhere: Option = False,
+    bias_everywhere: bool = False,
+    extra: tuple[Part, ...] = (),
+    first: tuple[Part, ...] = (),
+    **facts: Any,
 ) -> BodyBuilder:
     """The encoder or the decoder: blocks of self-attention, cross-attention (decoder) and feed-forward, final norm."""
     decoder = name == "decoder"
@@ -66,7 +76,8 @@ def t5_stack(
         Under("layer.0", t5_attention(self_attention), t5_norm("layer_norm")),
         *((Under("layer.1", t5_attention("EncDecAttention"), t5_norm("layer_norm")),) if decoder else ()),
         Under(f"layer.{last}", *feed_forward, t5_norm("layer_norm")),
-        When(bias_everywhere, bias),
+        *((bias,) if bias_everywhere else ()),
+        *extra,
     )
     return At(
         name,
@@ -81,14 +92,18 @@ def t5_stack(
             head_dim="d_kv",
             ffn="d_ff",
             norm="rms",
-            first=() if bias_everywhere is True else (bias,),
+            first=() if bias_everywhere else (bias, *first),
+            **facts,
         ),
         Rest(t5_norm("final_layer_norm")),
     )
 
 
-def t5_classes(encoder: BodyBuilder, decoder: BodyBuilder) -> dict[str, BodyBuilder]:
-    """The LM head is the shared embedding, whatever `tie_word_embeddings` says: the config class forces it."""
+FORCED_TIE = Rest()
+"""No LM head of its own, whatever `tie_word_embeddings` says: the config class of T5 overrides it."""
+
+
+def t5_classes(encoder: BodyBuilder, decoder: BodyBuilder, head: BodyBuilder = FORCED_TIE) -> dict[str, BodyBuilder]:
     shared = Rest(Embedding("shared", "vocab_size", "d_model"))
     both = Assembly(shared, encoder, decoder)
     alone = Assembly(Expect("is_decoder", False), shared, encoder)
@@ -98,7 +113,7 @@ def t5_classes(encoder: BodyBuilder, decoder: BodyBuilder) -> dict[str, BodyBuil
     )
     return {
         "Model": both,
-        "ForConditionalGeneration": both,
+        "ForConditionalGeneration": Assembly(both, head),
         "WithLMHeadModel": both,
         "EncoderModel": alone,
         "ForSequenceClassification": Assembly(At("transformer", both), classification),
@@ -110,44 +125,155 @@ def t5_classes(encoder: BodyBuilder, decoder: BodyBuilder) -> dict[str, BodyBuil
 T5 = t5_classes(t5_stack("encoder"), t5_stack("decoder"))
 UMT5 = t5_classes(t5_stack("encoder", bias_everywhere=True), t5_stack("decoder", bias_everywhere=True))
 
-# -- BART -----------------------------------------------------------------------------------------------------------
+# -- LongT5 and Switch: another encoder attention, experts ------------------------------------------------------------
+
+GLOBAL_BIAS = (
+    Embedding(
+        "layer.0.TransientGlobalSelfAttention.global_relative_attention_bias",
+        "relative_attention_num_buckets",
+        "num_heads",
+    ),
+)
+GLOBAL_NORM = t5_norm("layer.0.TransientGlobalSelfAttention.global_input_layer_norm")
+LONG_ENCODER = {
+    "local": t5_stack("encoder", self_attention="LocalSelfAttention"),
+    "transient-global": t5_stack(
+        "encoder", self_attention="TransientGlobalSelfAttention", extra=(GLOBAL_NORM,), first=GLOBAL_BIAS
+    ),
+}
 
 
-def bart_attention(name: str, key_bias: Option = True, width: Size = "d_model") -> tuple[Part, ...]:
-    return (*linears(name, "q_proj v_proj out_proj", width, width), Linear(f"{name}.k_proj", width, width, key_bias))
+def long_encoder(f: Fields, path: str) -> Body:
+    return LONG_ENCODER[f.choice("encoder_attention_type", tuple(LONG_ENCODER))](f, path)
 
 
-def bart_layer(side: str, key_bias: Option = True, cross: bool = False, width: Size = "d_model") -> tuple[Part, ...]:
-    """Attention, cross-attention (decoder) and feed-forward, a norm for each (before or after: the same tensors)."""
-    crossing: tuple[Part, ...] = (
-        *bart_attention("encoder_attn", key_bias, width),
-        Norm("encoder_attn_layer_norm", width),
-    )
+def switch_experts(f: Fields) -> Tensors:
+    """A router and one feed-forward per expert, each a module of its own."""
+    experts = f.count("num_experts", low=1, high=MAX_EXPERTS)
+    once = (*Linear("wi", "d_ff", "d_model", False)(f), *Linear("wo", "d_model", "d_ff", False)(f))
     return (
-        *bart_attention("self_attn", key_bias, width),
-        Norm("self_attn_layer_norm", width),
-        *(crossing if cross else ()),
-        Linear("fc1", f"{side}_ffn_dim", width),
-        Linear("fc2", width, f"{side}_ffn_dim"),
-        Norm("final_layer_norm", width),
+        *Linear("router.classifier", experts, "d_model", "router_bias", role="router")(f),
+        *(t for i in range(experts) for t in prefixed(f"experts.expert_{i}", once)),
     )
 
 
-def bart_stack(side: str, parts: tuple[Part, ...], role: StackRole | None = None) -> Layers:
-    return Layers(
-        "layers",
-        parts,
-        count=f"{side}_layers",
-        name=side,
-        role=role or ("decoder" if side == "decoder" else "encoder"),
-        width="d_model",
-        heads=f"{side}_attention_heads",
-        ffn=f"{side}_ffn_dim",
+def switch_schedule(side: str) -> Schedule:
+    """Experts in every n-th block, so that there are about `num_sparse_*_layers` of them."""
+
+    def schedule(f: Fields, count: int) -> list[str]:
+        sparse = f.count(f"num_sparse_{side}_layers")
+        step = f.count(f"{side}_sparse_step", count // sparse if sparse else count)
+        return ["experts" if step and (i % step == 1 or step == 1) else "dense" for i in range(count)]
+
+    return schedule
+
+
+def switch_stack(side: str) -> BodyBuilder:
+    return t5_stack(
+        side,
+        feed_forward=(),
+        variants={
+            "dense": Variant(
+                (
+                    Under(
+                        switch_mlp(side),
+                        *linears("", "wi", "d_ff", "d_model", False),
+                        Linear("wo", "d_model", "d_ff", False),
+                    ),
+                )
+            ),
+            "experts": Variant((Under(switch_mlp(side), switch_experts),), feed_forward="experts"),
+        },
+        schedule=switch_schedule(side),
     )
+
+
+def switch_mlp(side: str) -> str:
+    return f"layer.{2 if side == 'decoder' else 1}.mlp"
+
+
+def with_tokens(side: str) -> BodyBuilder:
+    """A side with an embedding of its own where `tie_word_embeddings` is off, which T5 itself forces on."""
+    return Assembly(
+        At(side, Rest(When(UNTIED, Embedding("embed_tokens", "vocab_size", "d_model")))), switch_stack(side)
+    )
+
+
+SWITCH_HEAD = Rest(Linear("lm_head", "vocab_size", "d_model", False, UNTIED))
+SWITCH = t5_classes(with_tokens("encoder"), with_tokens("decoder"), SWITCH_HEAD)
+
+# -- T5Gemma --------------------------------------------------------------------------------------------------------
+
+QUERIES = "num_attention_heads*head_dim"
+KEYS = "num_key_value_heads*head_dim"
+
+
+def gemma_attention(name: str, source: Size = WIDTH) -> tuple[Part, ...]:
+    return (
+        Linear(f"{name}.q_proj", QUERIES, WIDTH, "attention_bias"),
+        *linears(name, "k_proj v_proj", KEYS, source, "attention_bias"),
+        Linear(f"{name}.o_proj", WIDTH, QUERIES, "attention_bias"),
+    )
+
+
+def gemma_norms(name: str) -> tuple[Part, ...]:
+    return (Norm(f"pre_{name}_layernorm", bias=False), Norm(f"post_{name}_layernorm", bias=False))
+
+
+def t5gemma_stack(side: str, *cross: Part) -> BodyBuilder:
+    return Assembly(
+        Rest(Norm("norm", bias=False)),
+        Layers(
+            "layers",
+            (
+                *gemma_attention("self_attn"),
+                *gemma_norms("self_attn"),
+                *linears("mlp", "gate_proj up_proj", FFN, WIDTH, False),
+                Linear("mlp.down_proj", WIDTH, FFN, False),
+                *gemma_norms("feedforward"),
+                *cross,
+            ),
+            name=side,
+            role="decoder" if side == "decoder" else "encoder",
+            kv_heads="num_key_value_heads",
+            head_dim="head_dim",
+            norm="rms",
+        ),
+    )
+
+
+T5GEMMA_ENCODER = t5gemma_stack("encoder")
+T5GEMMA_DECODER = t5gemma_stack(
+    "decoder", *gemma_attention("cross_attn", "cross_attention_hidden_size"), *gemma_norms("cross_attn")
+)
+
+
+def t5gemma_classes() -> dict[str, BodyBuilder]:
+    tokens = Rest(Embedding("embed_tokens", "vocab_size"))
+    body = Assembly(
+        In("encoder", tokens, T5GEMMA_ENCODER),
+        In("decoder", tokens, T5GEMMA_DECODER, cross_attention_hidden_size="encoder.hidden_size"),
+    )
+    return {
+        "Model": body,
+        "ForConditionalGeneration": Assembly(
+            At("model", body),
+            Rest(Linear("lm_head.out_proj", "decoder.vocab_size", "decoder.hidden_size", False, UNTIED)),
+        ),
+        "ForSequenceClassification": Assembly(
+            At("model", body), Rest(Linear("score.out_proj", labels, "decoder.hidden_size"))
+        ),
+        "ForTokenClassification": Assembly(
+            At("model", body), Rest(Linear("score.out_proj", labels, "decoder.hidden_size"))
+        ),
+    }
 
 
 SEQ2SEQ: dict[str, Family] = {
     "t5": Family("T5", T5, "ForConditionalGeneration", classes=("T5WithLMHeadModel",)),
     "mt5": Family("MT5", T5, "ForConditionalGeneration"),
+    "longt5": Family("LongT5", t5_classes(long_encoder, t5_stack("decoder")), "ForConditionalGeneration"),
+    "switch_transformers": Family("SwitchTransformers", SWITCH, "ForConditionalGeneration"),
+    "t5gemma": Family("T5Gemma", t5gemma_classes(), "ForConditionalGeneration"),
     "umt5": Family("UMT5", UMT5, "ForConditionalGeneration"),
 }
