@@ -20,7 +20,8 @@ router   the gate of a mixture of experts: small and always kept
 embedding, norm, bias, conv, other   kept in raw precision by every tool
 """
 
-Mixer = Literal["attention", "linear_attention", "state_space", "conv", "none"]
+Mixer = Literal["attention", "linear_attention", "state_space", "hybrid", "conv", "none"]
+"""How a block mixes tokens; `hybrid` has attention and a state space side by side."""
 FeedForward = Literal["dense", "experts", "none"]
 
 

@@ -59,10 +59,22 @@ def declared(config_class: type[PreTrainedConfig]) -> dict[str, Any]:
 
 
 def other_spellings(config_class: type[PreTrainedConfig]) -> dict[str, str]:
-    """attribute_map, turned so that the declared field is the one renamed to: the other spelling, set later, wins."""
-    fields = declared(config_class)
-    pairs = config_class.attribute_map.items()
-    return dict(sorted((b, a) if a in fields and b not in fields else (a, b) for a, b in pairs))
+    """attribute_map, turned so that the declared field is the one renamed to: the other spelling, set later, wins.
+
+    Of two declared fields the one renamed to is set later, so that the spelling has no effect and is left out.
+    """
+    fields, pairs = declared(config_class), {}
+    order = list(fields)
+    for spelling, name in config_class.attribute_map.items():
+        if spelling == name:
+            continue
+        if spelling in fields and name in fields:
+            assert order.index(spelling) < order.index(name), f"{config_class.__name__}: {spelling} hides {name}"
+        elif spelling in fields:
+            pairs[name] = spelling
+        else:
+            pairs[spelling] = name
+    return dict(sorted(pairs.items()))
 
 
 def nested(config_class: type[PreTrainedConfig]) -> dict[str, list[Any]]:

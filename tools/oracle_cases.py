@@ -6,11 +6,86 @@ from typing import Any
 
 BASE: dict[str, dict[str, Any]] = {
     "gpt_neo": {"num_layers": 4, "attention_types": [[["global", "local"], 2]]},
+    "lfm2_moe": {"num_hidden_layers": 5, "layer_types": ["conv", "full_attention", "conv", "conv", "full_attention"]},
+    "zamba": {
+        "num_hidden_layers": 7,
+        "layers_block_type": [
+            "linear_attention",
+            "linear_attention",
+            "hybrid",
+            "linear_attention",
+            "hybrid",
+            "hybrid",
+            "linear_attention",
+        ],
+    },
     "hunyuan_v1_dense": {"num_hidden_layers": 4, "head_dim": 128},
     "ministral": {"num_hidden_layers": 4, "head_dim": 128},
-    "nemotron": {"num_hidden_layers": 4, "head_dim": 128},
+    "dbrx": {
+        "n_layers": 4,
+        "attn_config": {"kv_n_heads": 4, "rope_theta": 10000.0},
+        "ffn_config": {"moe_num_experts": 6},
+    },
+    "dots1": {
+        "num_hidden_layers": 4,
+        "n_routed_experts": 6,
+        "n_shared_experts": 2,
+        "num_experts_per_tok": 2,
+        "first_k_dense_replace": 1,
+    },
+    "hunyuan_v1_moe": {"num_hidden_layers": 4, "head_dim": 128},
+    "nemotron": {"num_hidden_layers": 4, "head_dim": 128, "num_key_value_heads": 8},
 }
 """A shallow config to change, for types whose default config cannot be built or cannot be cut by its layer count."""
 
-EXTRA: dict[str, list[dict[str, Any]]] = {}
+LAYERS = {"num_hidden_layers": 4}
+EXTRA: dict[str, list[dict[str, Any]]] = {
+    "nemotron_h": [
+        {"hybrid_override_pattern": "M*-E-M", "num_hidden_layers": 6},
+        {"hybrid_override_pattern": "MEM*", "mamba_n_groups": 4, "mamba_d_conv": 7, "mamba_conv_bias": False},
+        {"layers_block_type": ["mamba", "attention", "moe", "mlp", "mamba"]},
+        {"layers_block_type": ["moe", "mlp"], "moe_latent_size": 96, "mlp_bias": True},
+    ],
+    "granitemoehybrid": [
+        {**LAYERS, "layer_types": ["mamba", "attention", "mamba", "attention"]},
+        {**LAYERS, "layers_block_type": ["mamba", "attention", "mamba", "attention"], "num_local_experts": 0},
+    ],
+    "bamba": [{**LAYERS, "attn_layer_indices": [1, 3]}],
+    "jamba": [{**LAYERS, "attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 1}],
+    "qwen3_next": [
+        {**LAYERS, "layer_types": ["full_attention", "linear_attention", "linear_attention", "full_attention"]},
+        {**LAYERS, "full_attention_interval": 2, "mlp_only_layers": [1]},
+    ],
+    "qwen3_5_text": [{**LAYERS, "full_attention_interval": 3}],
+    "kimi_linear": [
+        {
+            **LAYERS,
+            "linear_attn_config": {
+                "full_attn_layers": [2],
+                "kda_layers": [1, 3, 4],
+                "head_dim": 96,
+                "num_heads": 7,
+                "short_conv_kernel_size": 3,
+            },
+            "first_k_dense_replace": 2,
+        }
+    ],
+    "lfm2": [{**LAYERS, "full_attn_idxs": [2], "block_ff_dim": 777}, {**LAYERS, "layer_types": ["conv"] * 4}],
+    "minimax": [{**LAYERS, "layer_types": ["linear_attention"] * 4}],
+    "recurrent_gemma": [{**LAYERS, "block_types": ["attention", "recurrent"]}],
+    "xlstm": [{**LAYERS, "weight_mode": "fused"}, {**LAYERS, "weight_mode": "fused", "use_bias": True}],
+    "zamba": [{**LAYERS, "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"]}],
+    "dbrx": [
+        {
+            "n_layers": 3,
+            "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4},
+            "ffn_config": {"moe_num_experts": 3, "ffn_hidden_size": 77},
+        }
+    ],
+}
 """Further configs: schedules and options that a change of one default cannot reach."""
+
+SKIP: dict[str, tuple[str, ...]] = {
+    "dbrx": ("hidden_size",),  # the library sizes the experts by d_model before it reads this spelling
+}
+"""Other spellings not to try, with the reason."""

@@ -43,7 +43,7 @@ def read(config: Mapping[str, Any]) -> Architecture:
         outside=body.outside,
         vocab_size=body.vocab_size,
         tied_embeddings=f.flag("tie_word_embeddings", False),
-        initializer_range=text.number("initializer_range", 0.02),
+        initializer_range=text.number("initializer_range") if text.get("initializer_range", None) is not None else 0.02,
         exact=not warnings,
         warnings=warnings,
     )

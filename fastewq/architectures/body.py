@@ -91,14 +91,14 @@ class BlockStack:
     extras: tuple[Part, ...] = ()
     only: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     layers: str = "layers"
-    count: str = "num_hidden_layers"
+    count: str | Callable[[Fields], int] = "num_hidden_layers"
     hidden: Size = "hidden_size"
     name: str = "decoder"
     role: Literal["decoder", "encoder", "vision", "audio"] = "decoder"
 
     def keys(self, f: Fields) -> list[tuple[str, str, Overrides]]:
         """(mixer, feed-forward, overrides) of each layer."""
-        count = f.layers(self.count)
+        count = f.layers(self.count) if isinstance(self.count, str) else self.count(f)
         mixers = scheduled(f, count, self.mixer_schedule, self.mixers, "mixer")
         feed_forwards = scheduled(f, count, self.feed_forward_schedule, self.feed_forwards, "feed-forward")
         overrides = self.per_layer(f, count) if self.per_layer else [()] * count
@@ -133,6 +133,52 @@ class BlockStack:
             experts=experts,
             norm=self.norm.kind,
         )
+
+
+LEGACY_LAYER_TYPES = {
+    "mamba": "linear_attention",
+    "attention": "full_attention",
+    "deepseek_sparse_attention": "indexed_attention",
+    "qwen_sparse_attention": "indexed_attention",
+}
+
+
+def listed(name: str, otherwise: Schedule) -> Schedule:
+    """The names in a per-layer list of the config, such as `layer_types`; another schedule where it is null."""
+
+    def schedule(f: Fields, layers: int) -> Sequence[str]:
+        if f.get(name, None) is None:
+            return otherwise(f, layers)
+        names = f.per_layer(name, layers)
+        if not all(isinstance(n, str) for n in names):
+            raise f.refuse(name, names, "a list of strings")
+        return [LEGACY_LAYER_TYPES.get(n, n) for n in names]
+
+    return schedule
+
+
+def always(part: str) -> Schedule:
+    return lambda _, layers: [part] * layers
+
+
+def leading(count: Size, first: str, rest: str) -> Schedule:
+    """One part in the first layers and another in the rest; `count` may be 0."""
+
+    def schedule(f: Fields, layers: int) -> Sequence[str]:
+        n = min(f.count(count) if isinstance(count, str) else size(f, count), layers)
+        return [first] * n + [rest] * (layers - n)
+
+    return schedule
+
+
+def every(interval: Size, hit: str, other: str) -> Schedule:
+    """One part in every `interval`-th layer (the last of each group) and another in the others."""
+
+    def schedule(f: Fields, layers: int) -> Sequence[str]:
+        step = size(f, interval)
+        return [other if (i + 1) % step else hit for i in range(layers)]
+
+    return schedule
 
 
 def scheduled(f: Fields, count: int, schedule: Schedule | None, parts: Mapping[str, Any], what: str) -> Sequence[str]:

@@ -135,8 +135,8 @@ class Fields:
     def layers(self, name: str = "num_hidden_layers") -> int:
         return self.count(name, low=0, high=MAX_LAYERS)
 
-    def experts(self, name: str) -> int:
-        return self.count(name, low=1, high=MAX_EXPERTS)
+    def experts(self, name: str, default: Any = _MISSING) -> int:
+        return self.count(name, default, low=1, high=MAX_EXPERTS)
 
     def flag(self, name: str, default: Any = _MISSING) -> bool:
         value = self.get(name, default)
@@ -175,6 +175,13 @@ class Fields:
             raise self.refuse(name, value, f"a list of {layers} entries, one per layer")
         return value[:layers]
 
+    def indices(self, name: str) -> frozenset[int]:
+        """The layers in a list of layer numbers; empty where it is null or absent."""
+        value = self.get(name, None) or ()
+        if not isinstance(value, list | tuple) or not all(type(i) is int for i in value):
+            raise self.refuse(name, value, "a list of layer numbers")
+        return frozenset(value)
+
     def sub(self, name: str, model_type: str | None = None) -> Fields:
         """A nested config, such as `text_config`; `model_type` is for types that have no class defaults."""
         value = self._raw.get(name)
@@ -192,6 +199,13 @@ class Fields:
         """A nested config whose absence means that the model lacks the part."""
         _, _, flags = self._class.subs.get(name, ("", {}, "o"))
         return None if "o" in flags and self._raw.get(name) is None else self.sub(name)
+
+    def unflattened(self, name: str) -> Fields:
+        """The same config with a copy of itself as the nested config `name`, where it has none.
+
+        Files written before a model had nested configs hold the fields of its text model at the top.
+        """
+        return self if name in self else self.replaced(**{name: self._raw})
 
     def divided(self, numerator: str, denominator: str) -> int:
         """size(numerator) / size(denominator), refused unless it is a whole number."""

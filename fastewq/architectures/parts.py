@@ -179,8 +179,9 @@ class Attention(MixerPart):
     """Softmax attention with grouped key-value heads.
 
     `bias` covers q, k and v; `out_bias` the output projection, None: like `bias`. `fused` names one matrix that holds
-    q, k and v. `qk_norm` is per head (one vector of head_dim for q and one for k), over all heads ("full"), or one
-    row per head ("each"); `qk_norm_if` is the option that turns it on. `extras` are named below the prefix.
+    q, k and v; `value_dim` is set where values are not as wide as keys. `qk_norm` is per head ("head": one vector of
+    head_dim for q and one for k), over all heads ("full"), or one row per head ("each"); `qk_norm_if` is the option
+    that turns it on. `extras` are named below the prefix.
     """
 
     kind: ClassVar[MixerKind] = "attention"
@@ -193,8 +194,8 @@ class Attention(MixerPart):
     heads: Size = "num_attention_heads"
     kv_heads: Size = kv_heads
     dim: Size = head_dim
+    value_dim: Size | None = None
     hidden: Size = "hidden_size"
-    out: Size | None = None
     qk_norm: Literal["head", "full", "each"] | None = None
     qk_norm_if: Option = True
     norm: Norm = RMS_NORM
@@ -208,19 +209,20 @@ class Attention(MixerPart):
     def __call__(self, f: Fields) -> Tensors:
         facts = self.facts(f)
         hidden, queries, keys = size(f, self.hidden), facts.heads * facts.dim, facts.kv_heads * facts.dim
+        value_dim = facts.dim if self.value_dim is None else size(f, self.value_dim)
+        values, mixed = facts.kv_heads * value_dim, facts.heads * value_dim
         bias = chosen(f, self.bias)
         out_bias = bias if self.out_bias is None else chosen(f, self.out_bias)
-        out = hidden if self.out is None else size(f, self.out)
         q, k, v, o = (join(self.prefix, name) for name in self.names)
         if self.fused:
-            tensors = self.matrix(join(self.prefix, self.fused), queries + 2 * keys, hidden, bias)
+            tensors = self.matrix(join(self.prefix, self.fused), queries + keys + values, hidden, bias)
         else:
             tensors = (
                 *self.matrix(q, queries, hidden, bias),
                 *self.matrix(k, keys, hidden, bias),
-                *self.matrix(v, keys, hidden, bias),
+                *self.matrix(v, values, hidden, bias),
             )
-        tensors += self.matrix(o, out, queries, out_bias)
+        tensors += self.matrix(o, hidden, mixed, out_bias)
         if self.qk_norm is not None and chosen(f, self.qk_norm_if):
             q_norm, k_norm = (join(self.prefix, name) for name in self.norm_names)
             if self.qk_norm == "each":

@@ -1,0 +1,301 @@
+"""Decoder-only text models with multi-head latent attention: DeepSeek V2 to V4 and what is built on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from fastewq.architecture import Mixer as MixerKind
+from fastewq.architecture import Tensor
+from fastewq.architectures.body import Decoder, always, listed
+from fastewq.architectures.decoders import HEADS, LLAMA_MLP, uniform
+from fastewq.architectures.fields import Fields
+from fastewq.architectures.heads import Model, decoder
+from fastewq.architectures.moe import EXPERTS, FIRST_DENSE, MLP_TYPES, shared, sparse
+from fastewq.architectures.parts import (
+    GatedMLP,
+    Heads,
+    MixerPart,
+    MixtureOfExperts,
+    Option,
+    Part,
+    Size,
+    Tensors,
+    chosen,
+    field_or,
+    hidden_per_head,
+    is_set,
+    linear,
+    norm,
+    parameter,
+    prefixed,
+    size,
+)
+
+
+def query_dim(f: Fields) -> int:
+    """The width of a query head: a part without and a part with rotary positions."""
+    return f.size("qk_nope_head_dim") + f.size("qk_rope_head_dim")
+
+
+HAS_Q_RANK = is_set("q_lora_rank")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentAttention(MixerPart):
+    """Multi-head latent attention: keys and values come from one narrow vector per token, and queries often too.
+
+    Source: DeepSeek-V2, arXiv 2405.04434, section 2.1.
+    """
+
+    kind: ClassVar[MixerKind] = "attention"
+
+    prefix: str = "self_attn"
+    bias: Option = "attention_bias"
+    low_rank_query: Option = HAS_Q_RANK
+    query_dim: Size = query_dim
+    value_dim: Size = "v_head_dim"
+    extras: tuple[Part, ...] = ()
+
+    def facts(self, f: Fields) -> Heads:
+        heads = f.size(HEADS)
+        return Heads(heads, heads, size(f, self.query_dim))
+
+    def __call__(self, f: Fields) -> Tensors:
+        hidden, facts, bias = f.size("hidden_size"), self.facts(f), chosen(f, self.bias)
+        queries, rank, values = facts.heads * facts.dim, f.size("kv_lora_rank"), size(f, self.value_dim)
+        if chosen(f, self.low_rank_query):
+            q_rank = f.size("q_lora_rank")
+            query = (
+                *linear("q_a_proj", q_rank, hidden, bias),
+                *norm("q_a_layernorm", q_rank),
+                *linear("q_b_proj", queries, q_rank),
+            )
+        else:
+            query = linear("q_proj", queries, hidden)
+        tensors = (
+            *query,
+            *linear("kv_a_proj_with_mqa", rank + f.size("qk_rope_head_dim"), hidden, bias),
+            *norm("kv_a_layernorm", rank),
+            *linear("kv_b_proj", facts.heads * (f.size("qk_nope_head_dim") + values), rank),
+            *linear("o_proj", hidden, facts.heads * values, bias),
+        )
+        return prefixed(self.prefix, (*tensors, *(t for extra in self.extras for t in extra(f))))
+
+
+def indexer(f: Fields) -> Tensors:
+    """The small scorer that picks which tokens sparse attention reads; arXiv 2512.02556 (DeepSeek-V3.2)."""
+    heads, dim, hidden = f.size("index_n_heads"), f.size("index_head_dim"), f.size("hidden_size")
+    return (
+        *linear("indexer.wq_b", heads * dim, f.size("q_lora_rank")),
+        *linear("indexer.wk", dim, hidden),
+        *norm("indexer.k_norm", dim, bias=True),
+        *linear("indexer.weights_proj", heads, hidden),
+    )
+
+
+LATENT = LatentAttention()
+LATENT_INDEXED = LatentAttention(low_rank_query=True, extras=(indexer,))
+
+
+def glm_indexers(f: Fields, layers: int) -> Sequence[str]:
+    """Which layers own an indexer ("full") and which reuse the last one's choice ("shared")."""
+    pattern = f.get("index_topk_pattern", None)
+    if isinstance(pattern, str):
+        if len(pattern) < layers:
+            raise f.refuse("index_topk_pattern", pattern, f"{layers} letters, one per layer")
+        return [{"F": "full", "S": "shared"}.get(letter, letter) for letter in pattern[:layers]]
+    if pattern is not None:
+        return listed("index_topk_pattern", always("full"))(f, layers)
+    frequency = max(f.count("index_topk_freq", 1), 1)
+    offset = f.count("index_skip_topk_offset", 2)
+    return ["shared" if max(i - offset + 1, 0) % frequency else "full" for i in range(layers)]
+
+
+# -- DeepSeek V4 -----------------------------------------------------------------------------------------------------
+
+V4_LAYERS = {0: "sliding_attention", 4: "compressed_sparse_attention", 128: "heavily_compressed_attention"}
+V4_RATES = {"compressed_sparse_attention": 4, "heavily_compressed_attention": 128}
+
+
+def v4_layers(f: Fields, layers: int) -> Sequence[str]:
+    """`compress_ratios` (0, 4 or 128 tokens per entry), else two heavily compressed layers, then both in turn."""
+    if f.get("compress_ratios", None) is not None:
+        ratios = f.per_layer("compress_ratios", layers)
+        return [V4_LAYERS.get(r, str(r)) if type(r) is int else str(r) for r in ratios]
+    sparse, heavy = V4_LAYERS[4], V4_LAYERS[128]
+    return [sparse if i > 2 and i % 2 else heavy for i in range(layers)]
+
+
+def v4_rate(f: Fields, kind: str, old: str) -> int:
+    """Tokens per compressed entry."""
+    return f.sub("compress_rates", "").size(kind, V4_RATES[kind]) if f.get(old, None) is None else f.size(old)
+
+
+def v4_compressor(prefix: str, f: Fields, dim: int, width: int, rate: int) -> Tensors:
+    hidden = f.size("hidden_size")
+    return (
+        *parameter(f"{prefix}.position_bias", rate, width),
+        *linear(f"{prefix}.kv_proj", width, hidden),
+        *linear(f"{prefix}.gate_proj", width, hidden),
+        *norm(f"{prefix}.kv_norm", dim),
+    )
+
+
+def v4_heavy(f: Fields) -> Tensors:
+    dim = f.size("head_dim")
+    return v4_compressor("compressor", f, dim, dim, v4_rate(f, "heavily_compressed_attention", "compress_rate_hca"))
+
+
+def v4_sparse(f: Fields) -> Tensors:
+    rate = v4_rate(f, "compressed_sparse_attention", "compress_rate_csa")
+    dim, heads, index_dim = f.size("head_dim"), f.size("index_n_heads"), f.size("index_head_dim")
+    return (
+        *v4_compressor("compressor", f, dim, 2 * dim, rate),
+        *v4_compressor("compressor.indexer", f, index_dim, 2 * index_dim, rate),
+        *linear("compressor.indexer.q_b_proj", heads * index_dim, f.size("q_lora_rank")),
+        *linear("compressor.indexer.scorer.weights_proj", heads, f.size("hidden_size")),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class V4Attention(MixerPart):
+    """One key-value head for all, low-rank queries and outputs, and by layer a compressor of older tokens."""
+
+    kind: ClassVar[MixerKind] = "attention"
+
+    compressor: Part | None = None
+
+    def facts(self, f: Fields) -> Heads:
+        return Heads(f.size(HEADS), 1, f.size("head_dim"))
+
+    def __call__(self, f: Fields) -> Tensors:
+        hidden, facts, rank = f.size("hidden_size"), self.facts(f), f.size("q_lora_rank")
+        groups, width = f.size("o_groups"), facts.heads * facts.dim
+        if width % groups:
+            raise f.refuse("o_groups", groups, f"a divisor of num_attention_heads * head_dim = {width}")
+        tensors = (
+            *parameter("sinks", facts.heads),
+            *linear("q_a_proj", rank, hidden),
+            *norm("q_a_norm", rank),
+            *linear("q_b_proj", width, rank),
+            *linear("kv_proj", facts.dim, hidden),
+            *norm("kv_norm", facts.dim),
+            *linear("o_a_proj", groups * f.size("o_lora_rank"), width // groups),
+            *linear("o_b_proj", hidden, groups * f.size("o_lora_rank")),
+            *(self.compressor(f) if self.compressor else ()),
+        )
+        return prefixed("self_attn", tensors)
+
+
+def hyper_connections(f: Fields) -> Tensors:
+    """The mixing weights of several residual streams, before attention and before the feed-forward."""
+    streams = f.size("hc_mult")
+    mixes = (2 + streams) * streams
+    return tuple(
+        t
+        for name in ("attn_hc", "ffn_hc")
+        for t in (
+            *parameter(f"{name}.fn", mixes, streams * f.size("hidden_size")),
+            *parameter(f"{name}.base", mixes),
+            *parameter(f"{name}.scale", 3),
+        )
+    )
+
+
+def hyper_head(f: Fields) -> Tensors:
+    streams = f.size("hc_mult")
+    return (
+        *parameter("hc_head.hc_fn", streams, streams * f.size("hidden_size")),
+        *parameter("hc_head.hc_base", streams),
+        *parameter("hc_head.hc_scale", 1),
+    )
+
+
+V4_EXPERTS = MixtureOfExperts(
+    experts="n_routed_experts", shared=GatedMLP(prefix="shared_experts", inner="moe_intermediate_size", bias="mlp_bias")
+)
+
+# -- LongCat ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoLatentAttentions(LatentAttention):
+    """LongCat's block holds two attentions, each with a dense feed-forward behind it."""
+
+    def __call__(self, f: Fields) -> Tensors:
+        first, second = (
+            LatentAttention(prefix=f"self_attn.{i}", low_rank_query=True, query_dim=self.query_dim) for i in (0, 1)
+        )
+        return (*first(f), *second(f))
+
+
+def longcat_dense(f: Fields) -> Tensors:
+    hidden = f.size("hidden_size")
+    return tuple(
+        t
+        for i in (0, 1)
+        for t in (
+            *GatedMLP(prefix=f"mlps.{i}", inner="ffn_hidden_size")(f),
+            *norm(f"input_layernorm.{i}", hidden),
+            *norm(f"post_attention_layernorm.{i}", hidden),
+        )
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongcatExperts(MixtureOfExperts):
+    """Experts of which some do nothing; these too have a row in the router and in `gate_up_proj`."""
+
+    def __call__(self, f: Fields) -> Tensors:
+        hidden, (inner, experts) = f.size("hidden_size"), self.facts(f)
+        total = experts + (0 if f.get("zero_expert_num", None) is None else f.count("zero_expert_num"))
+        return (
+            *linear("mlp.router.classifier", total, hidden, f.flag("router_bias", False), "router"),
+            Tensor("mlp.experts.gate_up_proj", (total, 2 * inner, hidden), "experts"),
+            Tensor("mlp.experts.down_proj", (experts, hidden, inner), "experts"),
+        )
+
+
+V2_EXPERTS = replace(EXPERTS, shared=shared("n_shared_experts*moe_intermediate_size", bias="mlp_bias"))
+
+LATENT_LINE: Mapping[str, Model] = {
+    "deepseek_v2": decoder(sparse(LATENT, V2_EXPERTS, LLAMA_MLP, FIRST_DENSE)),
+    "deepseek_v3": decoder(sparse(LATENT, EXPERTS, GatedMLP(), FIRST_DENSE)),
+    "deepseek_v32": decoder(sparse(LATENT_INDEXED, EXPERTS, GatedMLP(), listed("mlp_layer_types", FIRST_DENSE))),
+    "glm_moe_dsa": decoder(
+        Decoder(
+            mixers={"full": LATENT_INDEXED, "shared": LatentAttention(low_rank_query=True)},
+            mixer_schedule=listed("indexer_types", glm_indexers),
+            feed_forwards={"dense": GatedMLP(), "sparse": EXPERTS},
+            feed_forward_schedule=listed("mlp_layer_types", FIRST_DENSE),
+        )
+    ),
+    "deepseek_v4": decoder(
+        Decoder(
+            mixers={
+                "sliding_attention": V4Attention(),
+                "compressed_sparse_attention": V4Attention(compressor=v4_sparse),
+                "heavily_compressed_attention": V4Attention(compressor=v4_heavy),
+            },
+            mixer_schedule=listed("layer_types", v4_layers),
+            feed_forwards={"sparse": V4_EXPERTS},
+            extras=(hyper_connections,),
+            beside=(hyper_head,),
+        )
+    ),
+    "longcat_flash": decoder(
+        Decoder(
+            mixers={"attention": TwoLatentAttentions(query_dim=field_or("qk_head_dim", query_dim))},
+            feed_forwards={"sparse": LongcatExperts(experts="n_routed_experts", inner="expert_ffn_hidden_size")},
+            norms=(),
+            extras=(longcat_dense,),
+            count="num_layers",
+        )
+    ),
+    "glm4_moe_lite": decoder(sparse(LATENT, EXPERTS, GatedMLP(), MLP_TYPES)),
+    "mistral4": decoder(sparse(LATENT, EXPERTS, GatedMLP(), FIRST_DENSE)),
+    "youtu": decoder(uniform(LATENT, GatedMLP())),
+    "minicpm3": decoder(uniform(LatentAttention(value_dim=field_or("v_head_dim", hidden_per_head)), LLAMA_MLP)),
+}

@@ -1,0 +1,543 @@
+"""Decoder-only text models with mixtures of experts and ordinary attention.
+
+Experts are stacked as the transformers library 5 stores them. The usual keys of feed-forwards are those of its
+`mlp_layer_types`: "dense" and "sparse".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from fastewq.architecture import FeedForward as FeedForwardKind
+from fastewq.architecture import Mixer as MixerKind
+from fastewq.architecture import Tensor
+from fastewq.architectures.body import Decoder, Overrides, Schedule, always, every, leading, listed
+from fastewq.architectures.decoders import (
+    HEADS,
+    LLAMA_ATTENTION,
+    LLAMA_MLP,
+    POST_NORMS,
+    QA_TRANSFORMER,
+    square_head_dim,
+    uniform,
+)
+from fastewq.architectures.fields import Fields
+from fastewq.architectures.heads import LMHead, Model, decoder, heads_with
+from fastewq.architectures.parts import (
+    LAYER_NORM,
+    Attention,
+    FeedForwardPart,
+    GatedMLP,
+    Heads,
+    MixerPart,
+    MixtureOfExperts,
+    Norm,
+    Tensors,
+    field_or,
+    head_dim,
+    linear,
+    norm,
+    parameter,
+)
+
+
+def sparse(
+    attention: MixerPart,
+    experts: FeedForwardPart,
+    dense: FeedForwardPart | None = None,
+    schedule: Schedule | None = None,
+    **options: Any,
+) -> Decoder:
+    """A decoder with experts in every layer, or where the schedule says "sparse"."""
+    parts = {"sparse": experts} if dense is None else {"dense": dense, "sparse": experts}
+    return Decoder(mixers={"attention": attention}, feed_forwards=parts, feed_forward_schedule=schedule, **options)
+
+
+def shared(inner: str, prefix: str = "shared_experts", **options: Any) -> GatedMLP:
+    return GatedMLP(prefix=prefix, inner=inner, **options)
+
+
+def shared_if(count: str, part: FeedForwardPart) -> FeedForwardPart:
+    """A part that exists where a count is above zero."""
+    return OptionalPart(count=count, part=part)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptionalPart(FeedForwardPart):
+    """A feed-forward that exists where the count in a field is above zero (null counts as zero)."""
+
+    count: str
+    part: FeedForwardPart
+
+    def __call__(self, f: Fields) -> Tensors:
+        return self.part(f) if f.get(self.count, None) is not None and f.count(self.count) else ()
+
+
+def sinks(f: Fields) -> Tensors:
+    """A learned logit per head that takes attention nowhere."""
+    return parameter("sinks", f.size(HEADS))
+
+
+MLP_TYPES = listed("mlp_layer_types", leading(1, "dense", "sparse"))
+FIRST_DENSE = leading("first_k_dense_replace", "dense", "sparse")
+
+
+def qwen_schedule(f: Fields, layers: int) -> Sequence[str]:
+    """Experts in every `decoder_sparse_step`-th layer except those in `mlp_only_layers`."""
+    step, dense = f.size("decoder_sparse_step"), f.indices("mlp_only_layers")
+    return ["sparse" if i not in dense and (i + 1) % step == 0 else "dense" for i in range(layers)]
+
+
+def ernie_schedule(f: Fields, layers: int) -> Sequence[str]:
+    """Experts in every `moe_layer_interval`-th layer from a first to a last one; -1 means the last layer."""
+    step, start = f.size("moe_layer_interval"), f.count("moe_layer_start_index", low=-1)
+    end = f.count("moe_layer_end_index", low=-1)
+    end = layers - 1 if end == -1 else end
+    return ["sparse" if (i + 1) % step == 0 and start <= i <= end else "dense" for i in range(layers)]
+
+
+def llama4_schedule(f: Fields, layers: int) -> Sequence[str]:
+    """Experts in the layers of `moe_layers`, else in every `interleave_moe_layer_step`-th one."""
+    if f.get("moe_layers", None) is None:
+        return every("interleave_moe_layer_step", "sparse", "dense")(f, layers)
+    chosen = f.indices("moe_layers")
+    return ["sparse" if i in chosen else "dense" for i in range(layers)]
+
+
+def granite_shared(f: Fields) -> Tensors:
+    width = f.count("shared_intermediate_size")
+    if not width:
+        return ()
+    hidden = f.size("hidden_size")
+    return (
+        *linear("shared_mlp.input_linear", 2 * width, hidden),
+        *linear("shared_mlp.output_linear", hidden, width),
+    )
+
+
+GRANITE_EXPERTS = MixtureOfExperts(
+    experts="num_local_experts", inner="intermediate_size", prefix="block_sparse_moe", router="router"
+)
+GPT_OSS_ATTENTION = Attention(bias="attention_bias", extras=(sinks,))
+
+QWEN_SHARED = shared("shared_expert_intermediate_size", "shared_expert")
+
+
+def shared_gate(f: Fields) -> Tensors:
+    """The gate that weighs the shared expert."""
+    return linear("shared_expert_gate", 1, f.size("hidden_size"), role="router")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JetMoeAttention(MixerPart):
+    """Query and output projections chosen by a router; one key-value projection for all."""
+
+    kind: ClassVar[MixerKind] = "attention"
+
+    def facts(self, f: Fields) -> Heads:
+        keys = f.size("num_key_value_heads")
+        return Heads(keys * f.size("num_experts_per_tok"), keys, f.size("kv_channels"))
+
+    def __call__(self, f: Fields) -> Tensors:
+        hidden, keys = f.size("hidden_size"), f.size("num_key_value_heads") * f.size("kv_channels")
+        experts, inside = f.experts("num_local_experts"), "self_attention.experts"
+        return (
+            *parameter(f"{inside}.bias", hidden, role="bias"),
+            Tensor(f"{inside}.input_linear.weight", (experts, keys, hidden), "experts"),
+            Tensor(f"{inside}.output_linear.weight", (experts, hidden, keys), "experts"),
+            *linear(f"{inside}.router.layer", experts, hidden, role="router"),
+            *linear("self_attention.kv_proj", 2 * keys, hidden),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class JetMoeExperts(MixtureOfExperts):
+    def __call__(self, f: Fields) -> Tensors:
+        hidden, (inner, experts) = f.size("hidden_size"), self.facts(f)
+        return (
+            *parameter("mlp.bias", hidden, role="bias"),
+            Tensor("mlp.input_linear.weight", (experts, 2 * inner, hidden), "experts"),
+            Tensor("mlp.output_linear.weight", (experts, hidden, inner), "experts"),
+            *linear("mlp.router.layer", experts, hidden, role="router"),
+        )
+
+
+def mimo_attention(sliding: bool) -> Attention:
+    """Sliding layers have sinks and twice the key-value heads."""
+    return Attention(
+        bias="attention_bias",
+        out_bias=False,
+        kv_heads="2*num_key_value_heads" if sliding else "num_key_value_heads",
+        value_dim="v_head_dim",
+        extras=(sinks,) if sliding else (),
+    )
+
+
+def mimo_layers(f: Fields, layers: int) -> Sequence[str]:
+    """`hybrid_layer_pattern` (1: sliding), else full attention in the first and every sixth layer."""
+    if f.get("hybrid_layer_pattern", None) is None:
+        return ["full_attention" if i == 0 or (i + 1) % 6 == 0 else "sliding_attention" for i in range(layers)]
+    return ["sliding_attention" if x else "full_attention" for x in f.per_layer("hybrid_layer_pattern", layers)]
+
+
+def mimo_experts(f: Fields, layers: int) -> Sequence[str]:
+    """`moe_layer_freq` (1: experts), else experts in all but the first layer."""
+    if not isinstance(f.get("moe_layer_freq", None), list):
+        return leading(1, "dense", "sparse")(f, layers)
+    return ["sparse" if x else "dense" for x in f.per_layer("moe_layer_freq", layers)]
+
+
+def laguna_heads(f: Fields, layers: int) -> Sequence[Overrides]:
+    """Laguna's layers may differ in their number of heads."""
+    if f.get("num_attention_heads_per_layer", None) is None:
+        return [()] * layers
+    return [((HEADS, heads),) for heads in f.per_layer("num_attention_heads_per_layer", layers)]
+
+
+def laguna_gate(f: Fields) -> Tensors:
+    per_head = f.get("gating") is True or f.get("gating") == "per-head"
+    return linear("g_proj", f.size(HEADS) * (1 if per_head else head_dim(f)), f.size("hidden_size"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DbrxAttention(MixerPart):
+    """DBRX keeps its norms beside the attention and its key-value heads in a nested config."""
+
+    kind: ClassVar[MixerKind] = "attention"
+
+    def facts(self, f: Fields) -> Heads:
+        return Heads(f.size(HEADS), f.sub("attn_config", "").size("kv_n_heads", 1), f.divided("hidden_size", HEADS))
+
+    def __call__(self, f: Fields) -> Tensors:
+        facts, hidden = self.facts(f), f.size("hidden_size")
+        inside = "norm_attn_norm"
+        return (
+            *linear(f"{inside}.attn.Wqkv", hidden + 2 * facts.kv_heads * facts.dim, hidden),
+            *linear(f"{inside}.attn.out_proj", hidden, hidden),
+            *norm(f"{inside}.norm_1", hidden),
+            *norm(f"{inside}.norm_2", hidden),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DbrxExperts(FeedForwardPart):
+    """All experts side by side in three matrices of (experts * inner, hidden)."""
+
+    kind: ClassVar[FeedForwardKind] = "experts"
+
+    def facts(self, f: Fields) -> tuple[int, int]:
+        ffn = f.sub("ffn_config", "")
+        return ffn.size("ffn_hidden_size", 3584), ffn.experts("moe_num_experts", 4)
+
+    def __call__(self, f: Fields) -> Tensors:
+        hidden, (inner, experts) = f.size("hidden_size"), self.facts(f)
+        stacked = ("w1", "v1", "w2")
+        return (
+            *linear("ffn.router.layer", experts, hidden, role="router"),
+            *(Tensor(f"ffn.experts.mlp.{name}", (experts * inner, hidden), "experts") for name in stacked),
+        )
+
+
+def m3_indexer(f: Fields) -> Tensors:
+    """MiniMax M3's scorer of key blocks; old configs nest its sizes in `sparse_attention_config`."""
+    old = f.sub("sparse_attention_config", "")
+    heads = old.size("sparse_num_index_heads", f.get("index_n_heads"))
+    dim, hidden = old.size("sparse_index_dim", f.get("index_head_dim")), f.size("hidden_size")
+    return (
+        *linear("indexer.q_proj", heads * dim, hidden),
+        *linear("indexer.k_proj", dim, hidden),
+        *norm("indexer.q_norm", dim),
+        *norm("indexer.k_norm", dim),
+    )
+
+
+def m3_layers(f: Fields, layers: int) -> Sequence[str]:
+    old = f.sub("sparse_attention_config", "")
+    if old.get("sparse_attention_freq", None) is None:
+        return ["full_attention"] * layers
+    pattern = old.per_layer("sparse_attention_freq", layers)
+    return ["minimax_m3_sparse" if on else "full_attention" for on in pattern]
+
+
+def m3_experts(f: Fields, layers: int) -> Sequence[str]:
+    if f.get("moe_layer_freq", None) is None:
+        return ["sparse"] * layers
+    return ["sparse" if on else "dense" for on in f.per_layer("moe_layer_freq", layers)]
+
+
+def step_experts(f: Fields, layers: int) -> Sequence[str]:
+    """`moe_layers_enum`, a list or a string of layer numbers with commas; else experts from the fourth layer on."""
+    value = f.get("moe_layers_enum", None)
+    if isinstance(value, str):
+        if not all(part.strip().isdecimal() for part in value.split(",") if part.strip()):
+            raise f.refuse("moe_layers_enum", value, "layer numbers with commas")
+        chosen = frozenset(int(part) for part in value.split(",") if part.strip())
+    else:
+        chosen = frozenset(range(3, layers)) if value is None else f.indices("moe_layers_enum")
+    return ["sparse" if i in chosen else "dense" for i in range(layers)]
+
+
+def step_heads(f: Fields, layers: int) -> Sequence[Overrides]:
+    """Sliding layers may have another number of heads."""
+    kinds = listed("layer_types", always("full_attention"))(f, layers)
+    heads = f.optional_size("num_sliding_attention_heads")
+    if heads is None and f.get("attention_other_setting", None) is not None:
+        heads = f.sub("attention_other_setting", "").optional_size("num_attention_heads")
+    other = ((HEADS, heads),) if heads else ()
+    return [other if kind == "sliding_attention" else () for kind in kinds]
+
+
+EXPERTS = MixtureOfExperts(experts="n_routed_experts", shared=shared("n_shared_experts*moe_intermediate_size"))
+LLAMA4_MLP = GatedMLP(prefix="feed_forward", inner="intermediate_size_mlp")
+
+MOE: Mapping[str, Model] = {
+    "mixtral": decoder(sparse(Attention(), MixtureOfExperts(experts="num_local_experts", inner="intermediate_size"))),
+    "qwen2_moe": decoder(
+        sparse(
+            Attention(bias="qkv_bias", out_bias=False),
+            MixtureOfExperts(shared=QWEN_SHARED, extras=(shared_gate,)),
+            GatedMLP(),
+            qwen_schedule,
+        )
+    ),
+    "qwen3_moe": decoder(
+        sparse(Attention(bias="attention_bias", qk_norm="head"), MixtureOfExperts(), GatedMLP(), qwen_schedule),
+        prefixes=QA_TRANSFORMER,
+    ),
+    "mellum": decoder(
+        sparse(
+            Attention(bias="attention_bias", qk_norm="head"),
+            MixtureOfExperts(),
+            GatedMLP(),
+            listed("mlp_layer_types", always("sparse")),
+        )
+    ),
+    "olmoe": decoder(
+        sparse(
+            Attention(bias="attention_bias", qk_norm="full", dim=square_head_dim),
+            MixtureOfExperts(inner="intermediate_size"),
+        )
+    ),
+    "flex_olmo": decoder(
+        sparse(
+            Attention(bias="attention_bias", qk_norm="full"),
+            MixtureOfExperts(inner="intermediate_size"),
+            norms=POST_NORMS,
+        )
+    ),
+    "minimax_m2": decoder(
+        sparse(
+            Attention(qk_norm="full"),
+            MixtureOfExperts(experts="num_local_experts", inner="intermediate_size"),
+            only={"use_qk_norm": (True,), "qk_norm_type": ("per_layer",), "shared_intermediate_size": (0,)},
+        )
+    ),
+    "phimoe": decoder(
+        sparse(
+            LLAMA_ATTENTION,
+            MixtureOfExperts(experts="num_local_experts", inner="intermediate_size", router="router"),
+            norm=LAYER_NORM,
+        ),
+        heads=heads_with(ForCausalLM=LMHead(bias="lm_head_bias")),
+    ),
+    "gpt_oss": decoder(
+        sparse(
+            GPT_OSS_ATTENTION,
+            MixtureOfExperts(
+                experts="num_local_experts",
+                inner="intermediate_size",
+                router="router",
+                router_bias=True,
+                transposed=True,
+                bias=True,
+            ),
+        )
+    ),
+    "granitemoe": decoder(sparse(LLAMA_ATTENTION, GRANITE_EXPERTS)),
+    "granitemoeshared": decoder(sparse(LLAMA_ATTENTION, GRANITE_EXPERTS, extras=(granite_shared,))),
+    "granitemoe_swa": decoder(sparse(GPT_OSS_ATTENTION, GRANITE_EXPERTS, extras=(granite_shared,))),
+    "granite_swa": decoder(uniform(GPT_OSS_ATTENTION, LLAMA_MLP)),
+    "jetmoe": decoder(sparse(JetMoeAttention(), JetMoeExperts(experts="num_local_experts", inner="intermediate_size"))),
+    "ernie4_5_moe": decoder(
+        sparse(
+            Attention(bias="use_bias"),
+            MixtureOfExperts(
+                experts="moe_num_experts",
+                shared=shared_if(
+                    "moe_num_shared_experts",
+                    shared("moe_intermediate_size*moe_num_shared_experts", bias="use_bias"),
+                ),
+                extras=(
+                    lambda f: parameter(
+                        "gate.moe_statics.e_score_correction_bias", 1, f.experts("moe_num_experts"), role="router"
+                    ),
+                ),
+            ),
+            GatedMLP(bias="use_bias"),
+            ernie_schedule,
+        ),
+        heads=heads_with(ForCausalLM=LMHead(bias="use_bias")),
+    ),
+    "hunyuan_v1_moe": decoder(
+        sparse(
+            Attention(bias="attention_bias", qk_norm="head", norm_names=("query_layernorm", "key_layernorm")),
+            MixtureOfExperts(
+                inner="intermediate_size", router="gate.wg", shared=shared("intermediate_size", "shared_mlp")
+            ),
+        )
+    ),
+    "hy_v3": decoder(
+        sparse(
+            Attention(bias="attention_bias", qk_norm="head"),
+            MixtureOfExperts(shared=shared("num_shared_experts*moe_intermediate_size", bias="mlp_bias")),
+            LLAMA_MLP,
+            MLP_TYPES,
+        )
+    ),
+    "exaone_moe": decoder(
+        sparse(
+            Attention(qk_norm="head"),
+            MixtureOfExperts(shared=shared("num_shared_experts*moe_intermediate_size")),
+            GatedMLP(),
+            listed("mlp_layer_types", FIRST_DENSE),
+        )
+    ),
+    "dots1": decoder(sparse(Attention(bias="attention_bias", qk_norm="head"), EXPERTS, GatedMLP(), FIRST_DENSE)),
+    "glm4_moe": decoder(
+        sparse(
+            Attention(bias="attention_bias", out_bias=False, qk_norm="head", qk_norm_if="use_qk_norm"),
+            EXPERTS,
+            GatedMLP(),
+            FIRST_DENSE,
+        )
+    ),
+    "solar_open": decoder(sparse(Attention(bias="attention_bias", out_bias=False), EXPERTS)),
+    "kolibri1": decoder(
+        sparse(
+            Attention(qk_norm="head"),
+            MixtureOfExperts(shared=shared("shared_expert_intermediate_size")),
+            norms=(
+                "input_layernorm",
+                "post_attention_layernorm",
+                "post_self_attn_layernorm",
+                "post_mlp_layernorm",
+            ),
+        )
+    ),
+    "afmoe": decoder(
+        sparse(
+            Attention(
+                bias="attention_bias",
+                qk_norm="head",
+                extras=(lambda f: linear("gate_proj", f.size(HEADS) * f.size("head_dim"), f.size("hidden_size")),),
+            ),
+            MixtureOfExperts(
+                router="router.gate",
+                shared=shared_if("num_shared_experts", shared("num_shared_experts*moe_intermediate_size")),
+                extras=(lambda f: parameter("expert_bias", f.experts("num_experts"), role="router"),),
+            ),
+            GatedMLP(),
+            leading("num_dense_layers", "dense", "sparse"),
+            norms=("input_layernorm", "post_attention_layernorm", "pre_mlp_layernorm", "post_mlp_layernorm"),
+        )
+    ),
+    "cohere2_moe": decoder(
+        sparse(
+            LLAMA_ATTENTION,
+            MixtureOfExperts(
+                inner="intermediate_size",
+                shared=shared_if("num_shared_experts", shared("num_shared_experts*intermediate_size")),
+            ),
+            GatedMLP(inner=field_or("prefix_dense_intermediate_size", "intermediate_size")),
+            listed("mlp_layer_types", leading(field_or("first_k_dense_replace", 0), "dense", "sparse")),
+            norm=Norm("layer"),
+            norms=("input_layernorm",),
+        )
+    ),
+    "llama4_text": decoder(
+        sparse(
+            LLAMA_ATTENTION,
+            MixtureOfExperts(
+                experts="num_local_experts",
+                inner="intermediate_size",
+                prefix="feed_forward",
+                router="router",
+                transposed=True,
+                shared=shared("intermediate_size", "shared_expert"),
+            ),
+            LLAMA4_MLP,
+            llama4_schedule,
+        )
+    ),
+    "mimo_v2_flash": decoder(
+        Decoder(
+            mixers={"full_attention": mimo_attention(False), "sliding_attention": mimo_attention(True)},
+            mixer_schedule=listed("layer_types", mimo_layers),
+            feed_forwards={"dense": GatedMLP(), "sparse": MixtureOfExperts(experts="n_routed_experts")},
+            feed_forward_schedule=listed("mlp_layer_types", mimo_experts),
+            only={"add_swa_attention_sink_bias": (True,), "add_full_attention_sink_bias": (False,)},
+        )
+    ),
+    "laguna": decoder(
+        sparse(
+            Attention(
+                bias="attention_bias",
+                qk_norm="head",
+                extras=(laguna_gate,),
+            ),
+            MixtureOfExperts(
+                shared=shared("shared_expert_intermediate_size"),
+                extras=(lambda f: parameter("gate.e_score_correction_bias", f.experts("num_experts"), role="router"),),
+            ),
+            GatedMLP(),
+            MLP_TYPES,
+            per_layer=laguna_heads,
+        )
+    ),
+    "minimax_m3_vl_text": decoder(
+        Decoder(
+            mixers={
+                "full_attention": Attention(qk_norm="head"),
+                "minimax_m3_sparse": Attention(qk_norm="head", extras=(m3_indexer,)),
+            },
+            mixer_schedule=listed("layer_types", m3_layers),
+            feed_forwards={
+                "dense": GatedMLP(fused="gate_up_proj", inner="dense_intermediate_size"),
+                "sparse": MixtureOfExperts(
+                    experts="num_local_experts",
+                    inner="intermediate_size",
+                    shared=shared("shared_intermediate_size", fused="gate_up_proj"),
+                ),
+            },
+            feed_forward_schedule=listed("mlp_layer_types", m3_experts),
+        )
+    ),
+    "step3p5": decoder(
+        sparse(
+            Attention(
+                bias="attention_bias",
+                qk_norm="head",
+                extras=(lambda f: linear("g_proj", f.size(HEADS), f.size("hidden_size")),),
+            ),
+            MixtureOfExperts(experts="n_routed_experts", shared=shared("share_expert_dim", bias="mlp_bias")),
+            LLAMA_MLP,
+            listed("mlp_layer_types", step_experts),
+            per_layer=step_heads,
+        ),
+        default="Model",
+    ),
+    "dbrx": decoder(
+        Decoder(
+            mixers={"attention": DbrxAttention()},
+            feed_forwards={"experts": DbrxExperts()},
+            norms=(),
+            layers="blocks",
+            embed="wte",
+            final_norm="norm_f",
+            norm=Norm("layer"),
+        ),
+        prefix="transformer",
+    ),
+}
