@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,3 +127,11 @@ def write_sources(folder: Path, entries: list[SourceEntry], config: dict[str, ob
     path = folder / "sources.toml"
     path.write_text("format = 1\n\n" + "\n".join(entry.toml() for entry in entries))
     return path
+
+
+def stock(index: Path, cache: Path) -> Path:
+    """The cache, as if pip had downloaded every wheel of the folder `index` into it already."""
+    (cache / "wheels").mkdir(parents=True, exist_ok=True)
+    for wheel in index.glob("*.whl"):
+        shutil.copy(wheel, cache / "wheels")
+    return cache

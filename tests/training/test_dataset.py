@@ -6,7 +6,6 @@ import csv
 import json
 import math
 import runpy
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save
-from source_wheels import BERT, SourceEntry, bert_tensors, make_wheel, source_in_parts, write_sources
+from source_wheels import BERT, SourceEntry, bert_tensors, make_wheel, source_in_parts, stock, write_sources
 
 from fastewq.analysis.blocks import cut
 from fastewq.config import read_config
@@ -54,16 +53,9 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 def build(sources: Path, folder: Path, cache: Path, **options):
     """(report, bytes of the blocks table, bytes of the tensors table). The wheels are in the cache from the start."""
-    stock(sources, cache)
+    stock(sources.parent / "index", cache)
     report = build_dataset(sources, folder / "blocks.csv", cache, **options)
     return report, report.blocks_file.read_bytes(), report.tensors_file.read_bytes()
-
-
-def stock(sources: Path, cache: Path) -> None:
-    """As if pip had downloaded every wheel already: test_sources.py has the downloads, these tests the rest."""
-    (cache / "wheels").mkdir(parents=True, exist_ok=True)
-    for wheel in (sources.parent / "index").glob("*.whl"):
-        shutil.copy(wheel, cache / "wheels")
 
 
 def entropy(values: np.ndarray, eps: float) -> float:
@@ -172,7 +164,7 @@ def failing(index: Path, tmp_path: Path, **changes: str):
     entry = source_in_parts(index, "tiny", parts=1)
     entry.changes = changes
     sources = write_sources(tmp_path, [entry])
-    stock(sources, tmp_path / "cache")
+    stock(index, tmp_path / "cache")
     report = build_dataset(sources, tmp_path / "out" / "blocks.csv", tmp_path / "cache")
     assert not (tmp_path / "out").exists()
     (error,) = report.errors
@@ -221,7 +213,7 @@ def test_blocks_other_than_announced_are_refused(index, tmp_path, stacks, messag
 )
 def test_a_config_that_does_not_fit_the_weights_is_refused(index, tmp_path, change, message):
     sources = write_sources(tmp_path, [source_in_parts(index, "tiny", parts=1)], BERT | change)
-    stock(sources, tmp_path / "cache")
+    stock(index, tmp_path / "cache")
     report = build_dataset(sources, tmp_path / "blocks.csv", tmp_path / "cache")
     assert isinstance(report.errors[0], InvalidCheckpoint)
     assert message in report.errors[0].message
@@ -269,7 +261,7 @@ def test_a_killed_build_goes_on_without_repeating_or_losing_a_tensor(index, tmp_
     sources = write_sources(tmp_path, [source_in_parts(index, "one", 1), source_in_parts(index, "two", 2)])
     undisturbed = build(sources, tmp_path / "undisturbed", tmp_path / "cache")[1:]
     cache = tmp_path / "killed-cache"
-    stock(sources, cache)
+    stock(index, cache)
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
     finished = []

