@@ -12,7 +12,7 @@ from fastewq.architecture import Mixer as MixerKind
 from fastewq.architectures.body import Decoder, always, listed
 from fastewq.architectures.decoders import HEADS, LLAMA_ATTENTION
 from fastewq.architectures.fields import MAX_LAYERS, Fields
-from fastewq.architectures.heads import Model, decoder
+from fastewq.architectures.heads import LMHead, Model, decoder, heads_with
 from fastewq.architectures.moe import (
     GRANITE_EXPERTS,
     granite_shared,
