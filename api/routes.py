@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from fastewq.document import read_plan
@@ -91,12 +91,12 @@ async def create_plans(request: Request) -> Response:
 )
 async def read_model_plan(
     request: Request,
-    org: str,
-    name: str,
-    revision: str | None = None,
+    org: Annotated[str, Path(pattern=schemas.NAME)],
+    name: Annotated[str, Path(pattern=schemas.NAME)],
+    revision: Annotated[str, Query(pattern=schemas.REVISION)] = "main",
     policy: str = DEFAULT_POLICY,
     target: str = "plain",
-    memory: str | None = None,
+    memory: Annotated[str | None, Query(min_length=1)] = None,
 ) -> Response:
     """The plan of a published model, from its config at the Hub where the service may ask there."""
     fields = {"model": f"{org}/{name}", "revision": revision, "policy": policy, "target": target, "memory": memory}
@@ -110,7 +110,7 @@ async def read_model_plan(
     openapi_extra=_body(schemas.ExportRequest),
     responses={200: {"model": schemas.Export}, **REFUSALS, **LOOKUP_ERRORS},
 )
-async def create_export(request: Request, tool: str) -> Response:
+async def create_export(request: Request, tool: Annotated[str, Path(json_schema_extra={"enum": [*TOOLS]})]) -> Response:
     """A plan in the form that a deployment tool loads, with the way to use it."""
     service = _service(request)
     planner, settings = service.planner, service.settings

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validat
 
 from fastewq.policy import DEFAULT_POLICY
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
 MODEL_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?$"
 REVISION = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,199}$"
 
@@ -33,13 +34,18 @@ class Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+def _given(name: str, kind: str) -> dict[str, Any]:
+    """JSON schema: this field is there and not null."""
+    return {"required": [name], "properties": {name: {"type": kind}}}
+
+
 Size = Annotated[int | str, Field(examples=["24GiB"])]
 
 
 class PlanRequest(Request):
     """One model to plan for: its config, or its name where the service may look it up."""
 
-    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["config"]}, {"required": ["model"]}]})
+    model_config = ConfigDict(json_schema_extra={"anyOf": [_given("config", "object"), _given("model", "string")]})
 
     config: Annotated[
         dict[str, Any] | None,
@@ -75,7 +81,9 @@ class ExportRequest(PlanRequest):
     """A plan document made before, or the request to make one; and what to do where the tool cannot express it."""
 
     model_config = ConfigDict(
-        json_schema_extra={"anyOf": [{"required": ["plan"]}, {"required": ["config"]}, {"required": ["model"]}]}
+        json_schema_extra={
+            "anyOf": [_given("plan", "object"), _given("config", "object"), _given("model", "string")],
+        }
     )
 
     plan: Annotated[dict[str, Any] | None, Field(description="A plan document of this service.")] = None
@@ -88,7 +96,7 @@ class BatchRequest(Request):
     """Many models to plan for. Each request is read on its own, so that one at fault does not stop the others."""
 
     requests: Annotated[
-        list[Annotated[Any, WithJsonSchema({"$ref": "#/components/schemas/PlanRequest"})]],
+        list[Annotated[Any, WithJsonSchema({"anyOf": [{"$ref": "#/components/schemas/PlanRequest"}, {}]})]],
         Field(min_length=1, description="At most as many as the service allows, by default 1,000."),
     ]
 

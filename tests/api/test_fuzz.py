@@ -1,0 +1,117 @@
+"""Generated requests against a running service: none may get a 5xx, an answer off the schema, or end the service.
+
+The `slow` tests are the same with far more cases: `pytest tests/api/test_fuzz.py -m slow`.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+SCHEMATHESIS = Path(__file__).with_name("schemathesis.toml")
+EXAMPLES = [
+    json.loads(file.read_text("utf-8")) for file in sorted((Path(__file__).parents[2] / "examples").glob("*.json"))
+]
+HOSTILE: list[Any] = [
+    *(None, True, False, "", "x" * 5000, [], {}, [[]], {"a": {}}, "\x00", "\ud7ff", "4096", "bfloat16", "gelu"),
+    *(0, -1, 1, 2, 3, 7, 64, 4096, 4097, 10**9, 2**31 - 1, 2**31, 2**63, 2**64, -(2**63), 10**40),
+    *(0.0, -0.0, 0.5, 4096.0, 1e-320, 1e308, float("inf"), float("-inf"), float("nan")),
+    *([0] * 5000, [1, "a", None], ["full_attention"] * 3, {"model_type": "llama"}, {"rope_type": "x"}),
+]
+
+
+def schemathesis(url: str, examples: int) -> None:
+    command = [Path(sys.executable).with_name("schemathesis"), "--config-file", SCHEMATHESIS]
+    limits = ["--max-examples", str(examples), "--seed", "1", "--workers", "2"]
+    run = subprocess.run([*command, "run", f"{url}/openapi.json", *limits], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-2000:]
+
+
+def test_every_route_keeps_to_its_schema(server, client):
+    schemathesis(server.url, examples=10)
+    assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.slow
+def test_every_route_keeps_to_its_schema_over_ten_thousand_cases(server, client):
+    schemathesis(server.url, examples=2000)
+    assert client.get("/readyz").status_code == 200
+
+
+def paths_in(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """The place of every value in a config, nested ones too."""
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [found for key, child in entries for found in [(*path, key), *paths_in(child, (*path, key))]]
+
+
+@st.composite
+def damaged_configs(draw: st.DrawFn) -> dict[str, Any]:
+    """A real config in which a few fields hold what they should not, or are gone."""
+    config = copy.deepcopy(draw(st.sampled_from(EXAMPLES)))
+    for _ in range(draw(st.integers(1, 4))):
+        path = draw(st.sampled_from([*paths_in(config), ("quantization_config",), ("text_config",), ("layer_types",)]))
+        place = config
+        for key in path[:-1]:
+            place = place[key] if isinstance(place, dict | list) else {}
+        if draw(st.integers(0, 9)) == 0:
+            place.pop(path[-1], None) if isinstance(place, dict) else None
+        elif isinstance(place, dict):
+            place[path[-1]] = copy.deepcopy(draw(st.sampled_from(HOSTILE) | st.integers() | st.text(max_size=20)))
+    return config
+
+
+OPTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "policy": st.sampled_from(["8bit-mixed", "keep-ends", "ternary-mixed", "x", {}, {"name": "keep-ends"}, []])
+        | st.fixed_dictionaries({"threshold": st.sampled_from(HOSTILE), "overrides": st.just([["*", "int4"]])}),
+        "memory": st.sampled_from(["6GiB", "1KiB", "0", "1e9", "", -1, 0, 10**18, 2**70]),
+        "devices": st.lists(st.sampled_from(["2GiB", "16GiB", "1KiB", 0, 10**12]), max_size=4),
+        "context": st.sampled_from([0, 1, 4096, 2**31, -1]),
+        "target": st.sampled_from(["plain", "llama.cpp", "mlx", "x", ""]),
+    },
+)
+
+
+def damage_the_configs(client: httpx.Client, cases: int) -> None:
+    @settings(
+        max_examples=cases,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(damaged_configs(), OPTIONS)
+    def check(config: dict[str, Any], options: dict[str, Any]) -> None:
+        body = json.dumps({"config": config, **options})
+        response = client.post("/v1/plans", content=body, headers={"Content-Type": "application/json"})
+        assert response.status_code in (200, 400, 422), (response.text[:500], body[:3000])
+        document = response.json()
+        if response.status_code != 200:
+            assert list(document["error"]) == ["code", "message", "hint", "request_id"]
+        else:
+            blocks = [block for stack in document["stacks"] for block in stack["blocks"]]
+            parameters = sum(part["parameters"] for part in [*blocks, *document["other"]])
+            assert parameters == document["model"]["parameters"]
+
+    check()
+    assert client.get("/readyz").status_code == 200
+
+
+def test_damaged_configs(client):
+    damage_the_configs(client, cases=300)
+
+
+@pytest.mark.slow
+def test_ten_thousand_damaged_configs(client):
+    damage_the_configs(client, cases=10_000)
