@@ -3,8 +3,7 @@
 Counted as serving engines store it (vLLM, SGLang, llama.cpp):
  - grouped attention: keys and values of every key-value head, for each token of the context;
  - a sliding window or chunk: at most that many tokens;
- - latent attention (DeepSeek): the compressed latent and the rotary key, once per token. The transformers library
-   itself keeps expanded keys and values there and needs more;
+ - latent attention (DeepSeek): the compressed latent and the rotary key, once per token;
  - linear attention and state-space blocks: the last inputs of the convolution and the state, whatever the context.
    The state is counted at 32 bits per element, which is how engines keep it for accuracy;
  - cross attention: keys and values of the source as well, counted with the same context.
@@ -84,6 +83,8 @@ def block_caches(f: Fields, stack: Stack) -> list[BlockCache]:
 def _cache(f: Fields, stack: Stack, layout: Layout, window: int | None) -> BlockCache:
     if layout.mixer == "attention":
         return BlockCache(_attention(stack, layout), window)
+    if layout.mixer == "hybrid":
+        return BlockCache(_attention(stack, layout), window, _state_space(f, layout))
     if layout.mixer == "linear_attention":
         return BlockCache(state=_delta_state(f))
     if layout.mixer == "state_space":
@@ -115,18 +116,34 @@ def _windows(f: Fields, layers: int) -> Sequence[int | None]:
     if isinstance(types, list | tuple) and len(types) >= layers:
         sizes = {"chunked_attention": chunk or window}
         return [sizes.get(str(kind), window) if str(kind) in WINDOWED else None for kind in types[:layers]]
+    sliding = f.get("hybrid_layer_pattern", None)
+    if window and isinstance(sliding, list) and len(sliding) >= layers:
+        return [window if flag else None for flag in sliding[:layers]]
+    if f.model_type == "llama4_text" and chunk:
+        window = chunk
     if window is None or f.get("use_sliding_window", True) is False:
         return [None] * layers
-    pattern = f.get("sliding_window_pattern", None) or f.get("_sliding_window_pattern", None)
-    if isinstance(pattern, int) and not isinstance(pattern, bool) and pattern > 1:
-        return [None if (i + 1) % pattern == 0 else window for i in range(layers)]
+    period = f.get("sliding_window_pattern", None) or FULL_EVERY.get(f.model_type)
+    if isinstance(period, int) and not isinstance(period, bool) and period > 1:
+        return [None if (i + 1) % period == 0 else window for i in range(layers)]
     first = f.get("max_window_layers", None)
     if isinstance(first, int) and f.model_type.startswith("qwen"):
         return [window if i >= first else None for i in range(layers)]
-    return [window] * layers if f.model_type in ALWAYS_WINDOWED else [None] * layers
+    return [window if f.model_type in ALWAYS_WINDOWED else None] * layers
 
 
-ALWAYS_WINDOWED: Final = frozenset({"mistral", "mixtral", "phi3", "starcoder2", "phimoe", "minimax"})
+FULL_EVERY: Final = {
+    "gemma2": 2,
+    "gpt_oss": 2,
+    "cohere2": 4,
+    "exaone4": 4,
+    "olmo3": 4,
+    "llama4_text": 4,
+    "gemma3_text": 6,
+}
+"""Every how many layers attention is full, where the config names no `layer_types`."""
+
+ALWAYS_WINDOWED: Final = frozenset({"mistral", "mixtral", "phi3", "starcoder2", "phimoe"})
 
 
 def _has(f: Fields, name: str) -> bool:

@@ -49,7 +49,7 @@ CASES = {
     },
     "qwen3_next": {**COMMON, **DELTA, **EXPERTS, "shared_expert_intermediate_size": 32},
     "qwen3_5_text": {**COMMON, **DELTA},
-    "mamba": {**COMMON, "state_size": 8},
+    "mamba": {**COMMON, "intermediate_size": 128, "state_size": 8},
     "mamba2": {**COMMON, "num_heads": 8, "head_dim": 16, "state_size": 8, "n_groups": 2, "expand": 2},
     "falcon_h1": {**COMMON, **MAMBA2, "mamba_d_ssm": 128, "head_dim": 16},
     "nemotron_h": {

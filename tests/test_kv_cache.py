@@ -1,0 +1,69 @@
+"""KV cache sizes against what the transformers library keeps (tests/data/kv_cache.json, by tools/kv_cache_sizes.py)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastewq import read_config
+from fastewq.kv_cache import block_caches, cache_bytes, decoder_fields
+
+GOLDEN = json.loads((Path(__file__).parent / "data" / "kv_cache.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("model_type", GOLDEN["cases"])
+def test_elements_are_those_the_library_keeps(model_type: str) -> None:
+    case = GOLDEN["cases"][model_type]
+    config = {**case["config"], "model_type": model_type, "dtype": "float32"}
+    stack = read_config(config).stacks[0]
+    caches = block_caches(decoder_fields(config, len(stack.blocks)), stack)
+    assert len(caches) == len(case["layers"])
+    for cache, layer in zip(caches, case["layers"], strict=True):
+        assert (cache.per_token, cache.state) == (layer["per_token"], layer["state"])
+        # The library drops the token that leaves the window before it adds the next one; engines hold the whole window.
+        if layer["tokens"]:
+            assert cache.window == (None if layer["tokens"] == GOLDEN["tokens"] else layer["tokens"] + 1)
+
+
+def test_bytes() -> None:
+    from fastewq.kv_cache import BlockCache
+
+    assert BlockCache(per_token=10).bytes(context=100, batch=3, bits=16) == 3 * 10 * 100 * 2
+    assert BlockCache(per_token=10, window=64).bytes(context=100, batch=3, bits=8) == 3 * 10 * 64
+    assert BlockCache(per_token=10, window=64).bytes(context=50, batch=1, bits=8) == 10 * 50
+    assert BlockCache(state=7).bytes(context=10**6, batch=2, bits=4) == 2 * 7 * 4
+
+
+def test_a_published_figure(llama: dict[str, Any]) -> None:
+    """Llama 3.1 8B: 32 layers x 2 x 8 heads x 128 x 2 bytes = 128 KiB a token, 16 GiB for its 131,072 tokens."""
+    assert sum(cache_bytes(llama, read_config(llama), 131_072, 1, 16)) == 16 * 2**30
+
+
+def test_encoders_keep_nothing() -> None:
+    config = {"model_type": "bert", "architectures": ["BertModel"], "hidden_size": 64, "num_attention_heads": 4}
+    assert set(cache_bytes(config, read_config(config), 512, 1, 16)) == {0}
+
+
+def test_cross_attention_counts_the_source_too() -> None:
+    config = {"model_type": "bart", "architectures": ["BartForConditionalGeneration"], "d_model": 64,
+              "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
+              "encoder_ffn_dim": 96, "decoder_ffn_dim": 96, "vocab_size": 64}  # fmt: skip
+    assert cache_bytes(config, read_config(config), 10, 1, 16) == [0, 0] + [2 * 2 * 64 * 10 * 2] * 3
+
+
+@pytest.mark.parametrize("name", [
+    "meta-llama--Llama-4-Scout-17B-16E-Instruct", "deepseek-ai--DeepSeek-V3",
+    "Qwen--Qwen3.5-27B", "nvidia--Nemotron-H-56B-Base-8K", "openai--gpt-oss-20b", "zai-org--GLM-5",
+    "Qwen--Qwen3-VL-8B-Instruct", "XiaomiMiMo--MiMo-V2-Flash", "MiniMaxAI--MiniMax-M2.5",
+    "deepseek-ai--DeepSeek-V4-Flash", "stepfun-ai--Step-3.7-Flash",
+    "nvidia--NVIDIA-Nemotron-3-Nano-30B-A3B-BF16",
+])  # fmt: skip
+def test_real_configs_grow_with_the_context(name: str, real_configs: Path) -> None:
+    config = json.loads((real_configs / f"{name}.json").read_text("utf-8"))
+    architecture = read_config(config)
+    short, long = (cache_bytes(config, architecture, tokens, 1, 16) for tokens in (4096, 65_536))
+    assert len(short) == sum(len(stack.blocks) for stack in architecture.stacks)
+    assert 0 < sum(short) < sum(long)
