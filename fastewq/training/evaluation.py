@@ -86,7 +86,7 @@ class Classifier:
 
 CLASSIFIERS: Final[dict[str, Predict]] = {
     "logistic_regression": Classifier(lambda: LogisticRegression(max_iter=1000)),
-    "svm": Classifier(lambda: CalibratedClassifierCV(SVC(), ensemble=False)),
+    "svm": Classifier(lambda: CalibratedClassifierCV(SVC(), cv=3, ensemble=False)),
     "random_forest": Classifier(lambda: RandomForestClassifier(300, min_samples_leaf=3, random_state=SEED)),
     "xgboost": Booster(),
     "k_nearest_neighbours": Classifier(lambda: KNeighborsClassifier(9)),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.metrics import (
     accuracy_score,
     average_precision_score,
@@ -16,7 +17,7 @@ from sklearn.metrics import (
 )
 
 CALIBRATION_BINS = 10
-BOOTSTRAP_ROUNDS = 1000
+BOOTSTRAP_ROUNDS = 500
 
 
 def expected_calibration_error(labels: NDArray[np.int_], probabilities: NDArray[np.float64]) -> float:
@@ -59,8 +60,9 @@ def bootstrap_intervals(
     names = np.asarray(families)
     rows = [np.flatnonzero(names == family) for family in np.unique(names)]
     draws: list[dict[str, float]] = []
-    for _ in range(BOOTSTRAP_ROUNDS):
-        chosen = np.concatenate([rows[i] for i in generator.integers(len(rows), size=len(rows))])
-        if len(np.unique(labels[chosen])) == 2:
-            draws.append(figures(labels[chosen], probabilities[chosen], decisions[chosen]))
+    with config_context(assume_finite=True, skip_parameter_validation=True):
+        for _ in range(BOOTSTRAP_ROUNDS):
+            chosen = np.concatenate([rows[i] for i in generator.integers(len(rows), size=len(rows))])
+            if len(np.unique(labels[chosen])) == 2:
+                draws.append(figures(labels[chosen], probabilities[chosen], decisions[chosen]))
     return {name: tuple(np.quantile([draw[name] for draw in draws], [0.025, 0.975]).tolist()) for name in draws[0]}

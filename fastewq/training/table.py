@@ -78,7 +78,7 @@ def read_table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise NotFound(f"{path} does not exist", hint="Build it with `fastewq dataset build`, or pass --data.")
     try:
-        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, float_precision="round_trip")
+        return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, engine="pyarrow")
     except (ValueError, OSError) as error:
         raise InvalidDataset(f"{path} cannot be read as a table: {error}") from error
 
@@ -94,7 +94,7 @@ def _check(table: pd.DataFrame, path: Path, entropy: str) -> None:
         values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64)
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise InvalidDataset(f"{path} row {row + 1}: {name} is {table[name].iloc[row]!r}; expected a number")
+            raise InvalidDataset(f"{path} row {row + 1}: {name} is {str(table[name].iloc[row])!r}; expected a number")
     for (model, stack), rows in table.groupby(["model", "stack"], sort=False):
         depth = int(rows["num_blocks"].iloc[0])
         if sorted(rows["exec_index"]) != list(range(depth)):

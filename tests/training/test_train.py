@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pandas as pd
+import pytest
+
+from fastewq.predictor import load_predictor
+from fastewq.training.table import load_blocks
+from fastewq.training.train import train
+
+
+@pytest.fixture(scope="module")
+def table(root, tmp_path_factory):
+    """Three models of three families from the project's own table: enough to train, quick to evaluate."""
+    rows = pd.read_csv(root / "training_data" / "blocks.csv", engine="pyarrow")
+    chosen = rows[rows["model"].isin(["rxnfp-pretrained", "gemma-3-270m", "whisper-base"])]
+    path = tmp_path_factory.mktemp("table") / "blocks.csv"
+    chosen.to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def artefact(table, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("artefact")
+    train(table, folder)
+    return folder
+
+
+def test_training_twice_gives_the_same_bytes(table, artefact, tmp_path):
+    train(table, tmp_path)
+    for name in ("booster.json", "card.json"):
+        assert (tmp_path / name).read_bytes() == (artefact / name).read_bytes()
+
+
+def test_the_artefact_loads_and_its_card_says_what_it_was_trained_on(table, artefact):
+    card = load_predictor(artefact).card
+    assert card["trained_on"]["sha256"] == hashlib.sha256(table.read_bytes()).hexdigest()
+    assert card["trained_on"]["families"] == ["gemma3", "rxnfp", "whisper"]
+    assert card["metrics"]["leave_one_family_out"]["families"] == 3
+    assert set(card["metrics"]["classifiers"]) >= {"xgboost", "random_forest", "gaussian_naive_bayes"}
+
+
+def test_the_shipped_card_is_about_the_shipped_table(root):
+    card = json.loads((root / "models" / "card.json").read_text())
+    data = root / "training_data" / "blocks.csv"
+    assert card["trained_on"]["sha256"] == hashlib.sha256(data.read_bytes()).hexdigest()
+    blocks = load_blocks(data)
+    assert card["trained_on"]["blocks"] == card["metrics"]["leave_one_family_out"]["blocks"] == len(blocks)
