@@ -17,7 +17,7 @@ $(BIN)/.installed: pyproject.toml
 
 $(BIN)/.installed-test: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[api,analysis,train,test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[api,analysis,train,catalog,cluster,test]'
 	touch $@ $(BIN)/.installed
 
 demo: $(BIN)/.installed

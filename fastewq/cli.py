@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from fastewq import __version__, cli_exports, cli_offline
+from fastewq import __version__, cli_catalog, cli_exports, cli_offline
 from fastewq.cli_common import Json, need_extra, print_json
 from fastewq.errors import FastEWQError, exit_code
 
@@ -24,6 +24,7 @@ app.command()(cli_exports.apply)
 app.command()(cli_offline.analyze)
 app.command()(cli_offline.train)
 app.command()(cli_offline.evaluate)
+app.add_typer(cli_catalog.app, name="catalog")
 
 
 def _show_version(value: bool) -> None:

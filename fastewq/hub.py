@@ -41,7 +41,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     validate_repo_id,
 )
 
-from fastewq.errors import AccessDenied, FastEWQError, HubUnavailable, InvalidCheckpoint, NotFound
+from fastewq.errors import AccessDenied, FastEWQError, HubUnavailable, InvalidCheckpoint, InvalidConfig, NotFound
 from fastewq.jsonio import MAX_CONFIG_BYTES, parse_config
 
 DEFAULT_REVISION: Final = constants.DEFAULT_REVISION
@@ -194,7 +194,10 @@ class Hub:
 
     def fetch_config(self, repo_id: str, revision: str) -> tuple[bytes, str]:
         """config.json as bytes and the commit it belongs to, never from the cache. Raises as `config`."""
-        return self.read(repo_id, revision, constants.CONFIG_NAME, limit=MAX_CONFIG_BYTES)
+        try:
+            return self.read(repo_id, revision, constants.CONFIG_NAME, limit=MAX_CONFIG_BYTES)
+        except InvalidCheckpoint as error:
+            raise InvalidConfig(error.message) from None
 
     def _cached(self, repo_id: str, revision: str) -> tuple[Path, str] | None:
         """A cached config.json and its commit: from our cache, else from huggingface_hub's."""

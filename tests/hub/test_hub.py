@@ -84,7 +84,7 @@ def test_an_unreachable_hub_falls_back_to_the_cache_and_says_so(client, loopback
         ("unit/plain", "v9", NotFound, "no such revision"),
         ("unit/empty", "main", NotFound, "no such file"),
         ("unit/gated", "main", AccessDenied, "gated"),
-        ("unit/huge", "main", InvalidCheckpoint, "more than"),
+        ("unit/huge", "main", InvalidConfig, "more than"),
         ("unit/broken", "main", InvalidConfig, "not JSON"),
         ("unit/../plain", "main", NotFound, "not a Hub id"),
         ("../../etc", "main", NotFound, "not a Hub id"),

@@ -1,0 +1,248 @@
+"""Many configs -> their plans' totals and blocks, with one call of the booster. Pure; no Daft, no file.
+
+Every number is computed by the code that makes a single plan (`fastewq.draft`), so a batch equals its items.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from fastewq.architecture import Architecture
+from fastewq.catalog.schema import BLOCK, PLAN, POLICIES
+from fastewq.config import read_config
+from fastewq.draft import Draft
+from fastewq.errors import FastEWQError
+from fastewq.features import block_columns
+from fastewq.jsonio import parse_config
+from fastewq.policy import DEFAULT_POLICY, KEEP, Policy, read_policy
+from fastewq.predictor import Predictor
+from fastewq.schemes import Target, target_named
+
+ROWS_AT_ONCE: Final = 4096
+"""Blocks per call of the booster: what it allocates grows with rows times trees."""
+REMEMBERED: Final = 4096
+"""Configs whose result is kept: most repositories of the Hub are fine-tunes that carry another model's config."""
+IRRELEVANT: Final = frozenset(
+    {"_name_or_path", "transformers_version", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache"}
+)
+"""Keys that say nothing about a plan and differ between copies of a config."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One config, planned or refused. Arrays hold a value per block, in execution order, stack after stack."""
+
+    error: FastEWQError | None = None
+    architecture: Architecture | None = None
+    already_quantized: bool = False
+    probabilities: Sequence[float] = ()
+    warnings: tuple[str, ...] = ()
+    extrapolating: bool = False
+    totals: Mapping[str, int] = field(default_factory=dict)
+    raw_bytes: int = 0
+    precisions: Sequence[str] = ()
+    sizes: Sequence[int] = ()
+
+    @cached_property
+    def facts(self) -> list[tuple[str, int, str, int]]:
+        """stack, index, kind, parameters of every block"""
+        assert self.architecture is not None
+        return [
+            (stack.name, block.index, block.layout.kind, block.layout.parameters)
+            for stack in self.architecture.stacks
+            for block in stack.blocks
+        ]
+
+
+class Batch:
+    """Plans batches of configs with one predictor; keeps the results of recent configs."""
+
+    def __init__(self, predictor: Predictor, target: str = "plain") -> None:
+        self._predictor = predictor
+        self._target: Target = target_named(target)
+        self._policies: dict[str, Policy] = {name: read_policy(name, predictor.card) for name in POLICIES}
+        self._recent: dict[str, Result] = {}
+
+    def plan(self, configs: Sequence[str | None]) -> pa.StructArray:
+        """One PLAN struct per config text; a null config stays null, a refused one becomes its error."""
+        results: list[Result | None] = [None] * len(configs)
+        hashes: list[str | None] = [None] * len(configs)
+        waiting: dict[str, list[int]] = {}
+        fresh: dict[str, Mapping[str, Any]] = {}
+        for row, text in enumerate(configs):
+            if text is None:
+                continue
+            data = text.encode()
+            hashes[row] = hashlib.sha256(data).hexdigest()
+            try:
+                config = parse_config(data, "config.json")
+            except FastEWQError as error:
+                results[row] = Result(error=error)
+                continue
+            key = _key(config)
+            if key in self._recent:
+                results[row] = self._recent[key]
+            else:
+                waiting.setdefault(key, []).append(row)
+                fresh.setdefault(key, config)
+        for key, result in zip(fresh, self._results(list(fresh.values())), strict=True):
+            self._remember(key, result)
+            for row in waiting[key]:
+                results[row] = result
+        return _arrow(results, hashes, self._predictor.version)
+
+    def _remember(self, key: str, result: Result) -> None:
+        if len(self._recent) >= REMEMBERED:
+            del self._recent[next(iter(self._recent))]
+        self._recent[key] = result
+
+    def _results(self, configs: Sequence[Mapping[str, Any]]) -> list[Result]:
+        read: list[Architecture | FastEWQError] = []
+        for config in configs:
+            try:
+                read.append(read_config(config))
+            except FastEWQError as error:
+                read.append(error)
+        columns = [block_columns(a) for a in read if isinstance(a, Architecture)]
+        probabilities = iter(self._probabilities(columns))
+        facts = iter(columns)
+        return [
+            self._result(entry, config, next(facts), next(probabilities))
+            if isinstance(entry, Architecture)
+            else Result(error=entry)
+            for entry, config in zip(read, configs, strict=True)
+        ]
+
+    def _probabilities(self, columns: Sequence[Mapping[str, NDArray[np.generic]]]) -> list[NDArray[np.float64]]:
+        """Of every block of every model: as few calls of the booster as ROWS_AT_ONCE allows."""
+        if not columns:
+            return []
+        joined = {name: np.concatenate([c[name] for c in columns]) for name in columns[0]}
+        rows = len(joined["exec_index"])
+        pieces = [
+            self._predictor.probabilities(
+                {name: values[start : start + ROWS_AT_ONCE] for name, values in joined.items()}
+            )
+            for start in range(0, rows, ROWS_AT_ONCE)
+        ]
+        ends = np.cumsum([len(c["exec_index"]) for c in columns])
+        return np.split(np.round(np.concatenate([*pieces, np.empty(0)]), 6), ends[:-1])
+
+    def _result(
+        self,
+        architecture: Architecture,
+        config: Mapping[str, Any],
+        columns: Mapping[str, NDArray[np.generic]],
+        probabilities: NDArray[np.float64],
+    ) -> Result:
+        outside = self._predictor.outside_domain(columns)
+        rounded = probabilities.tolist()
+        try:
+            drafts = {n: Draft(architecture, rounded, p, self._target) for n, p in self._policies.items()}
+        except FastEWQError as error:
+            return Result(error=error)
+        default = drafts[DEFAULT_POLICY]
+        weigh = _Scale(default)
+        return Result(
+            architecture=architecture,
+            already_quantized=isinstance(config.get("quantization_config"), Mapping),
+            probabilities=rounded,
+            warnings=(*architecture.warnings, *outside, *default.warnings),
+            extrapolating=bool(outside),
+            totals={name: weigh.total(draft) for name, draft in drafts.items()},
+            raw_bytes=architecture.parameters * default.raw_bytes,
+            precisions=[default.raw if p == KEEP else p for p in default.precisions],
+            sizes=weigh.sizes(default),
+        )
+
+
+class _Scale:
+    """Bytes under several policies of one architecture, none of which has overrides: alike blocks are weighed once."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        self._layouts = [id(block.layout) for block in draft.blocks]
+        self._first = {layout: number for number, layout in reversed(list(enumerate(self._layouts)))}
+        self._known: dict[tuple[int, str], int] = {}
+
+    def _size(self, key: tuple[int, str]) -> int:
+        if key not in self._known:
+            self._known[key] = self._draft.block_bytes(self._first[key[0]], key[1])
+        return self._known[key]
+
+    def sizes(self, draft: Draft) -> list[int]:
+        return [self._size(key) for key in zip(self._layouts, draft.precisions, strict=True)]
+
+    def total(self, draft: Draft) -> int:
+        """`draft.total()`."""
+        counts = Counter(zip(self._layouts, draft.precisions, strict=True))
+        blocks = sum(count * self._size(key) for key, count in counts.items())
+        return blocks + sum(map(draft.group_bytes, range(len(draft.groups))))
+
+
+def _key(config: Mapping[str, Any]) -> str:
+    relevant = {key: value for key, value in config.items() if key not in IRRELEVANT}
+    return json.dumps(relevant, sort_keys=True)
+
+
+# ---- results -> Arrow ----
+
+
+def _arrow(results: Sequence[Result | None], hashes: Sequence[str | None], version: str) -> pa.StructArray:
+    planned = [r if r is not None and r.architecture is not None else None for r in results]
+    errors = [r.error if r is not None else None for r in results]
+
+    def column(kind: pa.DataType, values: list[Any]) -> pa.Array:
+        return pa.array(values, kind)
+
+    architectures = [r.architecture if r else None for r in planned]
+    columns = [
+        column(pa.string(), [e.code if e else None for e in errors]),
+        column(pa.string(), [e.message if e else None for e in errors]),
+        column(pa.string(), [a.model_type if a else None for a in architectures]),
+        column(pa.string(), [a.dtype if a else None for a in architectures]),
+        column(pa.int64(), [a.parameters if a else None for a in architectures]),
+        column(pa.int32(), [len(a.stacks) if a else None for a in architectures]),
+        column(pa.int32(), [len(r.sizes) if r else None for r in planned]),
+        column(pa.bool_(), [a.exact if a else None for a in architectures]),
+        column(pa.bool_(), [r.already_quantized if r else None for r in planned]),
+        column(pa.string(), [_confidence(r) if r else None for r in planned]),
+        column(pa.int64(), [r.raw_bytes if r else None for r in planned]),
+        *(column(pa.int64(), [r.totals[name] if r else None for r in planned]) for name in POLICIES),
+        column(pa.list_(pa.string()), [list(r.warnings) if r else None for r in planned]),
+        column(pa.string(), list(hashes)),
+        column(pa.string(), [version] * len(results)),
+        _blocks(planned),
+    ]
+    return pa.StructArray.from_arrays(columns, fields=list(PLAN))
+
+
+def _confidence(result: Result) -> str:
+    return "extrapolating" if result.extrapolating else "in_domain"
+
+
+def _blocks(planned: Sequence[Result | None]) -> pa.ListArray:
+    present = [r for r in planned if r]
+    facts = [fact for r in present for fact in r.facts]
+    values = pa.StructArray.from_arrays(
+        [
+            *(pa.array([fact[i] for fact in facts], BLOCK[i].type) for i in range(4)),
+            pa.array([p for r in present for p in r.probabilities], pa.float64()),
+            pa.array([p for r in present for p in r.precisions], pa.string()),
+            pa.array([s for r in present for s in r.sizes], pa.int64()),
+        ],
+        fields=list(BLOCK),
+    )
+    lengths = [len(r.sizes) if r else 0 for r in planned]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), values)

@@ -1,0 +1,317 @@
+"""Configs from a Hub, a folder, Parquet, JSONL or a list of ids -> DIR/configs.
+
+What is new is written every few hundred models, so an interrupted run loses at most the last of them, and the next run
+asks only for what is missing or has changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from fastewq.catalog.index import PASSING
+from fastewq.catalog.schema import CONFIGS
+from fastewq.catalog.store import Known, Store
+from fastewq.errors import FastEWQError, InvalidConfig, InvalidDataset, NotFound, StorageFailure
+from fastewq.hub import DEFAULT_REVISION, Filters, Hub, Listed, check_id, check_revision
+from fastewq.jsonio import MAX_CONFIG_BYTES
+
+IN_FLIGHT: Final = 16
+"""Requests at once, far below what the Hub's rate limits allow; the waits they ask for hold all of them back."""
+FLUSH_ROWS: Final = 500
+FLUSH_SECONDS: Final = 20.0
+IMPORT_ROWS: Final = 50_000
+MAX_FILES: Final = 1_000_000
+REQUIRED: Final = ("id", "revision", "config")
+
+
+@dataclass
+class Counts:
+    """What a collection did so far. `failed` counts by error code; `found` is all models seen."""
+
+    found: int = 0
+    unchanged: int = 0
+    added: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def done(self) -> int:
+        return self.unchanged + self.added + sum(self.failed.values())
+
+
+Progress = Callable[[Counts], None]
+
+
+def collect(
+    store: Store,
+    source: str,
+    *,
+    filters: Filters | None = None,
+    hub: Hub | None = None,
+    progress: Progress | None = None,
+) -> Counts:
+    """Collect from an INPUT: `hub://`, a folder of configs, a .parquet or .jsonl file, or a .txt file of ids.
+
+    `filters` and `hub` are used for the Hub and lists of ids. Raises NotFound, InvalidDataset, HubUnavailable (if the
+    listing fails; a model that fails becomes a row with its error), StorageFailure.
+    """
+    path = Path(source)
+    report = progress or (lambda _: None)
+    if source == "hub://":
+        wanted: Iterable[_Wanted] = map(_Wanted.listed, _need(hub).models(filters or Filters()))
+        return _from_hub(store, _need(hub), wanted, report)
+    if path.is_dir():
+        return _import(store, _folder_tables(path), report)
+    if not path.is_file():
+        raise NotFound(
+            f"{source} does not exist", hint="Give hub://, a folder of configs, or a parquet, jsonl or txt file."
+        )
+    if path.suffix == ".parquet":
+        return _import(store, _parquet_tables(path), report)
+    if path.suffix == ".jsonl":
+        return _import(store, _jsonl_tables(path), report)
+    if path.suffix == ".txt":
+        return _from_hub(store, _need(hub), _wanted_ids(path), report)
+    raise InvalidDataset(f"{source} has the suffix {path.suffix!r}; expected .parquet, .jsonl, .txt, or a folder")
+
+
+def _need(hub: Hub | None) -> Hub:
+    from fastewq.hub import BATCH
+
+    return hub or Hub(patience=BATCH)
+
+
+# ---- from a Hub ----
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A model to fetch. `revision` is a commit, or a branch or tag to be resolved."""
+
+    id: str
+    revision: str
+    task: str | None = None
+    library: str | None = None
+    downloads: int | None = None
+    last_modified: str | None = None
+
+    @classmethod
+    def listed(cls, model: Listed) -> _Wanted:
+        return cls(model.id, model.sha, model.task, model.library, model.downloads, model.last_modified)
+
+    def row(self, revision: str, **rest: Any) -> dict[str, Any]:
+        facts = {name: getattr(self, name) for name in ("task", "library", "downloads", "last_modified")}
+        return {"id": self.id, "revision": revision, **facts, **rest}
+
+
+def _wanted_ids(path: Path) -> Iterator[_Wanted]:
+    """Lines of org/name or org/name@revision; blank lines and # comments are skipped."""
+    for line in _lines(path):
+        text = line.partition("#")[0].strip()
+        if text:
+            repo_id, _, revision = text.partition("@")
+            yield _Wanted(check_id(repo_id), check_revision(revision or DEFAULT_REVISION))
+
+
+def _from_hub(store: Store, hub: Hub, wanted: Iterable[_Wanted], progress: Progress) -> Counts:
+    known = store.known()
+    counts = Counts()
+    buffer = _Buffer(store)
+    models = iter(wanted)
+    pending: dict[Future[dict[str, Any]], _Wanted] = {}
+    with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="fastewq-collect") as pool:
+        try:
+            while True:
+                upcoming = list(islice(models, 4 * IN_FLIGHT - len(pending)))
+                for model in upcoming:
+                    counts.found += 1
+                    last = known.get(model.id)
+                    if last and last.revision == model.revision and last.error_code not in PASSING:
+                        counts.unchanged += 1
+                    else:
+                        pending[pool.submit(_fetch, hub, model)] = model
+                progress(counts)
+                if not pending and not upcoming:
+                    return counts
+                for future in wait(pending, return_when=FIRST_COMPLETED).done:
+                    model = pending.pop(future)
+                    _take(future.result(), known.get(model.id), counts, buffer)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            for future in pending:
+                if future.done() and not future.cancelled() and future.exception() is None:
+                    _take(future.result(), known.get(pending[future].id), counts, buffer)
+            buffer.flush()
+
+
+def _fetch(hub: Hub, model: _Wanted) -> dict[str, Any]:
+    """A row of CONFIGS: the config, or the error. Only an error on our own side is raised."""
+    try:
+        data, commit = hub.fetch_config(model.id, model.revision)
+        return model.row(commit, config=_decoded(data, model.id))
+    except StorageFailure:
+        raise
+    except FastEWQError as error:
+        return model.row(model.revision, error_code=error.code, error_message=error.message)
+
+
+def _decoded(data: bytes, repo_id: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidConfig(f"{repo_id}: config.json is not UTF-8 text: byte {error.start}") from None
+
+
+def _take(row: dict[str, Any], last: Known | None, counts: Counts, buffer: _Buffer) -> None:
+    error = row.get("error_code")
+    if error:
+        counts.failed[error] += 1
+    elif last and last == Known(row["revision"], None):
+        counts.unchanged += 1  # a branch that still stands for the commit we have
+        return
+    else:
+        counts.added += 1
+    if not last or last != Known(row["revision"], error):
+        buffer.add(row)
+
+
+class _Buffer:
+    """Rows on their way to a file."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._rows: list[dict[str, Any]] = []
+        self._since = time.monotonic()
+
+    def add(self, row: dict[str, Any]) -> None:
+        self._rows.append(row)
+        if len(self._rows) >= FLUSH_ROWS or time.monotonic() - self._since > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        rows, self._rows, self._since = self._rows, [], time.monotonic()
+        self._store.append(rows)
+
+
+# ---- from files ----
+
+
+def _import(store: Store, tables: Iterable[pa.Table], progress: Progress) -> Counts:
+    """Add the rows whose (id, revision) the store does not have; a key that is twice in the input counts once."""
+    seen = store.keys()
+    counts = Counts()
+    for table in tables:
+        ids, revisions = table["id"].to_pylist(), table["revision"].to_pylist()
+        fresh = []
+        for key in zip(ids, revisions, strict=True):
+            fresh.append(key not in seen)
+            seen.add(key)
+        new = table.filter(pa.array(fresh, pa.bool_()))
+        counts.found += len(table)
+        counts.unchanged += len(table) - len(new)
+        counts.added += store.append_table(new)
+        progress(counts)
+    return counts
+
+
+def _parquet_tables(path: Path) -> Iterator[pa.Table]:
+    try:
+        with pq.ParquetFile(path) as file:
+            missing = [name for name in REQUIRED if name not in file.schema_arrow.names]
+            if missing:
+                raise InvalidDataset(f"{path} lacks the column {missing[0]}; expected {', '.join(REQUIRED)}")
+            names = [name for name in CONFIGS.names if name in file.schema_arrow.names]
+            for batch in file.iter_batches(IMPORT_ROWS, columns=names):
+                yield _conform(pa.Table.from_batches([batch]), str(path))
+    except (OSError, pa.ArrowException) as error:
+        raise InvalidDataset(f"{path} is not a Parquet file that can be read: {str(error)[:200]}") from error
+
+
+def _jsonl_tables(path: Path) -> Iterator[pa.Table]:
+    """One JSON object a line: id, config (text or object), and revision if there is one."""
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for number, line in enumerate(_lines(path), 1):
+            try:
+                entry = json.loads(line) if line.strip() else None
+            except (ValueError, RecursionError):
+                raise InvalidDataset(f"{path}, line {number}: not JSON") from None
+            if entry is None:
+                continue
+            if not isinstance(entry, dict) or "id" not in entry or "config" not in entry:
+                raise InvalidDataset(f"{path}, line {number}: expected an object with id, revision and config")
+            config = entry["config"]
+            text = config if isinstance(config, str) else json.dumps(config)
+            yield {"id": entry["id"], "revision": entry.get("revision"), "config": text}
+
+    yield from _tables(rows(), str(path))
+
+
+def _folder_tables(folder: Path) -> Iterator[pa.Table]:
+    """NAME.json, where a double hyphen stands for the slash of an id, and ORG/NAME/config.json."""
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for path in islice(sorted(folder.rglob("*.json")), MAX_FILES):
+            if path.name == "config.json" and path.parent != folder:
+                repo_id = path.parent.relative_to(folder).as_posix()
+            else:
+                repo_id = path.relative_to(folder).as_posix().removesuffix(".json").replace("--", "/", 1)
+            try:
+                with path.open("rb") as stream:
+                    data = stream.read(MAX_CONFIG_BYTES + 1)
+            except OSError as error:
+                raise StorageFailure(f"{path} cannot be read: {error.strerror}") from error
+            yield {"id": repo_id, "revision": None, "config": data.decode(errors="replace")}
+
+    yield from _tables(rows(), str(folder))
+
+
+def _tables(rows: Iterator[dict[str, Any]], source: str) -> Iterator[pa.Table]:
+    while chunk := list(islice(rows, IMPORT_ROWS)):
+        try:
+            yield _conform(pa.Table.from_pylist(chunk, CONFIGS), source)
+        except (pa.ArrowException, TypeError) as error:
+            raise InvalidDataset(f"{source} holds values of unexpected types: {str(error)[:200]}") from error
+
+
+def _conform(table: pa.Table, source: str) -> pa.Table:
+    """The table with exactly the columns of CONFIGS. A missing revision becomes the hash of the config."""
+    columns = {}
+    for column in CONFIGS:
+        if column.name in table.column_names and column.name not in ("sequence", "error_code", "error_message"):
+            try:
+                columns[column.name] = table[column.name].cast(column.type)
+            except pa.ArrowException as error:
+                raise InvalidDataset(f"{source}: column {column.name} is {table[column.name].type}: {error}") from error
+        else:
+            columns[column.name] = pa.nulls(len(table), column.type)
+    for name in ("id", "config"):
+        if columns[name].null_count:
+            raise InvalidDataset(
+                f"{source}: column {name} has {columns[name].null_count} missing values; expected none"
+            )
+    if columns["revision"].null_count:
+        hashes = [hashlib.sha256(text.encode()).hexdigest()[:40] for text in columns["config"].to_pylist()]
+        columns["revision"] = pc.coalesce(columns["revision"], pa.array(hashes, pa.string()))
+    return pa.table(columns, CONFIGS)
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with path.open(encoding="utf-8") as stream:
+            while line := stream.readline(MAX_CONFIG_BYTES * 2):
+                yield line
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidDataset(f"{path} cannot be read as UTF-8 text: {error}") from error

@@ -1,0 +1,193 @@
+"""DIR/configs -> DIR/plans/VERSION: one Daft DataFrame from configs to plans, in-process or on a Ray cluster.
+
+    configs  --anti join-->  those without a plan  --plan (batches, one booster call)-->  sink
+
+The sink writes each batch of results as two files of the same name, blocks first and models second, each under a
+temporary name and then renamed. A models file is therefore the mark that its rows are finished: whatever kills a run,
+the next one keeps every finished batch (the anti join leaves its rows out), removes what lacks the mark, and repeats
+nothing else. Plans of another predictor version live in another folder, so a new predictor re-plans everything without
+fetching anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from fastewq.catalog.schema import BLOCKS, CONFIGS, MODELS, PLAN
+from fastewq.catalog.store import Store, write_table
+from fastewq.errors import FastEWQError, StorageFailure
+from fastewq.predictor import load_predictor
+
+# Neither engine may report home.
+os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "0")
+os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import daft
+from daft import DataType, col
+from daft.io import DataSink
+from daft.io.sink import WriteResult
+from daft.recordbatch import MicroPartition
+from daft.schema import Schema
+
+BATCH_ROWS: Final = 2000
+"""Models planned and written together: about 80,000 blocks, and what a killed run repeats at most per worker."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where the DataFrame runs.
+
+    name      local or ray
+    address   of a running Ray cluster; None starts one on this machine
+    workers   processes (actors) that plan; None: one per processor
+    """
+
+    name: str = "local"
+    address: str | None = None
+    workers: int | None = None
+
+    def start(self) -> int:
+        """Choose Daft's runner; returns the number of workers."""
+        if self.name == "ray":
+            daft.set_runner_ray(self.address)
+        else:
+            daft.set_runner_native()
+        return self.workers or os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """Rows planned or refused in this run, rows kept from earlier runs, and the folder of the plans."""
+
+    new: int
+    kept: int
+    folder: Path
+
+
+def predict(
+    store: Store,
+    *,
+    artefact: Path | None = None,
+    engine: Engine | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Predicted:
+    """Plan every row of the store that has no plan by this predictor yet.
+
+    Raises InvalidArtefact, StorageFailure. `progress(done, total)` is called as batches arrive.
+    """
+    version = load_predictor(artefact).version
+    folder = store.plans(version)
+    _remove_unfinished(folder)
+    kept, total = store.rows("models", version), store.rows("configs")
+    if total == kept:
+        store.forget_other_plans(version)
+        return Predicted(0, kept, folder)
+    workers = (engine or Engine()).start()
+    frame = daft.read_parquet(str(store.configs / "*.parquet"))
+    if kept:
+        done = daft.read_parquet(str(folder / "models" / "*.parquet")).select("sequence")
+        frame = frame.join(done, on="sequence", how="anti")
+    planner = daft.cls(_Planner, max_concurrency=workers, use_process=workers > 1 or None)
+    planned = frame.with_column("plan", planner(artefact and str(artefact))(col("config")))
+    sink = _Sink(folder, progress, total - kept)
+    try:
+        new = int(planned.write_sink(sink).to_pydict()["rows"][0])
+    except FastEWQError:
+        raise
+    except (RuntimeError, OSError, pa.ArrowException) as error:
+        raise StorageFailure(f"{folder}: planning stopped: {_first_line(error)}") from error
+    store.forget_other_plans(version)
+    return Predicted(new, kept, folder)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[-1][:300]
+
+
+class _Planner:
+    """One worker: loads the predictor once, then plans batches."""
+
+    def __init__(self, artefact: str | None) -> None:
+        from fastewq.catalog.batch import Batch
+
+        self._batch = Batch(load_predictor(Path(artefact) if artefact else None))
+
+    @daft.method.batch(return_dtype=DataType.from_arrow_type(PLAN), batch_size=BATCH_ROWS)
+    def __call__(self, config: daft.Series) -> pa.StructArray:
+        return self._batch.plan(config.to_pylist())
+
+
+class _Sink(DataSink[int]):
+    """Writes batches of planned rows as models and blocks files."""
+
+    def __init__(self, folder: Path, progress: Callable[[int, int], None] | None, total: int) -> None:
+        self._folder = folder
+        self._progress, self._total, self._done = progress, total, 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Workers on other machines write; only the driver's own process can show progress.
+        return {**self.__dict__, "_progress": None}
+
+    def name(self) -> str:
+        return "catalog"
+
+    def schema(self) -> Schema:
+        return Schema.from_pyarrow_schema(pa.schema([("rows", pa.int64())]))
+
+    def write(self, micropartitions: Iterator[MicroPartition]) -> Iterator[WriteResult[int]]:
+        for part in micropartitions:
+            table = part.to_arrow()
+            if len(table):
+                size = write_batch(self._folder, table)
+                self._done += len(table)
+                if self._progress:
+                    self._progress(self._done, self._total)
+                yield WriteResult(result=len(table), bytes_written=size, rows_written=len(table))
+
+    def finalize(self, write_results: list[WriteResult[int]]) -> MicroPartition:
+        return MicroPartition.from_pydict({"rows": [sum(result.result for result in write_results)]})
+
+
+def write_batch(folder: Path, table: pa.Table) -> int:
+    """Write rows of CONFIGS with a `plan` column as a blocks file and then a models file; returns the bytes written.
+
+    The name is a hash of the rows' keys.
+    """
+    table = table.combine_chunks()
+    plan = pa.concat_arrays(table["plan"].chunks) if table["plan"].num_chunks else pa.array([], PLAN)
+    keys = ",".join(map(str, table["sequence"].to_pylist()))
+    name = hashlib.sha256(keys.encode()).hexdigest()[:32] + ".parquet"
+    models = {field.name: table[field.name] for field in CONFIGS if not field.name.startswith("error_")}
+    for field in ("error_code", "error_message"):
+        models[field] = pc.coalesce(table[field], plan.field(field))
+    models |= {field.name: plan.field(field.name) for field in MODELS if field.name not in models}
+    lists = plan.field("blocks")
+    rows, blocks = pc.list_parent_indices(lists), pc.list_flatten(lists)
+    flat = {"id": table["id"].take(rows), "revision": table["revision"].take(rows)}
+    flat |= {field.name: blocks.field(field.name) for field in BLOCKS if field.name not in flat}
+    size = write_table(folder / "blocks" / name, pa.table(flat, BLOCKS))
+    return size + write_table(folder / "models" / name, pa.table({n: models[n] for n in MODELS.names}, MODELS))
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Delete what an interrupted run left: temporary files, and blocks whose models were never written."""
+    try:
+        for kind in ("models", "blocks"):
+            (folder / kind).mkdir(parents=True, exist_ok=True)
+            for path in (folder / kind).iterdir():
+                if path.suffix != ".parquet" or path.name.startswith("."):
+                    path.unlink(missing_ok=True)
+        for path in (folder / "blocks").iterdir():
+            if not (folder / "models" / path.name).exists():
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageFailure(f"{folder} cannot be prepared: {error.strerror}") from error

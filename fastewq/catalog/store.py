@@ -1,0 +1,160 @@
+"""The files of a catalog folder.
+
+    DIR/configs/000007.parquet              what was collected, in the order of the numbers; never rewritten
+    DIR/plans/VERSION/models/NAME.parquet   finished plans by predictor VERSION
+    DIR/plans/VERSION/blocks/NAME.parquet   their blocks
+    DIR/index.sqlite                        for lookups
+    DIR/lock                                held while something is written
+
+Every file appears under its name only when it is complete.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+
+from fastewq.catalog.schema import CONFIGS
+from fastewq.errors import InvalidDataset, StorageFailure
+
+_VERSION: Final = re.compile(r"[\w.-]{1,100}", re.ASCII)
+
+
+class Known(NamedTuple):
+    """The newest row of a model: its revision, and the error in place of a config."""
+
+    revision: str
+    error_code: str | None
+
+
+class Store:
+    """A catalog folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.configs = folder / "configs"
+        self.index = folder / "index.sqlite"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for writing. Raises StorageFailure if another process does."""
+        try:
+            self.configs.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.folder / "lock")
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise StorageFailure(f"{self.folder} is in use by another `fastewq catalog` command") from None
+        except OSError as error:
+            raise StorageFailure(f"{self.folder} cannot be written: {error.strerror}") from error
+        try:
+            for path in self.configs.glob(".*"):
+                path.unlink(missing_ok=True)
+            yield
+        finally:
+            lock.release()
+
+    def plans(self, version: str) -> Path:
+        """The folder of the plans by a predictor version."""
+        if not _VERSION.fullmatch(version) or version.startswith("."):
+            raise InvalidDataset(
+                f"the predictor's version is {version!r:.100}; expected letters, digits, '.', '-', '_'"
+            )
+        return self.folder / "plans" / version
+
+    def versions(self) -> list[str]:
+        """Predictor versions with plans, the most recently written last."""
+        folder = self.folder / "plans"
+        found = [path for path in folder.iterdir() if (path / "models").is_dir()] if folder.is_dir() else []
+        return [path.name for path in sorted(found, key=lambda path: (path / "models").stat().st_mtime_ns)]
+
+    def forget_other_plans(self, version: str) -> None:
+        """Remove the plans of every other predictor version."""
+        for other in self.versions():
+            if other != version:
+                shutil.rmtree(self.plans(other), ignore_errors=True)
+
+    def files(self, kind: str, version: str | None = None) -> list[Path]:
+        """The Parquet files of `configs`, or of the `models` or `blocks` of a version, in order of their names."""
+        folder = self.configs if version is None else self.plans(version) / kind
+        return sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
+
+    def rows(self, kind: str, version: str | None = None) -> int:
+        """Rows of all files, from their footers."""
+        return sum(_metadata(path).num_rows for path in self.files(kind, version))
+
+    def known(self) -> dict[str, Known]:
+        """id -> what the store holds of it last."""
+        found: dict[str, Known] = {}
+        for path in self.files("configs"):
+            table = read_columns(path, ["id", "revision", "error_code"])
+            columns = [column.to_pylist() for column in table.columns]
+            found |= {i: Known(revision, error) for i, revision, error in zip(*columns, strict=True)}
+        return found
+
+    def keys(self) -> set[tuple[str, str]]:
+        """Every (id, revision) that has a config."""
+        found: set[tuple[str, str]] = set()
+        for path in self.files("configs"):
+            table = read_columns(path, ["id", "revision", "error_code"])
+            table = table.filter(pc.is_null(table["error_code"]))
+            found.update(zip(table["id"].to_pylist(), table["revision"].to_pylist(), strict=True))
+        return found
+
+    def append(self, rows: Iterable[Mapping[str, Any]]) -> int:
+        """Add rows of CONFIGS (without `sequence`, which counts up) as one new file; returns how many."""
+        table = pa.Table.from_pylist([dict(row) for row in rows], CONFIGS)
+        return self.append_table(table)
+
+    def append_table(self, table: pa.Table) -> int:
+        """`append` for rows that are a table already; `sequence` is filled in."""
+        if not len(table):
+            return 0
+        files = self.files("configs")
+        number = int(files[-1].stem) + 1 if files else 0
+        start = number << 24
+        sequence = pa.array(range(start, start + len(table)), pa.int64())
+        position = table.schema.get_field_index("sequence")
+        write_table(
+            self.configs / f"{number:08}.parquet", table.set_column(position, CONFIGS.field("sequence"), sequence)
+        )
+        return len(table)
+
+
+def read_columns(path: Path, columns: list[str]) -> pa.Table:
+    try:
+        return pq.read_table(path, columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise InvalidDataset(f"{path} cannot be read: {str(error)[:200]}") from error
+
+
+def _metadata(path: Path) -> pq.FileMetaData:
+    try:
+        return pq.read_metadata(path)
+    except (OSError, pa.ArrowException) as error:
+        raise InvalidDataset(f"{path} cannot be read: {str(error)[:200]}") from error
+
+
+def write_table(path: Path, table: pa.Table) -> int:
+    """Write a Parquet file under a temporary name, flush it to the disk, rename it; returns its size in bytes."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            pq.write_table(table, stream, compression="zstd")
+            stream.flush()
+            os.fsync(stream.fileno())
+        size = temporary.stat().st_size
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageFailure(f"{path} cannot be written: {error.strerror}") from error
+    return size
