@@ -19,6 +19,7 @@ BASE: dict[str, dict[str, Any]] = {
             "linear_attention",
         ],
     },
+    "gemma3n_text": {"num_hidden_layers": 7, "num_kv_shared_layers": 1},
     "hunyuan_v1_dense": {"num_hidden_layers": 4, "head_dim": 128},
     "ministral": {"num_hidden_layers": 4, "head_dim": 128},
     "dbrx": {
@@ -40,6 +41,36 @@ BASE: dict[str, dict[str, Any]] = {
 
 LAYERS = {"num_hidden_layers": 4}
 EXTRA: dict[str, list[dict[str, Any]]] = {
+    "gemma3n_text": [
+        {"num_hidden_layers": 7, "num_kv_shared_layers": 2, "intermediate_size": [8, 9, 10, 11, 12, 13, 14]},
+        {"num_hidden_layers": 12, "num_kv_shared_layers": 0, "altup_num_inputs": 2},
+    ],
+    "gemma4_text": [
+        {**LAYERS, "layer_types": ["full_attention", "sliding_attention"] * 2},
+        {**LAYERS, "layer_types": ["full_attention", "sliding_attention"] * 2, "global_head_dim": 96},
+        {
+            "num_hidden_layers": 12,
+            "num_kv_shared_layers": 4,
+            "use_double_wide_mlp": True,
+            "attention_k_eq_v": True,
+            "num_global_key_value_heads": 2,
+        },
+        {
+            "num_hidden_layers": 12,
+            "num_kv_shared_layers": 4,
+            "use_double_wide_mlp": True,
+            "enable_moe_block": True,
+            "num_experts": 6,
+            "top_k_experts": 2,
+            "moe_intermediate_size": 77,
+            "hidden_size_per_layer_input": 0,
+        },
+        {**LAYERS, "per_layer_config": {"1": {"head_dim": 80}, "3": {"head_dim": 96, "num_key_value_heads": 1}}},
+        {**LAYERS, "num_global_key_value_heads": 1},
+    ],
+    "gemma4_unified_text": [
+        {"num_hidden_layers": 12, "num_kv_shared_layers": 4, "use_double_wide_mlp": True, "attention_k_eq_v": True}
+    ],
     "nemotron_h": [
         {"hybrid_override_pattern": "M*-E-M", "num_hidden_layers": 6},
         {"hybrid_override_pattern": "MEM*", "mamba_n_groups": 4, "mamba_d_conv": 7, "mamba_conv_bias": False},

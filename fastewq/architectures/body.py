@@ -115,6 +115,8 @@ class BlockStack:
     def stack(self, f: Fields, path: str) -> Stack:
         for name, allowed in self.only.items():
             f.require(name, allowed)
+        if self.per_layer is None:
+            f.require("per_layer_config", ({},))
         keys = self.keys(f)
         varied = {key: f.replaced(**dict(key[2])) if key[2] else f for key in dict.fromkeys(keys)}
         mixing = typical([key for key in keys if self.mixers[key[0]].kind in ("attention", "hybrid")])
@@ -179,6 +181,26 @@ def every(interval: Size, hit: str, other: str) -> Schedule:
         return [other if (i + 1) % step else hit for i in range(layers)]
 
     return schedule
+
+
+def per_layer_config(otherwise: PerLayer) -> PerLayer:
+    """What the library's `per_layer_config` (layer -> fields) changes, where a config has one."""
+
+    def changes(f: Fields, layers: int) -> Sequence[Overrides]:
+        given = f.get("per_layer_config", None)
+        if given is None:
+            return otherwise(f, layers)
+        if not isinstance(given, Mapping) or not all(isinstance(v, Mapping) for v in given.values()):
+            raise f.refuse("per_layer_config", given, "an object of objects, one per layer")
+        numbered = {int(k): v for k, v in given.items() if isinstance(k, str) and k.isdecimal() and len(k) < 9}
+        return [tuple(sorted(sizes_in(numbered.get(i, {})).items())) for i in range(layers)]
+
+    return changes
+
+
+def sizes_in(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries that a shape can depend on; they can be compared and hashed."""
+    return {str(k): v for k, v in values.items() if isinstance(v, int | str | None)}
 
 
 def scheduled(f: Fields, count: int, schedule: Schedule | None, parts: Mapping[str, Any], what: str) -> Sequence[str]:

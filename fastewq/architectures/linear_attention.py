@@ -324,6 +324,8 @@ class MatrixLSTM(MixerPart):
     def __call__(self, f: Fields) -> Tensors:
         hidden, heads, bias = f.size("hidden_size"), f.size("num_heads"), f.flag("use_bias")
         keys, values = times("qk_dim_factor")(f), times("v_dim_factor")(f)
+        if values % heads:
+            raise f.refuse("num_heads", heads, f"a divisor of the {values} values")
         if f.get("weight_mode") == "fused":
             entry = (
                 *linear("qkv_opreact", 2 * keys + 2 * values, hidden, bias),
@@ -340,7 +342,7 @@ class MatrixLSTM(MixerPart):
             )
         tensors = (
             *entry,
-            *norm("multihead_norm", values // heads * heads, bias),
+            *norm("multihead_norm", values, bias),
             *linear("out_proj", hidden, values, bias),
         )
         return prefixed("mlstm_layer", tensors)
@@ -477,7 +479,8 @@ LINEAR: Mapping[str, Model] = {
                     inner=xlstm_inner,
                 )
             },
-            norm=Norm(bias="use_bias"),
+            only={"use_bias": (False,)},
+            norm=Norm(),
             norms=("norm_mlstm", "norm_ffn"),
             layers="blocks",
             embed="embeddings",
@@ -485,6 +488,7 @@ LINEAR: Mapping[str, Model] = {
             count=xlstm_blocks,
             final_norm="out_norm",
         ),
+        heads=heads_with(ForCausalLM=LMHead(tied=False)),
         prefix="backbone",
     ),
 }

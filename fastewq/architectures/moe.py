@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from fastewq.architecture import FeedForward as FeedForwardKind
 from fastewq.architecture import Mixer as MixerKind
 from fastewq.architecture import Tensor
-from fastewq.architectures.body import Decoder, Overrides, Schedule, always, every, leading, listed
+from fastewq.architectures.body import Decoder, Overrides, Schedule, always, every, leading, listed, per_layer_config
 from fastewq.architectures.decoders import (
     HEADS,
     LLAMA_ATTENTION,
@@ -524,7 +524,7 @@ MOE: Mapping[str, Model] = {
             MixtureOfExperts(experts="n_routed_experts", shared=shared("share_expert_dim", bias="mlp_bias")),
             LLAMA_MLP,
             listed("mlp_layer_types", step_experts),
-            per_layer=step_heads,
+            per_layer=per_layer_config(step_heads),
         ),
         default="Model",
     ),

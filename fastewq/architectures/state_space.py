@@ -45,7 +45,14 @@ from fastewq.architectures.parts import (
 
 def times(factor: str, width: str = "hidden_size") -> Callable[[Fields], int]:
     """The integer part of a factor times a width; the factor may be a fraction."""
-    return lambda f: max(int(f.number(factor) * f.size(width)), 1)
+
+    def product(f: Fields) -> int:
+        value = int(f.number(factor) * f.size(width))
+        if not value:
+            raise f.refuse(factor, f.get(factor), f"at least 1 / {width}")
+        return value
+
+    return product
 
 
 def rank(name: str) -> Callable[[Fields], int]:

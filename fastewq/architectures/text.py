@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fastewq.architectures.bart import BART_LINE
 from fastewq.architectures.decoders import DECODERS, uniform
 from fastewq.architectures.encoders import ENCODERS
+from fastewq.architectures.gemma import GEMMA
 from fastewq.architectures.heads import Model, decoder
 from fastewq.architectures.latent import LATENT_LINE
 from fastewq.architectures.linear_attention import LINEAR
@@ -15,7 +16,17 @@ from fastewq.architectures.parts import Attention, GatedMLP
 from fastewq.architectures.seq2seq import SEQ2SEQ
 from fastewq.architectures.state_space import STATE_SPACE
 
-ALONE: Mapping[str, Model] = {**DECODERS, **MOE, **LATENT_LINE, **STATE_SPACE, **LINEAR, **ENCODERS, **SEQ2SEQ, **BART_LINE}
+ALONE: Mapping[str, Model] = {
+    **DECODERS,
+    **GEMMA,
+    **MOE,
+    **LATENT_LINE,
+    **STATE_SPACE,
+    **LINEAR,
+    **ENCODERS,
+    **SEQ2SEQ,
+    **BART_LINE,
+}
 
 TWINS = {
     "qwen2_vl_text": "qwen2",
