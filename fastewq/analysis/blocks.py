@@ -35,13 +35,15 @@ _BLOCK = re.compile(
     r"^(?P<list>(?:\d+\.)?(?:(?!\d+[./])[^./]+[./])*?(?:h|blk|blocks?|layers?|resblocks))[._](?P<number>\d+)"
     r"(?:\.blocks\.(?P<inner>\d+))?(?=[./])"
 )
-# Attention masks and position tables that old checkpoints carry: constants of the code, not weights.
-_BUFFER = re.compile(r"(^|[._])(attn|attention)\.(masked_)?bias$|(^|[._])(inv_freq|position_ids)$")
+# Causal masks, their fill value, rotary frequencies and position tables: constants that old checkpoints carry.
+_MASK = re.compile(r"(^|\.)(attn|attention)\.bias$")
+_CONSTANT = re.compile(r"(^|[._])((attn|attention)\.masked_bias|inv_freq|position_ids)$")
 
 
 def is_buffer(tensor: TensorInfo) -> bool:
-    """Whether a tensor is a constant of the model's code (a causal mask, rotary frequencies) rather than weights."""
-    return _BUFFER.search(tensor.name) is not None and (tensor.shape[:2] == (1, 1) or len(tensor.shape) < 2)
+    """Whether a tensor is a constant of the model's code rather than weights."""
+    is_mask = len(tensor.shape) == 4 and tensor.shape[:2] == (1, 1) and _MASK.search(tensor.name) is not None
+    return is_mask or _CONSTANT.search(tensor.name) is not None
 
 
 def group_blocks(tensors: Iterable[TensorInfo]) -> list[StoredStack]:

@@ -82,4 +82,8 @@ def _variable(cursor: _Cursor) -> TensorInfo:
             f"{cursor.file}: tensor {name} of type {_TYPES[kind]} and shape {shape} takes {expected} bytes; "
             f"the header says {nbytes}"
         )
+    if cursor.position + nbytes > len(cursor.data):
+        raise InvalidCheckpoint(
+            f"{cursor.file}: tensor {name} ends at byte {cursor.position + nbytes} of {len(cursor.data)}"
+        )
     return TensorInfo(name, shape, _TYPES[kind], cursor.file, cursor.skip(nbytes), nbytes)

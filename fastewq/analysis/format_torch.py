@@ -18,12 +18,17 @@ import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from reprlib import repr as short
 from typing import Any, BinaryIO
 
 from fastewq.analysis.tensors import BITS, MAX_DIMENSIONS, TensorInfo, stored_bytes
 from fastewq.errors import InvalidCheckpoint
 
 PICKLE_LIMIT = 64_000_000
+"""Bytes of the pickles, and of a zip file's directory."""
+STEP_LIMIT = 4_000_000
+"""Instructions of one pickle; a state dict has about 30 per tensor."""
+
 ZIP_MAGIC = b"PK\x03\x04"
 OLD_MAGIC = 0x1950A86A20F9469CFC6C
 MAGICS = (ZIP_MAGIC, b"\x80\x02\x8a\n\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19")
@@ -63,12 +68,18 @@ class _Tensor:
     stride: tuple[int, ...]
 
 
+_ZIP_ERRORS = (
+    *(zipfile.BadZipFile, struct.error, EOFError, OSError, RuntimeError),  # of a damaged or encrypted archive
+    *(ValueError, IndexError, OverflowError),  # of impossible positions and names in it
+)
+
+
 def parse(file: str, stream: BinaryIO, file_size: int) -> list[TensorInfo]:
     """The tensors of a state dict. Raises InvalidCheckpoint, naming the file and what was refused."""
     try:
         zipped = stream.read(4) == ZIP_MAGIC
         state, storages = (_read_zip if zipped else _read_old)(file, stream, file_size)
-    except (zipfile.BadZipFile, struct.error, EOFError, UnicodeDecodeError, NotImplementedError, RuntimeError) as error:
+    except _ZIP_ERRORS as error:
         raise InvalidCheckpoint(f"{file}: not a readable torch file: {error}") from None
     if not isinstance(state, dict):
         raise InvalidCheckpoint(f"{file}: holds a {type(state).__name__}; expected a state dict of tensors")
@@ -80,11 +91,11 @@ def parse(file: str, stream: BinaryIO, file_size: int) -> list[TensorInfo]:
 
 def _located(file: str, name: Any, tensor: _Tensor, storages: Mapping[str, tuple[int, int]]) -> TensorInfo:
     if not isinstance(name, str):
-        raise InvalidCheckpoint(f"{file}: a tensor is named {name!r:.200}; expected a string")
+        raise InvalidCheckpoint(f"{file}: a tensor is named {short(name)}; expected a string")
     storage = tensor.storage
     if storage.key not in storages:
         raise InvalidCheckpoint(
-            f"{file}: tensor {name} is in storage {storage.key!r:.200}, which the file does not have"
+            f"{file}: tensor {name} is in storage {short(storage.key)}, which the file does not have"
         )
     begin, size = storages[storage.key]
     nbytes = stored_bytes(file, name, tensor.shape, storage.dtype)
@@ -108,10 +119,14 @@ def _storage_order(file: str, name: str, tensor: _Tensor) -> tuple[int, ...]:
 
 
 def _read_zip(file: str, stream: BinaryIO, file_size: int) -> tuple[Any, dict[str, tuple[int, int]]]:
+    _check_directory(file, stream, file_size)
     with zipfile.ZipFile(stream) as archive:
         members = archive.infolist()
         root = members[0].filename.split("/")[0] if members else ""
         by_name = {m.filename: m for m in members}
+        for m in members:
+            if m.compress_type != zipfile.ZIP_STORED or m.flag_bits & 1:
+                raise InvalidCheckpoint(f"{file}: {m.filename} is compressed or encrypted; expected stored bytes")
         if f"{root}/data.pkl" not in by_name:
             raise InvalidCheckpoint(f"{file}: a zip file without {root}/data.pkl; expected a torch state dict")
         if by_name[f"{root}/data.pkl"].file_size > PICKLE_LIMIT:
@@ -122,8 +137,6 @@ def _read_zip(file: str, stream: BinaryIO, file_size: int) -> tuple[Any, dict[st
     storages = {}
     for m in members:
         if m.filename.startswith(f"{root}/data/"):
-            if m.compress_type != zipfile.ZIP_STORED or m.flag_bits & 1:
-                raise InvalidCheckpoint(f"{file}: {m.filename} is compressed or encrypted; expected stored bytes")
             stream.seek(m.header_offset)
             local = stream.read(30)
             name_length, extra_length = struct.unpack("<HH", local[26:30])
@@ -132,6 +145,18 @@ def _read_zip(file: str, stream: BinaryIO, file_size: int) -> tuple[Any, dict[st
                 raise InvalidCheckpoint(f"{file}: {m.filename} lies outside the file")
             storages[m.filename.removeprefix(f"{root}/data/")] = (begin, m.file_size)
     return state, storages
+
+
+def _check_directory(file: str, stream: BinaryIO, file_size: int) -> None:
+    """Refuse a zip file whose directory, which `zipfile` reads as a whole, is too large for a state dict."""
+    stream.seek(max(0, file_size - (1 << 16) - 22))  # the end record and its comment
+    tail = stream.read()
+    end = tail.rfind(b"PK\5\6")
+    (size,) = struct.unpack_from("<I", tail, end + 12) if end >= 0 else (0,)
+    if size == 0xFFFFFFFF and (end64 := tail.rfind(b"PK\6\6", 0, end)) >= 0:
+        (size,) = struct.unpack_from("<Q", tail, end64 + 40)
+    if size > PICKLE_LIMIT:
+        raise InvalidCheckpoint(f"{file}: the zip directory has {size} bytes; expected at most {PICKLE_LIMIT}")
 
 
 def _read_old(file: str, stream: BinaryIO, file_size: int) -> tuple[Any, dict[str, tuple[int, int]]]:
@@ -149,18 +174,22 @@ def _read_old(file: str, stream: BinaryIO, file_size: int) -> tuple[Any, dict[st
     position, storages = pickles.tell(), {}
     for key in keys:
         if key not in machine.storages:
-            raise InvalidCheckpoint(f"{file}: storage {key!r:.200} belongs to no tensor")
+            raise InvalidCheckpoint(f"{file}: storage {short(key)} belongs to no tensor")
         stream.seek(position)
         (count,) = struct.unpack("<Q", stream.read(8))
         storage = machine.storages[key]
         size = count * BITS[storage.dtype] // 8
         if count != storage.count or position + 8 + size > file_size:
             raise InvalidCheckpoint(
-                f"{file}: storage {key!r:.200} has {count} values; expected {storage.count}, inside the file"
+                f"{file}: storage {short(key)} has {count} values; expected {storage.count}, inside the file"
             )
         storages[key] = (position + 8, size)
         position += 8 + size
     return state, storages
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
 
 
 class _Machine:
@@ -176,7 +205,9 @@ class _Machine:
     def run(self, stream: BinaryIO) -> Any:
         """The value of one pickle; the stream is left behind it."""
         try:
-            for opcode, argument, _ in pickletools.genops(stream):
+            for step, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+                if step > STEP_LIMIT:
+                    raise InvalidCheckpoint(f"{self.file}: a pickle of more than {STEP_LIMIT} steps")
                 if opcode.name == "STOP":
                     return self.stack.pop()
                 self._step(opcode.name, argument)
@@ -214,6 +245,8 @@ class _Machine:
 
     def set_items(self, count: int | None) -> None:
         items = self._pop(count)
+        if not all(isinstance(key, str) or _is_count(key) for key in items[::2]):
+            raise TypeError("a key is neither text nor a number")
         self._top(dict).update(zip(items[::2], items[1::2], strict=True))
 
     def name(self, module_and_name: str | None) -> None:
@@ -256,27 +289,27 @@ class _Machine:
             kind != "storage"
             or dtype is None
             or not isinstance(key, str)
-            or type(count) is not int
+            or not _is_count(count)
             or view not in ([], [None])
         ):
-            raise InvalidCheckpoint(f"{self.file}: a storage is described by {identifier!r:.200}")
+            raise InvalidCheckpoint(f"{self.file}: a storage is described by {short(identifier)}")
         storage = _Storage(key, dtype, count)
         if self.storages.setdefault(key, storage) != storage:
-            raise InvalidCheckpoint(f"{self.file}: storage {key!r:.200} is described twice, differently")
+            raise InvalidCheckpoint(f"{self.file}: storage {short(key)} is described twice, differently")
         return storage
 
     def _call(self, function: Any, arguments: Any) -> Any:
-        name = function.name if isinstance(function, _Global) else repr(function)
+        name = function.name if isinstance(function, _Global) else short(function)
         if name == "collections.OrderedDict" and arguments == ():
             return {}
         if name == "torch._utils._rebuild_parameter":
             return arguments[0]
         if name == "torch._utils._rebuild_tensor_v2":
             storage, offset, shape, stride, *_ = arguments
-            numbers = [offset, *shape, *stride]
+            numbers = [offset, *shape, *stride] if isinstance(shape, tuple) and isinstance(stride, tuple) else [None]
             if (
                 isinstance(storage, _Storage)
-                and all(type(n) is int and 0 <= n < 1 << 63 for n in numbers)
+                and all(map(_is_count, numbers))
                 and len(shape) == len(stride) <= MAX_DIMENSIONS
             ):
                 return _Tensor(storage, offset, tuple(shape), tuple(stride))
