@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fastewq.cli_common import Json, need_extra, print_json
-from fastewq.errors import InputError
+from fastewq.errors import InputError, exit_code
 
 if TYPE_CHECKING:
     from fastewq.analysis.checkpoints import Checkpoint
@@ -57,6 +58,43 @@ def analyze(
         from fastewq.tables import print_analysis
 
         print_analysis(analysis)
+
+
+def dataset_build(
+    sources: Annotated[Path, typer.Argument(help="A sources file such as training_data/sources.toml.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The table of blocks, CSV.")] = Path("blocks.csv"),
+    cache: Annotated[
+        Path | None, typer.Option(help="Where downloads and readings are kept; ~/.cache/fastewq/sources unless set.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Take the readings that an earlier run finished.")] = False,
+) -> None:
+    """Download the listed checkpoints, read every weight and write one row per block.
+
+    A source that fails is reported and leaves no row; the others are written, and the exit code is that of the first
+    failure.
+    """
+    with need_extra("analysis"):
+        from fastewq.training.dataset import build_dataset
+
+    with ExitStack() as bars:
+
+        def progress(name: str) -> Callable[[int, int], None]:
+            bars.close()
+            return bars.enter_context(byte_progress(name))
+
+        report = build_dataset(sources, output, cache or default_cache(), resume=resume, progress=progress)
+    for source in report.sources:
+        outcome = f"failed: {source.error.message}" if source.error else f"{source.blocks} blocks"
+        typer.echo(f"{source.name}: {outcome}", err=source.error is not None)
+    typer.echo(f"{report.blocks_file}: {sum(source.blocks for source in report.sources)} blocks")
+    if report.errors:
+        raise typer.Exit(exit_code(report.errors[0]))
+
+
+def default_cache() -> Path:
+    """$XDG_CACHE_HOME/fastewq/sources, or ~/.cache/fastewq/sources."""
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "fastewq" / "sources"
 
 
 @contextmanager
