@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final
@@ -34,6 +35,7 @@ class Draft:
         self.raw, self.raw_bytes = raw_precision(architecture.dtype)
         self.roles: frozenset[Role] = MATRICES | {"router"} if policy.routers else MATRICES
         self.blocks: list[Block] = [block for stack in architecture.stacks for block in stack.blocks]
+        self.layouts: dict[int, Layout] = {id(block.layout): block.layout for block in self.blocks}
         self.warnings: list[str] = []
         self.precisions: list[str] = []
         self.pinned: set[int] = set()
@@ -138,14 +140,22 @@ class Draft:
 
     def total(self) -> int:
         """Bytes of all weights."""
-        blocks = sum(self.block_bytes(number, precision) for number, precision in enumerate(self.precisions))
-        return blocks + sum(map(self.group_bytes, range(len(self.groups))))
+        special = sum(self.block_bytes(number, self.precisions[number]) for number in self.exceptions)
+        usual = Counter(
+            (id(block.layout), precision)
+            for number, (block, precision) in enumerate(zip(self.blocks, self.precisions, strict=True))
+            if number not in self.exceptions
+        )
+        alike = sum(
+            count * self._layout_bytes(self.layouts[key], precision) for (key, precision), count in usual.items()
+        )
+        return special + alike + sum(map(self.group_bytes, range(len(self.groups))))
 
     def document(self) -> tuple[tuple[PlannedStack, ...], tuple[PlannedGroup, ...], tuple[tuple[Tensor, ...], ...]]:
         """The planned stacks and outside groups, and the distinct layouts they refer to by number."""
         outside = self.architecture.outside
-        layouts = list({id(block.layout): block.layout for block in self.blocks}.values())
-        numbers = {id(layout): number for number, layout in enumerate(layouts)}
+        layouts = self.layouts.values()
+        numbers = {key: number for number, key in enumerate(self.layouts)}
         remaining = iter(self._planned(numbers))
         stacks = tuple(
             PlannedStack(stack.name, tuple(islice(remaining, len(stack.blocks)))) for stack in self.architecture.stacks

@@ -55,8 +55,9 @@ class Fitting:
         weight = dict(zip(order, sensitivities(len(order)), strict=True))
         alike: dict[tuple[int, tuple[tuple[str, str], ...]], list[int]] = {}
         for number in order:
-            exceptions = tuple(sorted(draft.exceptions.get(number, {}).items()))
-            alike.setdefault((id(draft.blocks[number].layout), exceptions), []).append(number)
+            special = draft.exceptions.get(number)
+            key = (id(draft.blocks[number].layout), tuple(sorted(special.items())) if special else ())
+            alike.setdefault(key, []).append(number)
         self.classes: list[Movable] = []
         self.class_levels: list[list[int]] = []
         for numbers in alike.values():
