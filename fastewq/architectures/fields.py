@@ -51,8 +51,19 @@ def _known(model_type: str) -> ConfigClass:
     return ConfigClass(**json.loads(_table()[model_type]))
 
 
+STAND_INS: Final = {
+    "kimi_k2": "deepseek_v3",
+    "mimo": "qwen2",
+    "minimax_m3": "minimax_m3_vl_text",
+    "nemotron-nas": "llama",
+    "deci": "llama",
+}
+"""Types that the library does not have, whose config class extends one that it has."""
+
+
 def config_class(model_type: str) -> ConfigClass:
     """The defaults for a model_type; empty for one that the transformers library does not have."""
+    model_type = STAND_INS.get(model_type, model_type)
     return _known(model_type) if model_type in _table() else UNKNOWN
 
 

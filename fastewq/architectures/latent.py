@@ -11,7 +11,7 @@ from fastewq.architecture import Tensor
 from fastewq.architectures.body import Decoder, always, listed
 from fastewq.architectures.decoders import HEADS, LLAMA_MLP, uniform
 from fastewq.architectures.fields import Fields
-from fastewq.architectures.heads import Model, decoder
+from fastewq.architectures.heads import BodyAndHeads, decoder
 from fastewq.architectures.moe import EXPERTS, FIRST_DENSE, MLP_TYPES, shared, sparse
 from fastewq.architectures.parts import (
     GatedMLP,
@@ -260,7 +260,7 @@ class LongcatExperts(MixtureOfExperts):
 
 V2_EXPERTS = replace(EXPERTS, shared=shared("n_shared_experts*moe_intermediate_size", bias="mlp_bias"))
 
-LATENT_LINE: Mapping[str, Model] = {
+LATENT_LINE: Mapping[str, BodyAndHeads] = {
     "deepseek_v2": decoder(sparse(LATENT, V2_EXPERTS, LLAMA_MLP, FIRST_DENSE)),
     "deepseek_v3": decoder(sparse(LATENT, EXPERTS, GatedMLP(), FIRST_DENSE)),
     "deepseek_v32": decoder(sparse(LATENT_INDEXED, EXPERTS, GatedMLP(), listed("mlp_layer_types", FIRST_DENSE))),

@@ -24,7 +24,7 @@ from fastewq.architectures.decoders import (
     uniform,
 )
 from fastewq.architectures.fields import Fields
-from fastewq.architectures.heads import LMHead, Model, decoder, heads_with
+from fastewq.architectures.heads import BodyAndHeads, LMHead, decoder, heads_with
 from fastewq.architectures.parts import (
     LAYER_NORM,
     Attention,
@@ -41,6 +41,7 @@ from fastewq.architectures.parts import (
     norm,
     parameter,
 )
+from fastewq.errors import UnsupportedArchitecture
 
 
 def sparse(
@@ -258,6 +259,12 @@ def m3_layers(f: Fields, layers: int) -> Sequence[str]:
     if old.get("sparse_attention_freq", None) is None:
         return ["full_attention"] * layers
     pattern = old.per_layer("sparse_attention_freq", layers)
+    if old.get("sparse_disable_index_value", None) is not None:
+        disabled = old.per_layer("sparse_disable_index_value", layers)
+        if any(on and not off for on, off in zip(pattern, disabled, strict=True)):
+            raise UnsupportedArchitecture(
+                f"{old.where('sparse_disable_index_value')} is 0 in a sparse layer; no layout is known"
+            )
     return ["minimax_m3_sparse" if on else "full_attention" for on in pattern]
 
 
@@ -292,7 +299,7 @@ def step_heads(f: Fields, layers: int) -> Sequence[Overrides]:
 EXPERTS = MixtureOfExperts(experts="n_routed_experts", shared=shared("n_shared_experts*moe_intermediate_size"))
 LLAMA4_MLP = GatedMLP(prefix="feed_forward", inner="intermediate_size_mlp")
 
-MOE: Mapping[str, Model] = {
+MOE: Mapping[str, BodyAndHeads] = {
     "mixtral": decoder(sparse(Attention(), MixtureOfExperts(experts="num_local_experts", inner="intermediate_size"))),
     "qwen2_moe": decoder(
         sparse(
@@ -512,6 +519,7 @@ MOE: Mapping[str, Model] = {
                 ),
             },
             feed_forward_schedule=listed("mlp_layer_types", m3_experts),
+            only={"attention_output_gate": (False,), "use_qk_norm": (True,), "qk_norm_type": ("per_head",)},
         )
     ),
     "step3p5": decoder(

@@ -13,6 +13,7 @@ from fastewq.architectures.latent import LATENT_LINE
 from fastewq.architectures.linear_attention import LINEAR
 from fastewq.architectures.moe import MOE
 from fastewq.architectures.parts import Attention, GatedMLP
+from fastewq.architectures.remote import REMOTE
 from fastewq.architectures.seq2seq import SEQ2SEQ
 from fastewq.architectures.state_space import STATE_SPACE
 
@@ -23,6 +24,7 @@ ALONE: Mapping[str, Model] = {
     **LATENT_LINE,
     **STATE_SPACE,
     **LINEAR,
+    **REMOTE,
     **ENCODERS,
     **SEQ2SEQ,
     **BART_LINE,

@@ -1,0 +1,406 @@
+"""Decoder-only text models that the transformers library does not have: their code lies in the model's repository.
+
+That code is never run; each entry follows its published definition, which the comment above it names. Where such a
+config leaves out `tie_word_embeddings`, the library's version 4 default, true, applies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fastewq.architectures.body import Decoder, Overrides, leading
+from fastewq.architectures.decoders import H_4H, HEADS, LLAMA_ATTENTION, LLAMA_MLP, uniform, whole_head_dim
+from fastewq.architectures.fields import Fields
+from fastewq.architectures.heads import LMHead, Model, decoder, heads_with, no_head
+from fastewq.architectures.latent import LATENT_LINE
+from fastewq.architectures.moe import MOE, shared, sparse
+from fastewq.architectures.parts import (
+    LAYER_NORM,
+    MLP,
+    NO_FEED_FORWARD,
+    NO_MIXER,
+    Attention,
+    FeedForwardPart,
+    GatedMLP,
+    MixerPart,
+    MixtureOfExperts,
+    Norm,
+    Tensors,
+    field_or,
+    linear,
+    norm,
+    prefixed,
+    unless,
+)
+from fastewq.errors import UnsupportedArchitecture
+
+
+def tied(f: Fields) -> bool:
+    return f.flag("tie_word_embeddings", True)
+
+
+TIED_HEADS = heads_with(ForCausalLM=LMHead(tied=tied))
+
+# -- MiMo: XiaomiMiMo/MiMo-7B-RL, modeling_mimo.py --------------------------------------------------------------------
+
+QWEN2_ATTENTION = Attention(bias=True, out_bias=False)
+
+
+def mimo_prediction(f: Fields) -> Tensors:
+    """Layers that predict further tokens. The model holds them, but its forward pass does not run them."""
+    hidden = f.size("hidden_size")
+    names = (
+        "input_layernorm",
+        "post_attention_layernorm",
+        "token_layernorm",
+        "hidden_layernorm",
+        "final_layernorm",
+    )
+    layer = (
+        *(t for name in names for t in norm(name, hidden)),
+        *linear("input_proj", hidden, 2 * hidden),
+        *QWEN2_ATTENTION(f),
+        *GatedMLP()(f),
+    )
+    layers = f.count("num_nextn_predict_layers", 0, high=64)
+    return tuple(t for i in range(layers) for t in prefixed(f"mtp_layers.{i}", layer))
+
+
+# -- DeciLM: nvidia/Llama-3_3-Nemotron-Super-49B-v1, modeling_decilm.py and block_config.py ---------------------------
+
+
+def deci_inner(f: Fields) -> int:
+    """Two thirds of a multiple of the hidden size, rounded up to a multiple of 256; newer configs give the width."""
+    if f.get("intermediate_size", None) is not None:
+        return f.size("intermediate_size")
+    inner = int(2 * f.number("ffn_mult", high=1e3) * f.size("hidden_size") / 3)
+    return max(-(-inner // 256) * 256, 256)
+
+
+def deci_part(f: Fields, layer: Any, name: str, options: Sequence[str]) -> Mapping[str, Any]:
+    """One half of a layer's block config, refused where it asks for a structure not described here."""
+    half = layer.get(name) if isinstance(layer, Mapping) else None
+    if not isinstance(half, Mapping):
+        raise f.refuse("block_configs", layer, f"objects with an object named {name}")
+    for option in options:
+        if half.get(option):
+            raise UnsupportedArchitecture(f"block_configs.{name}.{option} is set; no layout is known for it")
+    return half
+
+
+def deci_attention(f: Fields, layer: Any) -> tuple[str, Overrides]:
+    half = deci_part(f, layer, "attention", ("is_mamba", "mamba", "llama4"))
+    if half.get("no_op"):
+        return "none", ()
+    if half.get("replace_with_linear"):
+        return "linear", ()
+    heads, group = f.size(HEADS), half.get("n_heads_in_group")
+    if half.get("num_key_value_heads") is not None:
+        return "attention", (("num_key_value_heads", half["num_key_value_heads"]),)
+    if type(group) is not int or group < 1 or heads % group:
+        raise f.refuse("block_configs.attention.n_heads_in_group", group, f"a divisor of the {heads} attention heads")
+    return "attention", (("num_key_value_heads", heads // group),)
+
+
+def deci_feed_forward(f: Fields, layer: Any) -> tuple[str, Overrides]:
+    half = deci_part(f, layer, "ffn", ("moe",))
+    if half.get("no_op"):
+        return "none", ()
+    if half.get("replace_with_linear"):
+        return "linear", ()
+    widths = (("intermediate_size", half.get("intermediate_size")), ("ffn_mult", half.get("ffn_mult")))
+    return "dense", tuple((k, v) for k, v in widths if isinstance(v, int | float | None))
+
+
+def deci_blocks(f: Fields, layers: int) -> Sequence[Any]:
+    return f.per_layer("block_configs", layers)
+
+
+def deci_overrides(f: Fields, layers: int) -> Sequence[Overrides]:
+    return [deci_attention(f, x)[1] + deci_feed_forward(f, x)[1] for x in deci_blocks(f, layers)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormedAttention(Attention):
+    def __call__(self, f: Fields) -> Tensors:
+        return (*norm("input_layernorm", f.size("hidden_size")), *super().__call__(f))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormedMLP(GatedMLP):
+    def __call__(self, f: Fields) -> Tensors:
+        return (*norm("post_attention_layernorm", f.size("hidden_size")), *super().__call__(f))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearMixer(MixerPart):
+    """One matrix in the place of attention."""
+
+    def __call__(self, f: Fields) -> Tensors:
+        hidden = f.size("hidden_size")
+        return (*norm("input_layernorm", hidden), *linear("self_attn.linear_attn", hidden, hidden))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearFeedForward(FeedForwardPart):
+    """One matrix in the place of the feed-forward."""
+
+    def __call__(self, f: Fields) -> Tensors:
+        hidden = f.size("hidden_size")
+        return (*norm("post_attention_layernorm", hidden), *linear("mlp.linear_mlp", hidden, hidden))
+
+
+DECI = Decoder(
+    mixers={"attention": NormedAttention(bias="attention_bias"), "linear": LinearMixer(), "none": NO_MIXER},
+    mixer_schedule=lambda f, layers: [deci_attention(f, x)[0] for x in deci_blocks(f, layers)],
+    feed_forwards={
+        "dense": NormedMLP(bias="mlp_bias", inner=deci_inner),
+        "linear": LinearFeedForward(),
+        "none": NO_FEED_FORWARD,
+    },
+    feed_forward_schedule=lambda f, layers: [deci_feed_forward(f, x)[0] for x in deci_blocks(f, layers)],
+    per_layer=deci_overrides,
+    norms=(),
+)
+
+
+def deci_7b_heads(f: Fields, layers: int) -> Sequence[Overrides]:
+    return [(("num_key_value_heads", n),) for n in f.per_layer("num_key_value_heads_per_layer", layers)]
+
+
+# -- OpenELM: apple/OpenELM-270M, modeling_openelm.py -----------------------------------------------------------------
+
+
+def divisible(value: float, divisor: int) -> int:
+    """`make_divisible` of the repository: to the nearest multiple, but at most a tenth below the value."""
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+def openelm_layers(f: Fields, layers: int) -> Sequence[Overrides]:
+    heads, keys = f.per_layer("num_query_heads", layers), f.per_layer("num_kv_heads", layers)
+    factors, divisor = f.per_layer("ffn_multipliers", layers), f.size("ffn_dim_divisor")
+    width = f.size("model_dim")
+    if not all(type(x) in (int, float) and 0 < x < 1000 for x in factors):
+        raise f.refuse("ffn_multipliers", factors, "a list of numbers")
+    return [
+        ((HEADS, h), ("num_key_value_heads", k), ("intermediate_size", divisible(x * width, divisor)))
+        for h, k, x in zip(heads, keys, factors, strict=True)
+    ]
+
+
+# -- Qwen, first generation: Qwen/Qwen-7B, modeling_qwen.py -----------------------------------------------------------
+
+
+def half_inner(f: Fields) -> int:
+    return f.count("intermediate_size", low=2) // 2
+
+
+# -- Phi, first code: microsoft/phi-1_5, modeling_phi.py --------------------------------------------------------------
+
+
+def phi_head(f: Fields, body: Any) -> Tensors:
+    return (
+        *norm("lm_head.ln", f.size("n_embd"), bias=True),
+        *linear("lm_head.linear", body.vocab_size, f.size("n_embd"), True),
+    )
+
+
+def chatglm_heads(f: Fields) -> int:
+    return f.size("multi_query_group_num") if f.flag("multi_query_attention", False) else f.size(HEADS)
+
+
+def chatglm_bias(f: Fields) -> bool:
+    return f.flag("add_bias_linear", False) or f.flag("add_qkv_bias", False)
+
+
+def inside_body(f: Fields, body: Any) -> Tensors:  # noqa: ARG001
+    """ChatGLM's head is the body's output layer."""
+    return ()
+
+
+INTERNLM2_ATTENTION = Attention(prefix="attention", fused="wqkv", names=("", "", "", "wo"), bias="bias")
+
+REMOTE: Mapping[str, Model] = {
+    # moonshotai/Kimi-K2-Instruct: its modeling_deepseek.py is DeepSeek V3
+    "kimi_k2": replace(LATENT_LINE["deepseek_v3"], classes=("DeepseekV3ForCausalLM", "KimiK2ForCausalLM")),
+    "mimo": decoder(
+        uniform(QWEN2_ATTENTION, GatedMLP(), beside=(mimo_prediction,)), classes=("MiMoForCausalLM", "MiMoModel")
+    ),
+    # the text half of minimax_m3_vl, published alone
+    "minimax_m3": replace(MOE["minimax_m3_vl_text"], classes=("MiniMaxM3ForCausalLM", "MiniMaxM3SparseForCausalLM")),
+    "nemotron-nas": decoder(DECI, classes=("DeciLMForCausalLM", "DeciLMModel")),
+    # Deci/DeciLM-7B, modeling_decilm.py
+    "deci": decoder(uniform(LLAMA_ATTENTION, LLAMA_MLP, per_layer=deci_7b_heads), classes=("DeciLMForCausalLM",)),
+    # internlm/internlm2-7b, modeling_internlm2.py
+    "internlm2": decoder(
+        uniform(
+            INTERNLM2_ATTENTION,
+            GatedMLP(prefix="feed_forward", names=("w1", "w3", "w2")),
+            norms=("attention_norm", "ffn_norm"),
+            embed="tok_embeddings",
+        ),
+        heads=heads_with(ForCausalLM=LMHead(path="output", tied=tied)),
+        classes=("InternLM2ForCausalLM", "InternLM2Model"),
+    ),
+    # internlm/internlm-7b, modeling_internlm.py
+    "internlm": decoder(
+        uniform(Attention(bias="bias"), GatedMLP()),
+        heads=TIED_HEADS,
+        classes=("InternLMForCausalLM", "InternLMModel"),
+    ),
+    # baichuan-inc/Baichuan2-7B-Base, modeling_baichuan.py
+    "baichuan": decoder(
+        uniform(Attention(fused="W_pack", kv_heads=HEADS, dim=whole_head_dim), GatedMLP()),
+        heads=heads_with(ForCausalLM=LMHead(tied=False)),
+        classes=("BaichuanForCausalLM", "BaiChuanForCausalLM", "BaichuanModel"),
+    ),
+    "qwen": decoder(
+        uniform(
+            Attention(
+                prefix="attn",
+                fused="c_attn",
+                names=("", "", "", "c_proj"),
+                bias=True,
+                out_bias=unless("no_bias"),
+                kv_heads=HEADS,
+                dim="kv_channels",
+            ),
+            GatedMLP(names=("w1", "w2", "c_proj"), inner=half_inner, bias=unless("no_bias")),
+            norms=("ln_1", "ln_2"),
+            layers="h",
+            embed="wte",
+            final_norm="ln_f",
+        ),
+        heads=heads_with(LMHeadModel=LMHead(tied=tied)),
+        default="LMHeadModel",
+        prefix="transformer",
+        classes=("QWenLMHeadModel", "QWenModel"),
+    ),
+    # THUDM/chatglm3-6b, modeling_chatglm.py: the output layer belongs to the body
+    "chatglm": decoder(
+        uniform(
+            Attention(
+                prefix="self_attention",
+                fused="query_key_value",
+                names=("", "", "", "dense"),
+                bias=chatglm_bias,
+                out_bias="add_bias_linear",
+                kv_heads=chatglm_heads,
+                dim="kv_channels",
+            ),
+            GatedMLP(fused=H_4H[0], names=("", "", H_4H[1]), inner="ffn_hidden_size", bias="add_bias_linear"),
+            count="num_layers",
+            vocab="padded_vocab_size",
+            norm=Norm(),
+            layers="encoder.layers",
+            embed="embedding.word_embeddings",
+            final_norm="encoder.final_layernorm",
+            beside=(lambda f: linear("output_layer", f.size("padded_vocab_size"), f.size("hidden_size")),),
+            only={
+                "rmsnorm": (True,),
+                "post_layer_norm": (True,),
+                "tie_word_embeddings": (False,),
+                "pre_seq_len": (),
+                "inner_hidden_size": (),
+            },
+        ),
+        heads={"Model": no_head, "ForConditionalGeneration": inside_body},
+        default="ForConditionalGeneration",
+        prefix="transformer",
+        classes=("ChatGLMModel", "ChatGLMForConditionalGeneration"),
+    ),
+    # LGAI-EXAONE/EXAONE-3.5-7.8B-Instruct, modeling_exaone.py
+    "exaone": decoder(
+        uniform(
+            Attention(prefix="attn.attention", names=("q_proj", "k_proj", "v_proj", "out_proj")),
+            GatedMLP(names=("c_fc_0", "c_fc_1", "c_proj")),
+            count=lambda f: f.layers("num_hidden_layers" if "num_hidden_layers" in f else "num_layers"),
+            norms=("ln_1", "ln_2"),
+            layers="h",
+            embed="wte",
+            final_norm="ln_f",
+        ),
+        heads=TIED_HEADS,
+        prefix="transformer",
+        classes=("ExaoneForCausalLM", "ExaoneModel"),
+    ),
+    "openelm": decoder(
+        uniform(
+            Attention(
+                prefix="attn",
+                fused="qkv_proj",
+                names=("", "", "", "out_proj"),
+                hidden="model_dim",
+                qk_norm="head",
+                qk_norm_if="normalize_qk_projections",
+            ),
+            GatedMLP(prefix="ffn", fused="proj_1", names=("", "", "proj_2"), hidden="model_dim"),
+            per_layer=openelm_layers,
+            count="num_transformer_layers",
+            hidden="model_dim",
+            embed_width="model_dim",
+            norms=("ffn_norm", "attn_norm"),
+            embed="token_embeddings",
+            only={"ffn_with_glu": (True,)},
+        ),
+        heads=heads_with(ForCausalLM=LMHead(tied="share_input_output_layers")),
+        prefix="transformer",
+        classes=("OpenELMForCausalLM", "OpenELMModel"),
+    ),
+    # openbmb/MiniCPM-2B-sft-bf16, modeling_minicpm.py
+    "minicpm": decoder(
+        uniform(LLAMA_ATTENTION, GatedMLP(), only={"num_experts": (0,), "sparse_config": ()}),
+        heads=TIED_HEADS,
+        classes=("MiniCPMForCausalLM", "MiniCPMModel"),
+    ),
+    # deepseek-ai/deepseek-moe-16b-base, modeling_deepseek.py
+    "deepseek": decoder(
+        sparse(
+            LLAMA_ATTENTION,
+            MixtureOfExperts(experts="n_routed_experts", shared=shared("n_shared_experts*moe_intermediate_size")),
+            GatedMLP(),
+            leading(field_or("first_k_dense_replace", 0), "dense", "sparse"),
+            only={"moe_layer_freq": (1,)},
+        ),
+        heads=TIED_HEADS,
+        classes=("DeepseekForCausalLM", "DeepseekModel"),
+    ),
+    # OrionStarAI/Orion-14B-Base, modeling_orion.py
+    "orion": decoder(
+        uniform(LLAMA_ATTENTION, GatedMLP(), norm=LAYER_NORM),
+        heads=TIED_HEADS,
+        classes=("OrionForCausalLM", "OrionModel"),
+    ),
+    # BAAI/AquilaChat2-7B and xverse/XVERSE-7B: the llama line under other names
+    "aquila": decoder(uniform(Attention(), GatedMLP()), heads=TIED_HEADS, classes=("AquilaForCausalLM",)),
+    "xverse": decoder(uniform(Attention(), GatedMLP()), heads=TIED_HEADS, classes=("XverseForCausalLM",)),
+    "phi-msft": decoder(
+        uniform(
+            Attention(
+                prefix="mixer",
+                fused="Wqkv",
+                names=("", "", "", "out_proj"),
+                bias=True,
+                hidden="n_embd",
+                heads="n_head",
+                kv_heads=field_or("n_head_kv", "n_head"),
+                dim=lambda f: f.divided("n_embd", "n_head"),
+            ),
+            MLP(hidden="n_embd", inner=field_or("n_inner", "4*n_embd")),
+            count="n_layer",
+            hidden="n_embd",
+            embed_width="n_embd",
+            norm=LAYER_NORM,
+            norms=("ln",),
+            layers="h",
+            embed="embd.wte",
+            final_norm="",
+        ),
+        heads=heads_with(ForCausalLM=phi_head),
+        prefix="transformer",
+        classes=("PhiForCausalLM", "MixFormerSequentialForCausalLM"),
+    ),
+}
