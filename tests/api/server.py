@@ -79,7 +79,7 @@ class Server:
 
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
-            self.process.kill()
+            self.process.terminate()  # not kill: a parent must end its workers
         self.ended()
 
 

@@ -18,9 +18,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 SCHEMATHESIS = Path(__file__).with_name("schemathesis.toml")
-EXAMPLES = [
-    json.loads(file.read_text("utf-8")) for file in sorted((Path(__file__).parents[2] / "examples").glob("*.json"))
-]
+ROOT = Path(__file__).parents[2]
+REAL = sorted((ROOT.parent / "shared" / "configs").glob("*--*.json"))
+"""Published configs that lie beside some checkouts."""
+EXAMPLES = [json.loads(file.read_text("utf-8")) for file in (*sorted((ROOT / "examples").glob("*.json")), *REAL)]
 HOSTILE: list[Any] = [
     *(None, True, False, "", "x" * 5000, [], {}, [[]], {"a": {}}, "\x00", "\ud7ff", "4096", "bfloat16", "gelu"),
     *(0, -1, 1, 2, 3, 7, 64, 4096, 4097, 10**9, 2**31 - 1, 2**31, 2**63, 2**64, -(2**63), 10**40),

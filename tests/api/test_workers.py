@@ -1,0 +1,75 @@
+"""A service of several workers."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import threading
+
+import httpx
+import pytest
+
+from .server import Server
+
+STARTED = re.compile(r"Started server process \[(\d+)\]")
+
+
+def workers_of(server: Server) -> set[int]:
+    return {int(found[1]) for line in list(server.logs) if (found := STARTED.match(line["message"]))}
+
+
+@pytest.fixture
+def two_workers():
+    with Server(workers=2, drain_seconds=0) as server:
+        while len(workers_of(server)) < 2:
+            threading.Event().wait(0.05)
+        yield server
+
+
+def sample(metrics: str, name: str) -> float:
+    return sum(float(line.split()[-1]) for line in metrics.splitlines() if line.startswith(name))
+
+
+def test_metrics_are_those_of_all_workers(two_workers):
+    for _ in range(20):
+        with two_workers.client() as client:
+            assert client.get("/readyz").status_code == 200
+    with two_workers.client() as client:
+        text = client.get("/metrics").text
+    assert sample(text, 'fastewq_http_requests_total{method="GET",route="/readyz"') == 20
+    assert sample(text, "fastewq_http_requests_in_progress") == 1
+
+
+def test_a_worker_that_is_killed_under_load_is_replaced(two_workers, llama):
+    statuses: list[int] = []
+    lost: list[str] = []
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                with two_workers.client() as client:
+                    statuses.append(client.post("/v1/plans", json={"config": llama}).status_code)
+            except httpx.TransportError as error:
+                lost.append(repr(error))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    before = workers_of(two_workers)
+    victim = max(before)
+    os.kill(victim, signal.SIGKILL)
+    while len(workers_of(two_workers)) < 3:
+        threading.Event().wait(0.05)
+    answered = len(statuses)
+    while len(statuses) < answered + 50:
+        threading.Event().wait(0.05)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert set(statuses) == {200}
+    assert len(lost) <= 4, lost
+    with two_workers.client() as client:
+        assert sample(client.get("/metrics").text, "fastewq_http_requests_in_progress") == 1
+    assert two_workers.stop() in (0, -signal.SIGTERM)
