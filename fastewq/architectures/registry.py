@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from fastewq.architectures.audio import AUDIO
 from fastewq.architectures.heads import Model
+from fastewq.architectures.images import IMAGES
 from fastewq.architectures.multimodal import MULTIMODAL
 from fastewq.architectures.text import TEXT
 from fastewq.architectures.towers import TOWERS
 from fastewq.architectures.vision import VISION
 
-MODELS: Mapping[str, Model] = {**TEXT, **AUDIO, **VISION, **TOWERS, **MULTIMODAL}
+MODELS: Mapping[str, Model] = {**TEXT, **AUDIO, **VISION, **IMAGES, **TOWERS, **MULTIMODAL}
