@@ -7,6 +7,7 @@ rest. Floats are written as Python's shortest exact representation, so a logged 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fastewq import __version__
+from fastewq.analysis import checkpoints, format_gguf, kernel
 from fastewq.analysis.blocks import is_buffer
 from fastewq.analysis.checkpoints import Checkpoint
 from fastewq.analysis.kernel import Reading, measure
@@ -98,11 +99,11 @@ def _locate(checkpoint: Checkpoint, source: Source) -> list[tuple[str, int, Tens
 
 
 class _Log:
-    """Finished readings of one checkpoint. A log of another checkpoint, version or set of eps values starts empty."""
+    """Finished readings of one checkpoint. A log of another checkpoint, other eps values or other code starts empty."""
 
     def __init__(self, path: Path, sha256: str, resume: bool) -> None:
         self.path = path
-        self.header = {"fastewq": __version__, "sha256": sha256, "epsilons": list(EPSILONS)}
+        self.header = {"sha256": sha256, "epsilons": list(EPSILONS), "code": _code_digest()}
         self.readings: dict[tuple[str, int], Reading] = {}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -142,6 +143,12 @@ class _Log:
             self.readings[tensor, part] = reading
             kept += len(line)
         return kept
+
+
+def _code_digest() -> str:
+    """SHA-256 of the modules that make a reading: two versions, equal but for the last bit, must not share a table."""
+    sources = (Path(str(module.__file__)).read_bytes() for module in (kernel, checkpoints, format_gguf))
+    return hashlib.sha256(b"".join(sources)).hexdigest()
 
 
 def _line(record: Mapping[str, Any]) -> bytes:

@@ -293,13 +293,14 @@ def test_a_log_that_ends_in_a_broken_line_is_used_up_to_it(index, tmp_path, left
     assert log.read_bytes() == whole
 
 
-def test_a_log_of_another_checkpoint_is_not_used(index, tmp_path):
+@pytest.mark.parametrize("field", ["sha256", "code"])
+def test_a_log_of_another_checkpoint_or_other_code_is_not_used(index, tmp_path, field):
     sources = write_sources(tmp_path, [source_in_parts(index, "tiny", parts=1)])
     cache = tmp_path / "cache"
     expected = build(sources, tmp_path, cache)[1:]
     (log,) = cache.glob("readings/*.jsonl")
     header, *lines = log.read_text().splitlines()
-    changed = json.loads(header) | {"sha256": "0" * 64}
+    changed = json.loads(header) | {field: "0" * 64}
     wrong = [json.dumps(json.loads(line) | {"maximum": 99.0}) for line in lines]
     log.write_text("\n".join([json.dumps(changed), *wrong, ""]))
     assert build(sources, tmp_path, cache, resume=True)[1:] == expected
