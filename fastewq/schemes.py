@@ -183,10 +183,10 @@ TARGETS: Final[dict[str, Target]] = {
             embeddings=False,
         ),
         Target(
-            # torchao keeps one weight per byte on a CPU, whatever its bits.
+            # torchao keeps one weight per byte on a CPU, whatever its bits; the scale of a row is float32.
             "torchao",
             {
-                "int8": (Scheme("Int8WeightOnly", 8, 0),),
+                "int8": (Scheme("Int8WeightOnly", 8, 0, 32 + 8),),
                 "int4": _groups("IntxWeightOnly int4", 8, (64, 32), 16 + 8),
             },
             experts=False,

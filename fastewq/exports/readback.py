@@ -150,17 +150,22 @@ def _quanto(_: Assignment, folder: Path, __: Mapping[str, TensorInfo]) -> dict[s
     return {path: int(entry["weights"].removeprefix("qint")) for path, entry in table.items()}
 
 
-def _torchao(_: Assignment, __: Path, tensors: Mapping[str, TensorInfo]) -> dict[str, int]:
-    """Int8WeightOnly has a scale per row and no zero point; IntxWeightOnly has both per group."""
+def _torchao(_: Assignment, folder: Path, __: Mapping[str, TensorInfo]) -> dict[str, int]:
+    """The metadata of a file tells the subclass of every weight: Int8Tensor, or Intx... with its target type."""
     found = {}
-    for name in tensors:
-        if name.endswith(QDATA):
-            path = name.removesuffix(QDATA)
-            found[path.removesuffix(".")] = 4 if f"{path}._weight_zero_point" in tensors else 8
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as stream:
+            length = header_length(str(file), stream.read(8), file.stat().st_size)
+            metadata = json.loads(stream.read(length)).get("__metadata__", {})
+        for name, text in metadata.items():
+            entry = json.loads(text) if text.startswith("{") else {}
+            kind = entry.get("_type", "")
+            if kind.startswith("Int8"):
+                found[name.removesuffix(".weight")] = 8
+            elif kind.startswith("Intx"):
+                target = entry["_data"]["target_dtype"]["_data"]
+                found[name.removesuffix(".weight")] = int(target.removeprefix("int"))
     return found
-
-
-QDATA: Final = "._weight_qdata"
 
 
 def _openvino(assignment: Assignment, folder: Path) -> Written:
