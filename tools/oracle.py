@@ -1,6 +1,6 @@
 """Compare FastEWQ's reading of configs with models that the transformers library builds on the meta device.
 
-    python tools/oracle.py check [MODEL_TYPE ...]    every class and every perturbed config; prints what differs
+    python tools/oracle.py check [MODEL_TYPE ...]    every class and every changed config; prints what differs
     python tools/oracle.py golden [MODEL_TYPE ...]   the same, and writes tests/architectures/golden/MODEL_TYPE.json
     python tools/oracle.py config FILE ...           one comparison per config file
 
@@ -20,7 +20,6 @@ import json
 import logging
 import random
 import re
-import sys
 import time
 import warnings
 from collections.abc import Iterator, Mapping
@@ -30,6 +29,7 @@ from typing import Any
 import torch
 import transformers
 from oracle_cases import BASE, EXTRA, SKIP
+from transformers.configuration_utils import ALLOWED_ATTN_LAYER_TYPES, ALLOWED_MLP_LAYER_TYPES
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from fastewq.architectures import MODELS
@@ -119,10 +119,15 @@ def declared(config_type: type) -> dict[str, Any]:
 
 
 def shallow(model_type: str) -> dict[str, Any]:
-    """Fields that keep a model of this type quick to build: few layers."""
+    """Fields that keep a model of this type quick to build: few layers, those of nested configs too."""
     fields = declared(CONFIG_MAPPING[model_type])
     if model_type in BASE:
         return BASE[model_type]
+    subs = {
+        name: {"model_type": spec.model_type, **spec.init_kwargs, **shallow(spec.model_type)}
+        for name, spec in CONFIG_MAPPING[model_type].sub_configs_defaults.items()
+        if spec.model_type in CONFIG_MAPPING and not spec.optional
+    }
     names = (
         "num_hidden_layers",
         "n_layer",
@@ -133,7 +138,7 @@ def shallow(model_type: str) -> dict[str, Any]:
         "depth",
         "num_decoder_layers",
     )
-    return {n: MANY_LAYERS for n in names if type(fields.get(n)) is int and fields[n] > MANY_LAYERS}
+    return {n: MANY_LAYERS for n in names if type(fields.get(n)) is int and fields[n] > MANY_LAYERS} | subs
 
 
 def alternatives(value: Any) -> list[Any]:
@@ -151,26 +156,47 @@ def alternatives(value: Any) -> list[Any]:
     return []
 
 
-def single_changes(model_type: str) -> Iterator[dict[str, Any]]:
-    """The default config, then each field changed alone to each of its alternatives."""
+Change = tuple[str, dict[str, Any]]
+"""(what is changed, the config's fields)."""
+
+
+def single_changes(model_type: str) -> Iterator[Change]:
+    """Each field of the shallow config changed alone to each of its alternatives, those of nested configs too."""
     fields, base = declared(CONFIG_MAPPING[model_type]), shallow(model_type)
-    yield {}
-    yield base
     for name, value in fields.items():
         if not IRRELEVANT.search(name):
-            yield from ({**base, name: other} for other in alternatives(base.get(name, value)))
+            yield from ((name, {**base, name: other}) for other in alternatives(base.get(name, value)))
     for alias, name in CONFIG_MAPPING[model_type].attribute_map.items():
         if type(fields.get(name)) is int and not IRRELEVANT.search(alias) and alias not in SKIP.get(model_type, ()):
-            yield {**base, alias: fields[name] * 2}
-    yield from EXTRA.get(model_type, ())
+            yield alias, {**base, alias: fields[name] * 2}
+    for name, allowed in (("layer_types", ALLOWED_ATTN_LAYER_TYPES), ("mlp_layer_types", ALLOWED_MLP_LAYER_TYPES)):
+        layers = base.get("num_hidden_layers", fields.get("num_hidden_layers"))
+        if name in fields and type(layers) is int:
+            yield from ((name, {**base, name: [kind] * layers}) for kind in allowed)
+    for name, sub in nested_bases(model_type).items():
+        for field, value in declared(CONFIG_MAPPING[sub["model_type"]]).items():
+            if not IRRELEVANT.search(field):
+                others = alternatives(sub.get(field, value))[:3]
+                yield from ((f"{name}.{field}", {**base, name: {**sub, field: other}}) for other in others)
+    yield from ((f"extra {i}", change) for i, change in enumerate(EXTRA.get(model_type, ())))
 
 
-def joint_changes(effective: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def nested_bases(model_type: str) -> dict[str, dict[str, Any]]:
+    """A shallow version of each nested config, as the class itself would fill it in."""
+    bases, given = {}, shallow(model_type)
+    for name, spec in CONFIG_MAPPING[model_type].sub_configs_defaults.items():
+        if spec.model_type in CONFIG_MAPPING:
+            own = {**spec.init_kwargs, **shallow(spec.model_type)}
+            bases[name] = {"model_type": spec.model_type, **(given.get(name) or own)}
+    return bases
+
+
+def joint_changes(effective: list[Change]) -> Iterator[Change]:
     """Two to four of the changes that had an effect, at once. The same on every run."""
     generator = random.Random(0)
-    for _ in range(min(60, len(effective) ** 2)):
+    for i in range(min(60, len(effective) ** 2)):
         chosen = generator.sample(effective, k=min(len(effective), generator.randint(2, 4)))
-        yield {name: value for change in chosen for name, value in change.items()}
+        yield f"joint {i}", {name: value for _, change in chosen for name, value in change.items()}
 
 
 # -- running ---------------------------------------------------------------------------------------------------------
@@ -185,38 +211,32 @@ class Tally:
     unbuildable: int = 0
     refused: list[str] = dataclasses.field(default_factory=list)
     wrong: list[str] = dataclasses.field(default_factory=list)
-    golden: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    golden: dict[str, tuple[str, dict[str, Any]]] = dataclasses.field(default_factory=dict)
 
-    def try_config(self, config: dict[str, Any]) -> str | None:
+    def try_config(self, label: str, config: dict[str, Any]) -> str | None:
         """Build on both sides and book the outcome; the digest of the library's shapes, None if it cannot build."""
         name = config["architectures"][0]
-        change = {k: v for k, v in config.items() if k not in ("model_type", "architectures")}
+        shown = f"{name} { ({k: v for k, v in config.items() if k not in ('model_type', 'architectures')}) }"
         try:
             expected = truth(config, name)
         except Exception as error:  # the library refuses in many ways
             self.unbuildable += 1
-            if not change or self.verbose > 1:
-                print(f"  {name} {change}: cannot be built: {type(error).__name__} {str(error)[:150]}")
+            if label == "default" or self.verbose > 1:
+                print(f"  {shown}: cannot be built: {type(error).__name__} {str(error)[:150]}")
             return None
         key = digest(expected)
         try:
             found = difference(config, expected)
         except FastEWQError as error:
-            self.refused.append(f"{name} {change}: refused: {error.message[:150]}")
+            self.refused.append(f"{shown}: refused: {error.message[:150]}")
             return key
         if found is not None:
-            self.wrong.append(f"{name} {change}: {found}")
+            self.wrong.append(f"{shown}: {found}")
             return key
         self.agree += 1
         if key not in self.golden:
-            counts = block_sums(list(reading(config)[1]), expected)
-            self.golden[key] = {
-                "config": config,
-                "total": total(expected),
-                "blocks": run_lengths(counts),
-                "tensors": len(expected),
-                "digest": key,
-            }
+            blocks = run_lengths(block_sums(list(reading(config)[1]), expected))
+            self.golden[key] = (label, {"config": config, "total": total(expected), "blocks": blocks, "digest": key})
         return key
 
 
@@ -257,51 +277,64 @@ def check(model_type: str, verbose: int) -> Tally:
     tally, base = Tally(verbose), shallow(model_type)
     usual = class_of({"model_type": model_type})
     common = {"model_type": model_type, "architectures": [usual]}
-    plain, effective = None, []
-    for change in single_changes(model_type):
-        key = tally.try_config(common | change)
-        if change == base:
-            plain = key
-        elif key not in (None, plain) and plain is not None:
-            effective.append(change)
-    for change in joint_changes(effective):
-        tally.try_config(common | change)
+    tally.try_config("default", common)
+    plain = tally.try_config("shallow", common | base)
+    effective = []
+    for label, change in single_changes(model_type):
+        if tally.try_config(label, common | change) not in (None, plain):
+            effective.append((label, change))
+    for label, change in joint_changes(effective):
+        tally.try_config(label, common | change)
     for name in config_class(model_type).classes:
         if name != usual and ending(name) in MODELS[model_type].endings:
             for extra in ({}, {"tie_word_embeddings": False}, {"tie_word_embeddings": True}, {"num_labels": 5}):
-                tally.try_config(common | base | extra | {"architectures": [name]})
+                tally.try_config(f"class {name}", common | base | extra | {"architectures": [name]})
     return tally
 
 
-def write_golden(model_type: str, cases: list[dict[str, Any]]) -> None:
+def write_golden(model_type: str, tally: Tally) -> None:
+    """The compared configs worth keeping: one for each field that has an effect, ten joint ones, and every class."""
     GOLDEN.mkdir(parents=True, exist_ok=True)
-    lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases)
-    text = f'{{"transformers":"{transformers.__version__}","cases":[\n{lines}\n]}}\n'
+    kept, joint = {}, 0
+    for label, case in tally.golden.values():
+        joint += label.startswith("joint ")
+        if label not in kept and not (label.startswith("joint ") and joint > 10):
+            kept[label] = case
+    lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in kept.values())
+    head = json.dumps({"transformers": transformers.__version__, "agree": tally.agree, "refused": len(tally.refused)})
     target = GOLDEN / f"{model_type}.json"
     temporary = target.with_suffix(".tmp")
-    temporary.write_text(text, "utf-8")
+    temporary.write_text(f'{head[:-1]}, "cases": [\n{lines}\n]}}\n', "utf-8")
     temporary.replace(target)
 
 
 def check_all(model_types: list[str], verbose: int, golden: bool) -> int:
+    """One line per model type, with what differs or is refused below it."""
     wrong = 0
     for model_type in model_types:
+        if model_type not in MODELS:
+            print(f"{model_type:28} refused", flush=True)
+            continue
         start = time.perf_counter()
         tally = check(model_type, verbose)
         wrong += bool(tally.wrong)
         seconds = time.perf_counter() - start
+        verdict = "WRONG" if tally.wrong else "exact" if tally.agree else "not compared"
         print(
-            f"{model_type:28} {'WRONG' if tally.wrong else 'exact'}  {tally.agree} agree, {len(tally.wrong)} differ, "
-            f"{len(tally.refused)} refused, {tally.unbuildable} not buildable, {len(tally.golden)} distinct, "
-            f"{seconds:.1f} s",
+            f"{model_type:28} {verdict}  {tally.agree} agree, {len(tally.wrong)} differ, {len(tally.refused)} refused, "
+            f"{tally.unbuildable} not buildable, {len(tally.golden)} distinct, {seconds:.1f} s",
             flush=True,
         )
         shown = 1000 if verbose else 5
-        for line in (*tally.wrong[:shown], *tally.refused[:shown]):
+        for line in (*tally.wrong[:shown], *tally.refused[: shown if verbose else 2]):
             print("    ", line[:700])
-        if golden and not tally.wrong:
-            write_golden(model_type, list(tally.golden.values()))
-    print(f"{len(model_types)} model types, {wrong} with differences; transformers {transformers.__version__}")
+        if golden and tally.golden and not tally.wrong:
+            write_golden(model_type, tally)
+    known = sum(m in MODELS for m in model_types)
+    print(
+        f"{len(model_types)} model types: {known} described, {wrong} of them with differences; "
+        f"transformers {transformers.__version__}"
+    )
     return 1 if wrong else 0
 
 
@@ -329,11 +362,7 @@ def main() -> int:
     torch.set_num_threads(1)
     if options.command == "config":
         return check_files(options.names)
-    for name in options.names:
-        if name not in MODELS:
-            print(f"{name}: not in the registry", file=sys.stderr)
-            return 2
-    names = options.names or [m for m in sorted(MODELS) if m in CONFIG_MAPPING]
+    names = options.names or sorted(CONFIG_MAPPING.keys())
     return check_all(names, options.verbose, options.command == "golden")
 
 
