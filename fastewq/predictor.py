@@ -45,16 +45,16 @@ class Trees:
     def margins(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
         """Log-odds per row of `matrix`, shape (rows, features), summed in tree order like XGBoost does."""
         columns = np.ascontiguousarray(matrix.T)
-        inner, trees = self.features.shape
-        right = columns[self.features] >= self.thresholds[:, :, None]
-        node = np.zeros((trees, matrix.shape[0]), dtype=np.intp)
-        tree, row = np.arange(trees)[:, None], np.arange(matrix.shape[0])[None, :]
-        for _ in range(inner.bit_length()):
-            node = 2 * node + 1 + right[node, tree, row]
-        values = self.leaves[node - inner, tree]
+        right = columns.take(self.features, axis=0) >= self.thresholds[:, :, None]
+        values = np.broadcast_to(self.leaves[:, :, None], (*self.leaves.shape, len(matrix)))
+        # From the lowest level up, each node takes the value of the child a row would go to: no walk, no look-up.
+        first = len(right)
+        while first:
+            last, first = first, (first - 1) // 2
+            values = np.where(right[first:last], values[1::2], values[::2])
         # cumsum adds strictly in order, tree after tree, like XGBoost; a plain sum depends on the number of
         # rows, and a batch must give the same bytes as its items.
-        terms = np.vstack([np.full(matrix.shape[0], self.base_margin), values])
+        terms = np.vstack([np.full(len(matrix), self.base_margin), values[0]])
         return np.asarray(np.cumsum(terms, axis=0, dtype=np.float32)[-1])
 
 
@@ -139,7 +139,7 @@ class Predictor:
             values = columns[name].astype(np.float64)
             if len(values) and (values.min() < low or values.max() > high):
                 found.append(f"{name} is {_span(values)}; the predictor was trained on {low:.15g} to {high:.15g}")
-        kinds = sorted({str(kind) for kind in columns["kind"]} - set(domain["kinds"]))
+        kinds = sorted(set(columns["kind"].tolist()) - set(domain["kinds"]))
         if kinds:
             found.append(f"block kind is {', '.join(kinds)}; the predictor was trained on {', '.join(domain['kinds'])}")
         return found
