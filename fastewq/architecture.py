@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Role = Literal["linear", "experts", "router", "embedding", "norm", "bias", "conv", "other"]
 """What a tensor is to a quantizer.
@@ -25,8 +25,7 @@ Mixer = Literal["attention", "linear_attention", "state_space", "hybrid", "conv"
 FeedForward = Literal["dense", "experts", "none"]
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(NamedTuple):
     """One parameter tensor. `name` is relative to its block, in the transformers library's module naming.
 
     `transposed` marks a matrix stored as (..., inputs, outputs), as GPT-2's Conv1D and some stacked experts are.
@@ -65,11 +64,10 @@ class Layout:
         return "+".join(part for part in (self.mixer, self.feed_forward) if part != "none") or "identity"
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(NamedTuple):
     """One transformer block: its place in execution order within the stack, its module path and its layout."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs on a block
     path: str
     layout: Layout
 
@@ -94,8 +92,7 @@ class Stack:
     norm: Literal["rms", "layer", "none"] = "rms"
 
 
-@dataclass(frozen=True, slots=True)
-class Outside:
+class Outside(NamedTuple):
     """A parameter group outside every block: embeddings, final norm, LM head, projector ..."""
 
     path: str

@@ -22,7 +22,7 @@ from typing import Any, Literal
 from fastewq.architecture import Block, FeedForward, Layout, Mixer, Role, Stack, Tensor
 from fastewq.architectures.body import Body, BodyBuilder, outside
 from fastewq.architectures.fields import MAX_LAYERS, MAX_SIZE, Fields
-from fastewq.architectures.heads import Model
+from fastewq.architectures.heads import Model, ending
 from fastewq.architectures.parts import Option, Part, Size, Tensors, chosen, join, prefixed
 from fastewq.errors import InvalidConfig, UnsupportedArchitecture
 
@@ -395,7 +395,7 @@ class Stages:
         stacks = [self.stage(i)(self.level(f, i), path).stacks[0] for i in range(count)]
         blocks = (block for stack in stacks for block in stack.blocks)
         longest = max(stacks, key=lambda stack: len(stack.blocks))
-        joined = replace(longest, blocks=tuple(replace(block, index=i) for i, block in enumerate(blocks)))
+        joined = replace(longest, blocks=tuple(block._replace(index=i) for i, block in enumerate(blocks)))
         return Body((joined,), (), width=stacks[-1].width)
 
 
@@ -502,13 +502,13 @@ class Nested:
 def moved(body: Body, path: str) -> Body:
     """A body built at the root, below a module path."""
     stacks = (
-        replace(stack, blocks=tuple(replace(block, path=join(path, block.path)) for block in stack.blocks))
+        replace(stack, blocks=tuple(block._replace(path=join(path, block.path)) for block in stack.blocks))
         for stack in body.stacks
     )
     return replace(
         body,
         stacks=tuple(stacks),
-        outside=tuple(replace(group, path=join(path, group.path)) for group in body.outside),
+        outside=tuple(group._replace(path=join(path, group.path)) for group in body.outside),
     )
 
 
@@ -538,7 +538,7 @@ class Family:
         return self.builders.keys()
 
     def ending(self, name: str) -> str:
-        return name.removeprefix(self.prefix)
+        return name.removeprefix(self.prefix) if name.startswith(self.prefix) else ending(name)
 
     def build(self, f: Fields, ending: str) -> Body:
         body = self.builders[ending](f, "")

@@ -54,7 +54,7 @@ BodyBuilder = Callable[[Fields, str], Body]
 def blocks(path: str, keys: Sequence[Key], layout: Callable[[Key], Layout]) -> tuple[Block, ...]:
     """One block per key at `path.0`, `path.1`, ...; equal keys share one layout."""
     layouts = {key: layout(key) for key in dict.fromkeys(keys)}
-    return tuple(Block(i, f"{path}.{i}", layouts[key]) for i, key in enumerate(keys))
+    return tuple([Block(i, f"{path}.{i}", layouts[key]) for i, key in enumerate(keys)])
 
 
 def outside(path: str, tensors: Tensors) -> tuple[Outside, ...]:

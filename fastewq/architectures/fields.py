@@ -79,12 +79,13 @@ class Fields:
     several fields mean "derive it" by null.
     """
 
-    __slots__ = ("_class", "_raw", "model_type", "path")
+    __slots__ = ("_class", "_raw", "_sizes", "model_type", "path")
 
     def __init__(self, raw: Mapping[str, Any], model_type: str, path: str = "") -> None:
         self._class = config_class(model_type)
         renamed = {name: raw[alias] for alias, name in self._class.aliases.items() if alias in raw}
         self._raw = {**raw, **renamed} if renamed else raw
+        self._sizes: dict[str, int] = {}
         self.model_type = model_type
         self.path = path
 
@@ -129,8 +130,11 @@ class Fields:
         return value
 
     def size(self, name: str, default: Any = _MISSING) -> int:
-        """A positive integer: a width, a number of heads, a vocabulary."""
-        return self.count(name, default, low=1)
+        """A positive integer: a width, a number of heads, a vocabulary. Checked once."""
+        known = self._sizes.get(name)
+        if known is None:
+            known = self._sizes[name] = self.count(name, default, low=1)
+        return known
 
     def optional_size(self, name: str) -> int | None:
         """A positive integer, or None where the field is null or absent (then the caller derives it)."""

@@ -96,7 +96,7 @@ class GatedAttention(Attention):
     def __call__(self, f: Fields) -> Tensors:
         query = f"{self.prefix}.{self.names[0]}"
         return tuple(
-            replace(t, shape=(2 * t.shape[0], *t.shape[1:])) if t.name.startswith(f"{query}.") else t
+            t._replace(shape=(2 * t.shape[0], *t.shape[1:])) if t.name.startswith(f"{query}.") else t
             for t in super().__call__(f)
         )
 

@@ -42,14 +42,16 @@ def size(f: Fields, spec: Size) -> int:
     """The number a size stands for. Raises InvalidConfig where a named field is not a positive integer."""
     if isinstance(spec, int):
         return spec
-    if isinstance(spec, str):
-        return prod(factor if isinstance(factor, int) else f.size(factor) for factor in _factors(spec))
-    return spec(f)
+    if not isinstance(spec, str):
+        return spec(f)
+    if "*" not in spec:
+        return f.size(spec)
+    return prod(factor if isinstance(factor, int) else f.size(factor) for factor in _factors(spec))
 
 
 def join(*names: str) -> str:
     """Module path from its parts, skipping empty ones."""
-    return ".".join(name for name in names if name)
+    return ".".join(filter(None, names))
 
 
 def linear(name: str, rows: int, columns: int, bias: bool = False, role: Role = "linear") -> Tensors:
@@ -84,7 +86,9 @@ def parameter(name: str, *shape: int, role: Role = "other") -> Tensors:
 
 
 def prefixed(prefix: str, tensors: Tensors) -> Tensors:
-    return tuple(Tensor(join(prefix, t.name), t.shape, t.role, t.transposed) for t in tensors)
+    if not prefix:
+        return tensors
+    return tuple([Tensor(f"{prefix}.{name}", shape, role, flipped) for name, shape, role, flipped in tensors])
 
 
 def field_or(name: str, otherwise: Size) -> Callable[[Fields], int]:
