@@ -25,7 +25,7 @@ from fastewq.catalog.index import PASSING
 from fastewq.catalog.schema import CONFIGS
 from fastewq.catalog.store import Known, Store
 from fastewq.errors import FastEWQError, InvalidConfig, InvalidDataset, NotFound, StorageFailure
-from fastewq.hub import DEFAULT_REVISION, Filters, Hub, Listed, check_id, check_revision
+from fastewq.hub import COMMIT, DEFAULT_REVISION, Filters, Hub, Listed, check_id, check_revision
 from fastewq.jsonio import MAX_CONFIG_BYTES
 
 IN_FLIGHT: Final = 16
@@ -134,16 +134,15 @@ def _from_hub(store: Store, hub: Hub, wanted: Iterable[_Wanted], progress: Progr
     with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="fastewq-collect") as pool:
         try:
             while True:
-                upcoming = list(islice(models, 4 * IN_FLIGHT - len(pending)))
-                for model in upcoming:
+                before = counts.found
+                for model in islice(models, 4 * IN_FLIGHT - len(pending)):
                     counts.found += 1
-                    last = known.get(model.id)
-                    if last and last.revision == model.revision and last.error_code not in PASSING:
+                    if _is_known(model, known.get(model.id)):
                         counts.unchanged += 1
                     else:
                         pending[pool.submit(_fetch, hub, model)] = model
                 progress(counts)
-                if not pending and not upcoming:
+                if not pending and counts.found == before:
                     return counts
                 for future in wait(pending, return_when=FIRST_COMPLETED).done:
                     model = pending.pop(future)
@@ -154,6 +153,13 @@ def _from_hub(store: Store, hub: Hub, wanted: Iterable[_Wanted], progress: Progr
                 if future.done() and not future.cancelled() and future.exception() is None:
                     _take(future.result(), known.get(pending[future].id), counts, buffer)
             buffer.flush()
+
+
+def _is_known(model: _Wanted, last: Known | None) -> bool:
+    """Whether asking again can bring nothing new. What a branch stands for, only the Hub knows."""
+    return bool(
+        last and COMMIT.fullmatch(model.revision) and last.revision == model.revision and last.error_code not in PASSING
+    )
 
 
 def _fetch(hub: Hub, model: _Wanted) -> dict[str, Any]:

@@ -290,8 +290,9 @@ def write_index(path: Path, rows: Iterable[Mapping[str, Any]], predictor: str) -
             os.fsync(stream.fileno())
         temporary.replace(path)
     except (OSError, sqlite3.Error) as error:
-        temporary.unlink(missing_ok=True)
         raise StorageFailure(f"{path} cannot be written: {error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
     return count
 
 

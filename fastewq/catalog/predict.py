@@ -56,11 +56,9 @@ class Engine:
     workers: int | None = None
 
     def start(self) -> int:
-        """Choose Daft's runner; returns the number of workers."""
+        """Choose Daft's runner, which a process can do once; returns the number of workers."""
         if self.name == "ray":
-            daft.set_runner_ray(self.address)
-        else:
-            daft.set_runner_native()
+            daft.set_runner_ray(self.address, noop_if_initialized=True)
         return self.workers or os.cpu_count() or 1
 
 

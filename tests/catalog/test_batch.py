@@ -1,0 +1,76 @@
+"""A batch gives, for every model, exactly what a single plan gives."""
+
+from __future__ import annotations
+
+import json
+
+import fastewq
+from fastewq.catalog.batch import Batch
+from fastewq.catalog.schema import BLOCK, POLICIES
+from fastewq.errors import FastEWQError
+from fastewq.jsonio import parse_config
+from fastewq.predictor import load_predictor
+
+
+def expected(text: str, predictor) -> dict:
+    try:
+        config = parse_config(text.encode(), "config.json")
+        plans = {name: fastewq.plan(config, policy=name, predictor=predictor) for name in POLICIES}
+    except FastEWQError as error:
+        return {"error_code": error.code, "error_message": error.message, "blocks": []}
+    plan = plans["4bit-8bit-mixed"]
+    document = plan.as_dict()
+    blocks = [
+        {"stack": stack["name"], **{key: block[key] for key in BLOCK.names if key != "stack"}}
+        for stack in document["stacks"]
+        for block in stack["blocks"]
+    ]
+    return {
+        "error_code": None,
+        "error_message": None,
+        **{key: plan.model[key] for key in ("model_type", "dtype", "parameters", "already_quantized")},
+        "confidence": plan.confidence,
+        "raw_bytes": plan.totals.raw_bytes,
+        **{f"bytes_{name.replace('-', '_')}": plans[name].totals.bytes for name in POLICIES},
+        "warnings": list(plan.warnings),
+        "blocks": [{key: block[key] for key in BLOCK.names} for block in blocks],
+    }
+
+
+def test_every_row_is_byte_for_byte_the_single_plan(configs, artefact):
+    predictor = load_predictor(artefact)
+    rows = Batch(predictor).plan([*configs.values(), None]).to_pylist()
+    refused = 0
+    for (name, text), row in zip(configs.items(), rows, strict=False):
+        wanted = expected(text, predictor)
+        assert json.dumps({key: row[key] for key in wanted}) == json.dumps(wanted), name
+        refused += row["error_code"] is not None
+    assert rows[-1]["error_code"] is None
+    assert rows[-1]["config_hash"] is None
+    assert 6 <= refused < len(configs) / 2
+
+
+def test_the_result_depends_neither_on_the_batch_nor_on_what_is_remembered(configs, artefact):
+    predictor = load_predictor(artefact)
+    texts = list(configs.values())
+    whole = Batch(predictor).plan(texts)
+    batch = Batch(predictor)
+    for _ in range(2):
+        pieces = [row for start in range(0, len(texts), 7) for row in batch.plan(texts[start : start + 7]).to_pylist()]
+        assert pieces == whole.to_pylist()
+    assert Batch(predictor).plan(texts[::-1]).to_pylist()[::-1] == whole.to_pylist()
+
+
+def test_copies_of_a_config_are_planned_once(configs, artefact, monkeypatch):
+    seen = []
+    batch = Batch(load_predictor(artefact))
+    results = batch._results
+    monkeypatch.setattr(batch, "_results", lambda found: seen.append(len(found)) or results(found))
+    one, two = configs["copy/one"], configs["copy/two"]
+    first, second, third = batch.plan([one, two, configs["copy/quantized"]]).to_pylist()
+    assert seen == [2]
+    assert first["config_hash"] != second["config_hash"]
+    assert {k: v for k, v in first.items() if k != "config_hash"} == {
+        k: v for k, v in second.items() if k != "config_hash"
+    }
+    assert third["already_quantized"]

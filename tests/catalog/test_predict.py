@@ -1,0 +1,190 @@
+"""The DataFrame from configs to plans: complete, resumable, the same on every engine."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fastewq.catalog.collect import collect
+from fastewq.catalog.predict import Engine, predict
+from fastewq.catalog.schema import BLOCKS, CONFIGS, MODELS
+from fastewq.catalog.store import Store
+from fastewq.errors import InvalidDataset, NotFound, StorageFailure
+
+# Daft leaves the pipe to its worker processes to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def write_input(path: Path, configs: dict[str, str]) -> Path:
+    rows = [{"id": name, "revision": "a" * 40, "config": text} for name, text in configs.items()]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+def tables(store: Store) -> dict[str, list[dict]]:
+    """All rows, in an order that does not depend on the files."""
+    (version,) = store.versions()
+    found = {}
+    for kind, schema in (("models", MODELS), ("blocks", BLOCKS)):
+        table = pa.concat_tables([pq.read_table(path) for path in store.files(kind, version)])
+        assert table.schema == schema
+        found[kind] = sorted(table.to_pylist(), key=lambda row: json.dumps(row, sort_keys=True))
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, configs, artefact):
+    """A catalog of all configs, planned without disturbance."""
+    folder = tmp_path_factory.mktemp("finished")
+    store = Store(folder / "catalog")
+    with store.locked():
+        collect(store, str(write_input(folder / "in.parquet", configs)))
+        assert predict(store, artefact=artefact, engine=Engine(workers=1)).new == len(configs)
+    return store
+
+
+@pytest.fixture(scope="module")
+def undisturbed(finished):
+    return tables(finished)
+
+
+@pytest.fixture
+def store(finished, tmp_path):
+    """A copy to be disturbed."""
+    shutil.copytree(finished.folder, tmp_path / "catalog")
+    return Store(tmp_path / "catalog")
+
+
+def test_every_config_becomes_one_row_and_its_blocks(undisturbed, configs):
+    models, blocks = undisturbed["models"], undisturbed["blocks"]
+    assert sorted(row["id"] for row in models) == sorted(configs)
+    assert {row["id"]: row["config"] for row in models} == configs
+    counts = {row["id"]: row["num_blocks"] or 0 for row in models}
+    assert len(blocks) == sum(counts.values())
+    for name in ("made/m000", "broken/text"):
+        assert sum(row["id"] == name for row in blocks) == counts[name]
+
+
+def test_a_second_run_does_nothing_and_new_rows_are_added(store, undisturbed, artefact, tmp_path, configs):
+    before = {path: path.read_bytes() for path in store.folder.rglob("*.parquet")}
+    assert predict(store, artefact=artefact).new == 0
+    assert {path: path.read_bytes() for path in store.folder.rglob("*.parquet")} == before
+    with store.locked():
+        collect(store, str(write_input(tmp_path / "more.parquet", {"new/model": configs["copy/one"]})))
+    added = predict(store, artefact=artefact, engine=Engine(workers=1))
+    assert (added.new, added.kept) == (1, len(configs))
+    assert {row["id"] for row in tables(store)["models"]} == {*configs, "new/model"}
+
+
+def test_what_a_killed_run_left_is_completed_and_nothing_is_doubled(store, undisturbed, artefact):
+    (version,) = store.versions()
+    folder = store.plans(version)
+    (finished,) = store.files("models", version)
+    finished.unlink()  # killed after its blocks and before its models
+    (folder / "blocks" / ".half.parquet.77.tmp").write_bytes(b"half")
+    (folder / "models" / ".half.parquet.77.tmp").write_bytes(b"half")
+    predict(store, artefact=artefact, engine=Engine(workers=1))
+    assert tables(store) == undisturbed
+    assert not list(folder.rglob(".*"))
+
+
+def test_another_predictor_plans_everything_anew_without_fetching(
+    store, undisturbed, artefact, other_artefact, configs
+):
+    (old,) = store.versions()
+    again = predict(store, artefact=other_artefact, engine=Engine(workers=1))
+    assert (again.new, again.kept) == (len(configs), 0)
+    (new,) = store.versions()
+    assert new != old
+    assert {row["predictor"] for row in tables(store)["models"]} == {new}
+
+
+def test_several_processes_give_identical_rows(store, undisturbed, artefact):
+    shutil.rmtree(store.folder / "plans")
+    predict(store, artefact=artefact, engine=Engine(workers=2))
+    assert tables(store) == undisturbed
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
+@pytest.mark.filterwarnings("ignore")
+def test_a_ray_cluster_gives_identical_rows(store, undisturbed, artefact, tmp_path):
+    # In a process of its own: an engine cannot be changed once Daft has run.
+    import subprocess
+    import sys
+
+    shutil.rmtree(store.folder / "plans")
+    code = (
+        "import sys; from pathlib import Path; from fastewq.catalog.store import Store;"
+        "from fastewq.catalog.predict import Engine, predict;"
+        "print(predict(Store(Path(sys.argv[1])), artefact=Path(sys.argv[2]), engine=Engine('ray', workers=2)).new)"
+    )
+    command = [sys.executable, "-c", code, str(store.folder), str(artefact)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert tables(store) == undisturbed
+
+
+def test_two_commands_do_not_write_at_once(store):
+    with store.locked(), pytest.raises(StorageFailure, match="in use by another"), Store(store.folder).locked():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "error", "words"),
+    [
+        ("absent.parquet", None, NotFound, "does not exist"),
+        ("x.csv", b"id,config", InvalidDataset, "suffix '.csv'"),
+        ("x.parquet", b"nonsense", InvalidDataset, "not a Parquet file"),
+        ("x.jsonl", b'{"id": 1', InvalidDataset, "line 1: not JSON"),
+        ("x.jsonl", b'{"id": "a/b"}\n', InvalidDataset, "expected an object with id, revision and config"),
+        ("x.jsonl", b'{"id": 7, "config": {}}\n', InvalidDataset, "unexpected types"),
+        ("x.jsonl", b"\xff\xfe", InvalidDataset, "UTF-8"),
+        ("x.txt", b"../../etc/passwd\n", NotFound, "not a Hub id"),
+    ],
+)
+def test_inputs_that_cannot_be_read_are_refused(tmp_path, name, content, error, words):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    store = Store(tmp_path / "catalog")
+    with store.locked(), pytest.raises(error, match=words):
+        collect(store, str(tmp_path / name))
+    assert store.rows("configs") == 0
+
+
+def test_parquet_without_a_column_or_with_holes(tmp_path):
+    store = Store(tmp_path / "catalog")
+    pq.write_table(pa.table({"id": ["a/b"], "config": ["{}"]}), tmp_path / "x.parquet")
+    with store.locked(), pytest.raises(InvalidDataset, match="lacks the column revision"):
+        collect(store, str(tmp_path / "x.parquet"))
+    pq.write_table(
+        pa.table({"id": ["a/b", None], "revision": ["r", "r"], "config": ["{}", "{}"]}), tmp_path / "x.parquet"
+    )
+    with store.locked(), pytest.raises(InvalidDataset, match="column id has 1 missing"):
+        collect(store, str(tmp_path / "x.parquet"))
+
+
+def test_folders_and_jsonl_and_keys_that_come_twice(tmp_path, configs):
+    folder = tmp_path / "configs"
+    (folder / "org" / "nested").mkdir(parents=True)
+    (folder / "org" / "nested" / "config.json").write_text(configs["copy/one"])
+    (folder / "org--flat.json").write_text(configs["copy/two"])
+    store = Store(tmp_path / "catalog")
+    with store.locked():
+        assert collect(store, str(folder)).added == 2
+        assert collect(store, str(folder)).unchanged == 2
+        lines = [json.dumps({"id": "j/one", "revision": "r", "config": json.loads(configs["copy/one"])})] * 2
+        (tmp_path / "x.jsonl").write_text("\n".join([*lines, ""]))
+        counts = collect(store, str(tmp_path / "x.jsonl"))
+    assert (counts.found, counts.added, counts.unchanged) == (2, 1, 1)
+    keys = store.keys()
+    assert ("j/one", "r") in keys
+    assert sorted(name for name, _ in keys) == ["j/one", "org/flat", "org/nested"]
+    sequences = [n for path in store.files("configs") for n in pq.read_table(path)["sequence"].to_pylist()]
+    assert sequences == sorted(set(sequences))
+    assert pq.read_table(store.files("configs")[0]).schema == CONFIGS
