@@ -17,7 +17,7 @@ $(BIN)/.installed: pyproject.toml
 
 $(BIN)/.installed-test: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[api,analysis,train,catalog,cluster,test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[api,apply,catalog,cluster,dataset,train,test]'
 	touch $@ $(BIN)/.installed
 
 demo: $(BIN)/.installed

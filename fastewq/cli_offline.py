@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -73,8 +72,9 @@ def dataset_build(
     A source that fails is reported and leaves no row; the others are written, and the exit code is that of the first
     failure.
     """
-    with need_extra("analysis"):
+    with need_extra("dataset"):
         from fastewq.training.dataset import build_dataset
+        from fastewq.training.source_cache import default_cache
 
     with ExitStack() as bars:
 
@@ -89,12 +89,6 @@ def dataset_build(
     typer.echo(f"{report.blocks_file}: {sum(source.blocks for source in report.sources)} blocks")
     if report.errors:
         raise typer.Exit(exit_code(report.errors[0]))
-
-
-def default_cache() -> Path:
-    """$XDG_CACHE_HOME/fastewq/sources, or ~/.cache/fastewq/sources."""
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "fastewq" / "sources"
 
 
 @contextmanager
