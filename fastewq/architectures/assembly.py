@@ -409,7 +409,7 @@ class Rest:
         self.parts = parts
 
     def __call__(self, f: Fields, path: str) -> Body:
-        return replace(NOTHING, outside=outside(path, tensors(f, self.parts)))
+        return NOTHING._replace(outside=outside(path, tensors(f, self.parts)))
 
 
 class Assembly:
@@ -495,28 +495,15 @@ class Nested:
                 f"{sub.where('model_type')} is {sub.model_type[:80]!r}; no exact block layout is known for it here"
             )
         model, where = self.models[sub.model_type], join(path, self.path)
-        built = moved(model.build(sub, self.ending or model.base), where)
+        built = model.build(sub, self.ending or model.base, where)
         return renamed(built, self.name) if self.name else built
-
-
-def moved(body: Body, path: str) -> Body:
-    """A body built at the root, below a module path."""
-    stacks = (
-        replace(stack, blocks=tuple(block._replace(path=join(path, block.path)) for block in stack.blocks))
-        for stack in body.stacks
-    )
-    return replace(
-        body,
-        stacks=tuple(stacks),
-        outside=tuple(group._replace(path=join(path, group.path)) for group in body.outside),
-    )
 
 
 def renamed(body: Body, name: str) -> Body:
     """A body with its one stack renamed, or with all its stacks' names prefixed."""
     one = len(body.stacks) == 1
     stacks = (replace(stack, name=name if one else f"{name}_{stack.name}") for stack in body.stacks)
-    return replace(body, stacks=tuple(stacks))
+    return body._replace(stacks=tuple(stacks))
 
 
 @dataclass(frozen=True)
@@ -540,6 +527,6 @@ class Family:
     def ending(self, name: str) -> str:
         return name.removeprefix(self.prefix) if name.startswith(self.prefix) else ending(name)
 
-    def build(self, f: Fields, ending: str) -> Body:
-        body = self.builders[ending](f, "")
-        return body if body.vocab_size else replace(body, vocab_size=f.count("vocab_size", 0))
+    def build(self, f: Fields, ending: str, path: str = "") -> Body:
+        body = self.builders[ending](f, path)
+        return body if body.vocab_size else body._replace(vocab_size=f.count("vocab_size", 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from fastewq.architecture import Block, Layout, Outside, Stack, Tensor
 from fastewq.architectures.fields import Fields
@@ -33,8 +33,7 @@ PerLayer = Callable[[Fields, int], Sequence[Overrides]]
 Key = TypeVar("Key", bound=Hashable)
 
 
-@dataclass(frozen=True)
-class Body:
+class Body(NamedTuple):
     """Stacks and the parameter groups outside them, with full module paths.
 
     `width` and `vocab_size` are what a language-model head reads and predicts; 0 where there is none.
@@ -51,9 +50,8 @@ BodyBuilder = Callable[[Fields, str], Body]
 """(fields, module path of the body, "" at the root) -> Body."""
 
 
-def blocks(path: str, keys: Sequence[Key], layout: Callable[[Key], Layout]) -> tuple[Block, ...]:
+def blocks(path: str, keys: Sequence[Key], layouts: Mapping[Key, Layout]) -> tuple[Block, ...]:
     """One block per key at `path.0`, `path.1`, ...; equal keys share one layout."""
-    layouts = {key: layout(key) for key in dict.fromkeys(keys)}
     return tuple([Block(i, f"{path}.{i}", layouts[key]) for i, key in enumerate(keys)])
 
 
@@ -66,9 +64,9 @@ def outside(path: str, tensors: Tensors) -> tuple[Outside, ...]:
     return tuple(Outside(module, tuple(group)) for module, group in groups.items())
 
 
-def typical(keys: Sequence[Key]) -> Key | None:
+def typical(counts: Mapping[Key, int]) -> Key | None:
     """The most frequent key; the first of them on a tie."""
-    return Counter(keys).most_common(1)[0][0] if keys else None
+    return max(counts, key=counts.__getitem__, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +103,13 @@ class BlockStack:
         return list(zip(mixers, feed_forwards, overrides, strict=True))
 
     def layout(self, f: Fields, mixer: str, feed_forward: str) -> Layout:
-        width = size(f, self.hidden)
-        mix, feed = self.mixers[mixer], self.feed_forwards[feed_forward]
-        names = self.norms(f) if callable(self.norms) else self.norms
-        norms = tuple(t for name in names for t in self.norm(f, name, width))
-        extras = tuple(t for extra in self.extras for t in extra(f))
-        return Layout(mix.kind, feed.kind, (*mix(f), *feed(f), *norms, *extras))
+        width, mix, feed = size(f, self.hidden), self.mixers[mixer], self.feed_forwards[feed_forward]
+        tensors = [*mix(f), *feed(f)]
+        for name in self.norms(f) if callable(self.norms) else self.norms:
+            tensors += self.norm(f, name, width)
+        for extra in self.extras:
+            tensors += extra(f)
+        return Layout(mix.kind, feed.kind, tuple(tensors))
 
     def stack(self, f: Fields, path: str) -> Stack:
         for name, allowed in self.only.items():
@@ -118,15 +117,17 @@ class BlockStack:
         if self.per_layer is None:
             f.require("per_layer_config", ({},))
         keys = self.keys(f)
-        varied = {key: f.replaced(**dict(key[2])) if key[2] else f for key in dict.fromkeys(keys)}
-        mixing = typical([key for key in keys if self.mixers[key[0]].kind in ("attention", "hybrid")])
-        feeding = typical([key for key in keys if self.feed_forwards[key[1]].kind != "none"])
+        counts = Counter(keys)
+        varied = {key: f.replaced(**dict(key[2])) if key[2] else f for key in counts}
+        layouts = {key: self.layout(fields, key[0], key[1]) for key, fields in varied.items()}
+        mixing = typical({key: n for key, n in counts.items() if layouts[key].mixer in ("attention", "hybrid")})
+        feeding = typical({key: n for key, n in counts.items() if layouts[key].feed_forward != "none"})
         heads = self.mixers[mixing[0]].facts(varied[mixing]) if mixing else Heads()
         ffn_width, experts = self.feed_forwards[feeding[1]].facts(varied[feeding]) if feeding else (0, 0)
         return Stack(
             name=self.name,
             role=self.role,
-            blocks=blocks(join(path, self.layers), keys, lambda key: self.layout(varied[key], key[0], key[1])),
+            blocks=blocks(join(path, self.layers), keys, layouts),
             width=size(f, self.hidden),
             heads=heads.heads,
             kv_heads=heads.kv_heads,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from fastewq.architectures.body import Body, BodyBuilder, outside
 from fastewq.architectures.fields import Fields
-from fastewq.architectures.parts import Option, Size, Tensors, chosen, linear, size
+from fastewq.architectures.parts import Option, Size, Tensors, chosen, join, linear, size
 
 Head = Callable[[Fields, Body], Tensors]
 """(fields, body) -> the head's tensors, named from the root of the model."""
@@ -77,7 +77,7 @@ class Model(Protocol):
 
     A config's class is named by its ending (ForCausalLM, Model ...): `endings` are those described, `default` the one
     assumed where a config names no class, `base` the body alone. `classes` are names of classes that the transformers
-    library does not have.
+    library does not have. `build` places the model at a module path, "" for the root.
     """
 
     @property
@@ -89,7 +89,7 @@ class Model(Protocol):
     @property
     def classes(self) -> Collection[str]: ...
     def ending(self, name: str) -> str: ...
-    def build(self, f: Fields, ending: str) -> Body: ...
+    def build(self, f: Fields, ending: str, path: str = "") -> Body: ...
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,12 @@ class BodyAndHeads:
     def ending(self, name: str) -> str:
         return ending(name)
 
-    def build(self, f: Fields, ending: str) -> Body:
+    def build(self, f: Fields, ending: str, path: str = "") -> Body:
         head = self.heads[ending]
-        body = self.body(f, "" if head is no_head else self.prefixes.get(ending, self.prefix))
-        return replace(body, outside=(*body.outside, *outside("", head(f, body))))
+        if head is no_head:
+            return self.body(f, path)
+        body = self.body(f, join(path, self.prefixes.get(ending, self.prefix)))
+        return body._replace(outside=body.outside + outside(path, head(f, body)))
 
 
 def decoder(

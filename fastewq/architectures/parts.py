@@ -56,7 +56,7 @@ def join(*names: str) -> str:
 
 def linear(name: str, rows: int, columns: int, bias: bool = False, role: Role = "linear") -> Tensors:
     """A matrix applied to activations, shape (outputs, inputs), and its bias."""
-    weight = Tensor(join(name, "weight"), (rows, columns), role)
+    weight = Tensor(f"{name}.weight" if name else "weight", (rows, columns), role)
     return (weight, Tensor(join(name, "bias"), (rows,), "bias")) if bias else (weight,)
 
 
@@ -73,7 +73,7 @@ def convolution(name: str, *shape: int, bias: bool = True) -> Tensors:
 
 
 def norm(name: str, width: int, bias: bool = False) -> Tensors:
-    weight = Tensor(join(name, "weight"), (width,), "norm")
+    weight = Tensor(f"{name}.weight" if name else "weight", (width,), "norm")
     return (weight, Tensor(join(name, "bias"), (width,), "norm")) if bias else (weight,)
 
 
