@@ -1,51 +1,99 @@
-"""A model's name -> its config. The only part of the service that talks to the network, where a setting allows it."""
+"""A model's name -> its config: from a catalog's index, else from the Hub where a setting allows it."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 from anyio import CapacityLimiter, to_thread
 from cachetools import TTLCache
 
+from fastewq.catalog.index import Catalog, Page
 from fastewq.errors import NotFound
 
+from . import metrics
 from .errors import OutOfTime
 from .settings import Settings
 
 if TYPE_CHECKING:
-    from fastewq.hub import Hub, HubConfig
+    from fastewq.hub import Hub
 
 DEFAULT_REVISION: Final = "main"
+INDEX_NAME: Final = "index.sqlite"
 MAX_KEPT: Final = 1024
 MAX_AT_ONCE: Final = 8
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A config and the commit it belongs to. `warning` is set when it may not be the newest."""
+
+    config: dict[str, Any]
+    commit: str
+    warning: str | None = None
+
+
 class Lookup:
-    """Configs from the Hub, kept for a while. The Hub's address, cache and token are those of huggingface_hub."""
+    """Configs and catalog entries. Entries take microseconds; searches and the Hub are asked in threads."""
 
     def __init__(self, settings: Settings) -> None:
+        """Raises NotFound, StorageFailure, InvalidDataset where the catalog cannot be read."""
+        self._catalog = _open_catalog(settings.catalog) if settings.catalog else None
         self._hub = _open_hub() if settings.hub else None
-        self._seconds = settings.hub_seconds
-        self._kept: TTLCache[tuple[str, str], HubConfig] = TTLCache(MAX_KEPT, settings.hub_cache_seconds)
+        self._seconds = settings.lookup_seconds
+        self._kept: TTLCache[tuple[str, str], Found] = TTLCache(MAX_KEPT, settings.hub_cache_seconds)
         self._turns = CapacityLimiter(MAX_AT_ONCE)
 
-    async def config(self, model: str, revision: str | None) -> HubConfig:
+    async def config(self, model: str, revision: str | None) -> Found:
         """Raises NotFound, AccessDenied, HubUnavailable, InvalidConfig, OutOfTime."""
-        if self._hub is None:
+        revision = revision or DEFAULT_REVISION
+        try:
+            return self._from_catalog(model, revision)
+        except NotFound:
+            if self._hub is None:
+                raise
+        return await self._from_hub(self._hub, model, revision)
+
+    def _from_catalog(self, model: str, revision: str) -> Found:
+        """The newest revision the catalog has stands for the main branch."""
+        if self._catalog is None:
             raise NotFound(
-                f"{model} is not looked up: this service asks no Hub", hint="Send the model's config.json as 'config'."
+                f"{model} is not looked up: this service has no catalog and asks no Hub",
+                hint="Send the model's config.json as 'config'.",
             )
-        key = (model, revision or DEFAULT_REVISION)
-        if key not in self._kept:
-            try:
-                async with asyncio.timeout(self._seconds):
-                    self._kept[key] = await to_thread.run_sync(
-                        self._hub.config, *key, limiter=self._turns, abandon_on_cancel=True
-                    )
-            except TimeoutError:
-                raise OutOfTime(f"the Hub took longer than {self._seconds:g} seconds") from None
-        return self._kept[key]
+        metrics.show_index(self._catalog.version)
+        entry = self._catalog.get(model, None if revision == DEFAULT_REVISION else revision)
+        return Found(self._catalog.config(entry), entry.revision)
+
+    async def _from_hub(self, hub: Hub, model: str, revision: str) -> Found:
+        key = (model, revision)
+        found = self._kept.get(key)
+        if found is None:
+            answer = await self._in_thread(hub.config, *key)
+            found = self._kept[key] = Found(answer.config, answer.commit, answer.warning)
+        return found
+
+    async def search(self, **conditions: Any) -> tuple[Page, str]:
+        """A page of the catalog and the catalog's version. Raises NotFound, InputError, OutOfTime."""
+        if self._catalog is None:
+            raise NotFound("this service has no catalog", hint="`fastewq serve --catalog DIR` serves one.")
+        page = await self._in_thread(lambda catalog: catalog.search(**conditions), self._catalog)
+        return page, self._catalog.version
+
+    async def _in_thread(self, work: Any, *arguments: Any) -> Any:
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await to_thread.run_sync(work, *arguments, limiter=self._turns, abandon_on_cancel=True)
+        except TimeoutError:
+            raise OutOfTime(f"the look-up took longer than {self._seconds:g} seconds") from None
+
+
+def _open_catalog(path: Path) -> Catalog:
+    catalog = Catalog(path / INDEX_NAME if path.is_dir() else path)
+    metrics.show_index(catalog.version)
+    return catalog
 
 
 def _open_hub() -> Hub:

@@ -24,8 +24,8 @@ PLAN_BLOCKS = Histogram(
 )
 CACHE = Counter("fastewq_plan_cache_total", "Plans looked up in the cache.", ["result"])
 CACHE_HIT, CACHE_MISS = CACHE.labels("hit"), CACHE.labels("miss")
-READY = Gauge("fastewq_ready", "1 while the service should get traffic.", multiprocess_mode="livemin")
 PREDICTOR = Gauge("fastewq_predictor_info", "1 for the predictor in use.", ["version"], multiprocess_mode="livemax")
+INDEX = Gauge("fastewq_index_info", "1 for the catalog's index in use.", ["version"], multiprocess_mode="livemax")
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -34,6 +34,16 @@ def observe_request(route: str, method: str, status: int, seconds: float) -> Non
     count, duration = _series(route, method if method in METHODS else "other", status)
     count.inc()
     duration.observe(seconds)
+
+
+_indexes: set[str] = set()
+
+
+def show_index(version: str) -> None:
+    """Note which index is in use."""
+    _indexes.add(version)
+    for known in _indexes:
+        INDEX.labels(known).set(known == version)
 
 
 @lru_cache(maxsize=1024)

@@ -98,10 +98,41 @@ async def read_model_plan(
     target: str = "plain",
     memory: Annotated[str | None, Query(min_length=1)] = None,
 ) -> Response:
-    """The plan of a published model, from its config at the Hub where the service may ask there."""
+    """The plan of a published model, from its config in the catalog, or at the Hub where that is allowed."""
     fields = {"model": f"{org}/{name}", "revision": revision, "policy": policy, "target": target, "memory": memory}
     plan = await _service(request).plan(parse_model(schemas.PlanRequest, fields))
     return Answer(plan.as_dict()).to(request)
+
+
+@router.get("/v1/catalog", tags=["catalog"], responses={200: {"model": schemas.CatalogPage}, **LOOKUP_ERRORS})
+async def search_catalog(
+    request: Request,
+    text: Annotated[str | None, Query(max_length=200, description="Part of the id.")] = None,
+    model_type: Annotated[str | None, Query(max_length=100)] = None,
+    task: Annotated[str | None, Query(max_length=100)] = None,
+    min_parameters: Annotated[int | None, Query(ge=0, le=2**62)] = None,
+    max_parameters: Annotated[int | None, Query(ge=0, le=2**62)] = None,
+    max_bytes: Annotated[int | None, Query(ge=0, le=2**62, description="Of all weights under `policy`.")] = None,
+    policy: str = DEFAULT_POLICY,
+    error_code: Annotated[str | None, Query(max_length=100, description="Refused models with this error.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+    cursor: Annotated[str | None, Query(max_length=100, description="The cursor of the page before.")] = None,
+) -> Response:
+    """The models of the catalog that fit all that is given, a page at a time."""
+    page, version = await _service(request).lookup.search(
+        text=text,
+        model_type=model_type,
+        task=task,
+        min_parameters=min_parameters,
+        max_parameters=max_parameters,
+        max_bytes=max_bytes,
+        policy=policy,
+        error_code=error_code,
+        limit=limit,
+        cursor=cursor,
+    )
+    entries = [entry.as_dict() for entry in page.entries]
+    return Answer({"version": version, "entries": entries, "cursor": page.cursor}).to(request)
 
 
 @router.post(

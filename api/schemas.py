@@ -203,6 +203,24 @@ class Batch(BaseModel):
     results: list[BatchItem]
 
 
+class CatalogEntry(BaseModel):
+    """One model revision. Sizes in bytes; null where the config was refused, and `error_code` says why."""
+
+    model_config = ConfigDict(extra="allow")
+    id: str
+    revision: str
+    error_code: str | None
+    model_type: str | None
+    parameters: int | None
+    raw_bytes: int | None
+
+
+class CatalogPage(BaseModel):
+    version: str = Field(description="Predictor and time of building; changes with every new index.")
+    entries: list[CatalogEntry]
+    cursor: str | None = Field(description="Asks for the next page; null at the end.")
+
+
 class Tool(BaseModel):
     name: str
     target: str = Field(description="The value of `target` whose bytes are those of this tool's files.")

@@ -10,7 +10,7 @@ from typing import TypeVar
 import structlog
 from anyio import CapacityLimiter, to_thread
 
-from fastewq.errors import InvalidArtefact
+from fastewq.errors import FastEWQError, InvalidArtefact
 from fastewq.plan import Plan
 from fastewq.predictor import Predictor, load_predictor
 
@@ -30,23 +30,24 @@ draining = threading.Event()
 
 
 class Service:
-    """`predictor` is None until `load` has read and verified the artefact; then the service is ready."""
+    """Unready until `load` has read and verified the predictor and opened the catalog, if there is one."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.lookup = Lookup(settings)
         self._predictor: Predictor | None = None
         self._planner: Planner | None = None
-        self._turns = CapacityLimiter(1)
+        self._lookup: Lookup | None = None
         self._problem = "the predictor is being loaded"
+        self._turns = CapacityLimiter(1)
 
     def load(self) -> None:
-        """Load the artefact and verify its hash and golden predictions. A failure is kept, and the service unready."""
+        """Verify the artefact's hash and golden predictions. A failure is logged, and the service stays unready."""
         try:
             predictor = load_predictor(self.settings.artefact)
-        except InvalidArtefact as error:
-            self._problem = "no usable predictor"
-            log.error("the predictor is refused", reason=error.message)
+            self._lookup = Lookup(self.settings)
+        except FastEWQError as error:
+            self._problem = "no usable predictor" if isinstance(error, InvalidArtefact) else "no usable catalog"
+            log.error(self._problem, code=error.code, reason=error.message)
         else:
             self._predictor, self._planner = predictor, Planner(predictor, self.settings)
             metrics.PREDICTOR.labels(predictor.version).set(1)
@@ -89,6 +90,13 @@ class Service:
                 return await to_thread.run_sync(work, *arguments, limiter=self._turns, abandon_on_cancel=True)
         except TimeoutError:
             raise OutOfTime(f"the batch took longer than {self.settings.batch_seconds:g} seconds") from None
+
+    @property
+    def lookup(self) -> Lookup:
+        """Raises NotReady."""
+        if self._lookup is None:
+            raise NotReady(self._problem, seconds=10)
+        return self._lookup
 
     def check_ready(self) -> None:
         """Raises NotReady unless the service should get new traffic."""

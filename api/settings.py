@@ -38,8 +38,9 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(default=5, ge=0, description="After SIGTERM: time of unready service before refusing.")
     grace_seconds: int = Field(default=30, ge=0, description="After draining: time for running requests to finish.")
 
+    catalog: Path | None = Field(default=None, description="A catalog's folder or index; unset: none is served.")
     hub: bool = Field(default=False, description="Whether models are looked up at the Hub (HF_ENDPOINT, HF_TOKEN).")
-    hub_seconds: float = Field(default=10, gt=0, description="Time one look-up at the Hub may take.")
+    lookup_seconds: float = Field(default=10, gt=0, description="Time a search or a look-up at the Hub may take.")
     hub_cache_seconds: float = Field(default=300, ge=0, description="Time a config from the Hub is used again.")
 
     plan_cache_bytes: int = Field(

@@ -135,6 +135,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; 127.0.0.1 unless set.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 8000 unless set.")] = None,
     workers: Annotated[int | None, typer.Option(help="Worker processes; 1 unless set.")] = None,
+    catalog: Annotated[Path | None, typer.Option(help="A catalog's folder, or its index.sqlite.")] = None,
     show_settings: Annotated[bool, typer.Option(help="Print every setting and its value, and exit.")] = False,
     new_key: Annotated[
         str | None, typer.Option(metavar="NAME", help="Print a fresh bearer key and its line for the key file.")
@@ -149,7 +150,7 @@ def serve(
     if new_key is not None:
         typer.echo("\n".join(make_key(new_key)))
         return
-    settings = load_settings(host=host, port=port, workers=workers)
+    settings = load_settings(host=host, port=port, workers=workers, catalog=catalog)
     if show_settings:
         from fastewq.tables import print_settings
 
