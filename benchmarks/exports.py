@@ -2,6 +2,7 @@
 
 python benchmarks/exports.py mlx quanto ...   install, quantize a random llama, load it, generate, compare; keep the row
 python benchmarks/exports.py all              every tool that runs without a GPU
+python benchmarks/exports.py gguf FILE        the same for a GGUF file of a real llama or qwen2 model (dequantized first)
 python benchmarks/exports.py table            print docs/exports-verified.md's table from the kept rows
 python benchmarks/exports.py errors           relative squared error of the precisions on Gaussian weights
 
@@ -31,11 +32,12 @@ from random_llama import write_model  # noqa: E402
 
 from fastewq import plan_architecture, read_config  # noqa: E402
 from fastewq.apply import apply  # noqa: E402
+from fastewq.exports import export  # noqa: E402
 from fastewq.predictor import load_predictor  # noqa: E402
 
 RESULTS = Path(__file__).with_name("exports_results.json")
 WORK = Path(os.environ.get("FASTEWQ_EXPORTS_WORK", ROOT / "build" / "exports"))
-OVERRIDES = ["0-11=int4", "0=raw", "10=raw", "1=int8", "5=int8", "model.layers.3.mlp.down_proj=int8"]
+OVERRIDES = ["0=raw", "10=raw", "1=int8", "5=int8", "model.layers.3.mlp.down_proj=int8"]
 TORCH = ("torch==2.13.0", "transformers==5.23.0", "accelerate==1.15.0")
 
 GENERATE = """
@@ -53,6 +55,7 @@ class Setting:
 
     packages: tuple[tuple[str, ...], ...]
     generate: str = GENERATE
+    dtype: str = "bfloat16"
     arguments: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
 
@@ -77,6 +80,8 @@ model = QuantizedModelForCausalLM.from_pretrained(OUT)
 ids = AutoTokenizer.from_pretrained(OUT)("Once upon a time", return_tensors="pt")
 print("generated", model.generate(**ids, max_new_tokens=4, do_sample=False)[0, -4:].tolist())
 """,
+        # With bfloat16 activations quanto 0.2.7 calls a kernel (torch._weight_int8pack_mm) that crashes in torch 2.13.
+        dtype="float16",
     ),
     "llm-compressor": Setting((("torch==2.13.0", "llmcompressor==0.14.0.1"),)),
     "autoround": Setting((("torch==2.13.0", "auto-round==0.16.1", "transformers==5.17.0", "accelerate==1.15.0"),)),
@@ -112,8 +117,8 @@ def verify(tool: str) -> dict[str, Any]:
     """One row: install, apply, load, generate."""
     setting, started = SETTINGS[tool], time.monotonic()
     python, versions = _environment(tool, setting)
-    model, out = WORK / "model", WORK / "out" / tool
-    config = write_model(model)
+    model, out = WORK / f"model-{setting.dtype}", WORK / "out" / tool
+    config = write_model(model, setting.dtype)
     subprocess.run(["rm", "-rf", str(out)], check=True)
     calibration = WORK / "calibration.txt"
     words = np.random.default_rng(1).integers(0, 26, (32, 64, 5)) + 97
@@ -132,7 +137,7 @@ def verify(tool: str) -> dict[str, Any]:
         "python": platform.python_version(),
         **found.as_dict(),
         "generated": lines[-1].removeprefix("generated ") if lines else None,
-        "generation_error": None if lines else answer.stderr.strip().splitlines()[-1:],
+        "generation_error": None if lines else [f"exit {answer.returncode}", *answer.stderr.strip().splitlines()[-1:]],
         "seconds": {
             "install": round(installed - started, 1),
             "quantize": round(quantized - installed, 1),
@@ -141,11 +146,84 @@ def verify(tool: str) -> dict[str, Any]:
     }
 
 
-def _plan(config: dict[str, Any]) -> Any:
+def verify_gguf(source: Path) -> dict[str, Any]:
+    """One row for a real checkpoint: the mixed file is written by the gguf package and loaded by transformers."""
+    setting = Setting(
+        ((*TORCH, "gguf==0.19.0", "sentencepiece"),),
+        """
+from transformers import AutoModelForCausalLM, AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained(MODEL, gguf_file="mixed.gguf")
+model = AutoModelForCausalLM.from_pretrained(MODEL, gguf_file="mixed.gguf", dtype="bfloat16")
+ids = tokenizer("The capital of France is", return_tensors="pt")
+print("generated", repr(tokenizer.decode(model.generate(**ids, max_new_tokens=6, do_sample=False)[0])))
+""",
+    )
+    python, versions = _environment("gguf", setting)
+    folder = WORK / "out" / "gguf"
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
+    folder.mkdir(parents=True)
+    config = _dequantize(source, folder / "raw.gguf")
+    plan = _plan(config, embeddings="int8")
+    found = apply(plan, "llama.cpp", folder / "raw.gguf", folder / "mixed.gguf")
+    made = export(plan, "llama.cpp")
+    code = f"MODEL = {str(folder)!r}\n{setting.generate}"
+    answer = subprocess.run([str(python), "-c", code], capture_output=True, text=True, check=False)
+    lines = [line for line in answer.stdout.splitlines() if line.startswith("generated")]
+    return {
+        "tool": f"gguf ({config['name']})",
+        "versions": versions,
+        "python": platform.python_version(),
+        **found.as_dict(),
+        "file_error": round((made.bytes + made.header_bytes) / found.written.files - 1, 6),
+        "generated": lines[-1].removeprefix("generated ") if lines else None,
+        "generation_error": None if lines else [f"exit {answer.returncode}", *answer.stderr.strip().splitlines()[-1:]],
+    }
+
+
+def _dequantize(source: Path, out: Path) -> dict[str, Any]:
+    """Write a bfloat16 copy of a GGUF file; returns the config that its metadata stands for."""
+    from gguf import GGMLQuantizationType, GGUFReader, GGUFWriter
+    from gguf.quants import dequantize, quantize
+
+    from fastewq.exports.gguf_file import copy_metadata
+
+    reader = GGUFReader(source)
+
+    def field(name: str) -> Any:
+        return reader.fields[name].contents()
+
+    kind = field("general.architecture")
+    writer = GGUFWriter(out, kind)
+    copy_metadata(reader, writer)
+    for tensor in reader.tensors:
+        raw = GGMLQuantizationType.F32 if len(tensor.shape) == 1 else GGMLQuantizationType.BF16
+        writer.add_tensor(tensor.name, quantize(dequantize(tensor.data, tensor.tensor_type), raw), raw_dtype=raw)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    names = {tensor.name for tensor in reader.tensors}
+    return {
+        "name": field("general.name"),
+        "model_type": kind,
+        "architectures": [{"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}[kind]],
+        "hidden_size": field(f"{kind}.embedding_length"),
+        "intermediate_size": field(f"{kind}.feed_forward_length"),
+        "num_attention_heads": field(f"{kind}.attention.head_count"),
+        "num_key_value_heads": field(f"{kind}.attention.head_count_kv"),
+        "num_hidden_layers": field(f"{kind}.block_count"),
+        "vocab_size": len(field("tokenizer.ggml.tokens")),
+        "tie_word_embeddings": "output.weight" not in names,
+        "dtype": "bfloat16",
+    }
+
+
+def _plan(config: dict[str, Any], **switches: str) -> Any:
     """The plan under test; its probabilities do not matter, since overrides decide every block."""
     architecture = read_config(config)
     blocks = sum(len(stack.blocks) for stack in architecture.stacks)
-    policy = {"name": "4bit-8bit-mixed", "overrides": OVERRIDES}
+    overrides = [f"0-{blocks - 1}=int4", *OVERRIDES]
+    policy = {"name": "4bit-8bit-mixed", "overrides": overrides, **switches}
     return plan_architecture(architecture, np.full(blocks, 0.5), predictor=load_predictor(), policy=policy)
 
 
@@ -192,18 +270,23 @@ def errors() -> None:
         print(f"{precision:8} {name:6} {np.square(error).sum() / np.square(weights).sum():.2e}")
 
 
+def _keep(row: dict[str, Any]) -> None:
+    kept = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
+    RESULTS.write_text(json.dumps(dict(sorted((kept | {row["tool"]: row}).items())), indent=2) + "\n", "utf-8")
+    print(json.dumps(row, indent=2))
+
+
 def main() -> None:
     names = sys.argv[1:] or ["table"]
     if names == ["errors"]:
         errors()
+    elif names[0] == "gguf":
+        _keep(verify_gguf(Path(names[1])))
     elif names == ["table"]:
         print(table())
     else:
         for tool in SETTINGS if names == ["all"] else names:
-            row = verify(tool)
-            kept = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
-            RESULTS.write_text(json.dumps(dict(sorted((kept | {tool: row}).items())), indent=2) + "\n", "utf-8")
-            print(json.dumps(row, indent=2))
+            _keep(verify(tool))
 
 
 if __name__ == "__main__":

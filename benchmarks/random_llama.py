@@ -36,8 +36,8 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def write_model(folder: Path, seed: int = 0) -> dict[str, Any]:
-    """Write config.json, model.safetensors and a byte-level tokenizer; returns the config."""
+def write_model(folder: Path, dtype: str = "bfloat16", seed: int = 0) -> dict[str, Any]:
+    """Write config.json, model.safetensors and a byte-level tokenizer; returns the config. `dtype` may be float16."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(seed)
     tensors = {}
@@ -47,11 +47,13 @@ def write_model(folder: Path, seed: int = 0) -> dict[str, Any]:
         for tensor in parts:
             norm = tensor.role == "norm"
             values = np.ones(tensor.shape) if norm else random.normal(0, 0.05, tensor.shape)
-            tensors[f"{path}.{tensor.name}"] = _bfloat16(values.astype(np.float32))
-    _write_safetensors(folder / "model.safetensors", tensors)
-    (folder / "config.json").write_text(json.dumps(CONFIG, indent=2), "utf-8")
+            full = values.astype(np.float32)
+            tensors[f"{path}.{tensor.name}"] = _bfloat16(full) if dtype == "bfloat16" else full.astype(np.float16)
+    _write_safetensors(folder / "model.safetensors", tensors, "BF16" if dtype == "bfloat16" else "F16")
+    config = {**CONFIG, "dtype": dtype}
+    (folder / "config.json").write_text(json.dumps(config, indent=2), "utf-8")
     _write_tokenizer(folder)
-    return CONFIG
+    return config
 
 
 def _bfloat16(values: np.ndarray) -> np.ndarray:
@@ -60,12 +62,12 @@ def _bfloat16(values: np.ndarray) -> np.ndarray:
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
 
 
-def _write_safetensors(path: Path, tensors: dict[str, np.ndarray]) -> None:
+def _write_safetensors(path: Path, tensors: dict[str, np.ndarray], dtype: str) -> None:
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, values in tensors.items():
         header[name] = {
-            "dtype": "BF16",
+            "dtype": dtype,
             "shape": list(values.shape),
             "data_offsets": [offset, offset + values.nbytes],
         }

@@ -69,6 +69,7 @@ def export(plan: Plan, tool: str, *, nearest: bool = False) -> Export:
         files=parts.files,
         usage=parts.usage,
         bytes=assignment.tensor_bytes(),
+        header_bytes=parts.header_bytes,
         differences=assignment.differences,
         warnings=parts.warnings,
     )

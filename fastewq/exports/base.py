@@ -18,6 +18,7 @@ class Parts:
     files: dict[str, str]
     usage: str
     warnings: tuple[str, ...] = ()
+    header_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Export:
     files         file name -> text
     usage         the command or steps that use them, MODEL and OUT standing for paths
     bytes         predicted bytes of all tensors in the tool's files, without headers and tokenizer
+    header_bytes  estimated bytes of what the model file holds besides; 0 where the tokenizer has files of its own
     differences   where the export departs from the plan; empty unless the nearest plan was asked for
     """
 
@@ -52,6 +54,7 @@ class Export:
     files: dict[str, str]
     usage: str
     bytes: int
+    header_bytes: int
     differences: tuple[Difference, ...]
     warnings: tuple[str, ...]
 
@@ -63,6 +66,7 @@ class Export:
             "files": [{"name": name, "content": text} for name, text in self.files.items()],
             "usage": self.usage,
             "bytes": self.bytes,
+            "header_bytes": self.header_bytes,
             "differences": [difference.as_dict() for difference in self.differences],
             "warnings": list(self.warnings),
         }

@@ -41,7 +41,7 @@ def write_mixed(
         raise InvalidCheckpoint(f"{source} is not a GGUF file: {error}") from error
     targets = [_target(tensor, rules, embedding, head) for tensor in reader.tensors]
     writer = GGUFWriter(out, str(reader.fields["general.architecture"].contents()), endianess=GGUFEndian.LITTLE)
-    _copy_metadata(reader, writer)
+    copy_metadata(reader, writer)
     for tensor, target in zip(reader.tensors, targets, strict=True):
         shape = quant_shape_to_byte_shape([int(n) for n in reversed(tensor.shape)], target)
         writer.add_tensor_info(tensor.name, shape, np.dtype(np.uint8), int(np.prod(shape)), target)
@@ -79,7 +79,7 @@ def _converted(tensor: Any, target: GGMLQuantizationType) -> np.ndarray[Any, Any
     return np.asarray(quantize(dequantize(tensor.data, tensor.tensor_type), target)).view(np.uint8)
 
 
-def _copy_metadata(reader: GGUFReader, writer: GGUFWriter) -> None:
+def copy_metadata(reader: GGUFReader, writer: GGUFWriter) -> None:
     for field in reader.fields.values():
         if field.name == "general.architecture" or field.name.startswith("GGUF."):
             continue

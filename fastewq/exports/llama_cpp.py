@@ -18,6 +18,13 @@ from fastewq.exports.base import Parts, Tool
 from fastewq.exports.names import GGUF
 from fastewq.schemes import Scheme
 
+NAME_BYTES = 64
+MERGED_WORD_BYTES = 39
+SCORED_WORD_BYTES = 25
+SENTENCEPIECE_WORDS = 32_768
+"""Bytes per tensor name and per word, measured on GGUF files of SmolLM2 and Qwen2.5 (words and merges) and Gemma 3
+(words and scores). Llama 2 and Mistral have vocabularies of the latter kind, up to this many words."""
+
 RAW_TYPES = {"bf16": "bf16", "fp16": "f16", "fp32": "f32"}
 
 
@@ -34,7 +41,17 @@ def build(assignment: Assignment) -> Parts:
     )
     usage = f"MODEL.gguf is the model converted with `convert_hf_to_gguf.py --outtype {raw}`.\n\n{command}\n"
     warnings = () if quantized else ("every block keeps its precision, so the converted model is used as it is",)
-    return Parts({"tensor_types.txt": "".join(f"{pattern}={kind}\n" for pattern, kind in rules)}, usage, warnings)
+    text = "".join(f"{pattern}={kind}\n" for pattern, kind in rules)
+    return Parts({"tensor_types.txt": text}, usage, warnings, header_bytes(assignment))
+
+
+def header_bytes(assignment: Assignment) -> int:
+    """About what a GGUF file holds besides its tensors: tensor names, and the tokenizer with its merges or scores."""
+    plan = assignment.plan
+    tensors = sum(len(plan.layouts[block.layout]) for stack in plan.stacks for block in stack.blocks) + len(plan.other)
+    words = max((m.tensor.shape[0] for m in assignment.modules if m.tensor.role == "embedding"), default=0)
+    scored = plan.model["model_type"].startswith("gemma") or words <= SENTENCEPIECE_WORDS
+    return tensors * NAME_BYTES + words * (SCORED_WORD_BYTES if scored else MERGED_WORD_BYTES)
 
 
 def tensor_rules(assignment: Assignment, names: dict[str, tuple[str, ...]]) -> list[tuple[str, str]]:
