@@ -2,7 +2,7 @@
 
 python benchmarks/exports.py mlx quanto ...   install, quantize a random llama, load it, generate, compare; keep the row
 python benchmarks/exports.py all              every tool that runs without a GPU
-python benchmarks/exports.py gguf FILE        the same for a GGUF file of a real llama or qwen2 model (dequantized first)
+python benchmarks/exports.py gguf FILE        the same for a GGUF file of a real llama or qwen2 model
 python benchmarks/exports.py table            print docs/exports-verified.md's table from the kept rows
 python benchmarks/exports.py errors           relative squared error of the precisions on Gaussian weights
 
@@ -58,6 +58,7 @@ class Setting:
     dtype: str = "bfloat16"
     arguments: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    remove: tuple[str, ...] = ()
 
 
 SETTINGS: dict[str, Setting] = {
@@ -94,6 +95,7 @@ model = OVModelForCausalLM.from_pretrained(OUT)
 ids = AutoTokenizer.from_pretrained(MODEL)("Once upon a time", return_tensors="pt")
 print("generated", model.generate(**ids, max_new_tokens=4, do_sample=False)[0, -4:].tolist())
 """,
+        remove=("torchvision",),  # the CUDA build that comes along breaks the import beside a CPU build of torch
     ),
     "gptqmodel": Setting(
         (
@@ -235,6 +237,8 @@ def _environment(tool: str, setting: Setting) -> tuple[Path, str]:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
         for packages in setting.packages:
             subprocess.run([str(python), "-m", "pip", "install", "-q", *packages], check=True)
+        if setting.remove:
+            subprocess.run([str(python), "-m", "pip", "uninstall", "-q", "-y", *setting.remove], check=True)
         (folder / "complete").touch()
     names = [p.partition("==")[0].partition("[")[0] for packages in setting.packages for p in packages if "==" in p]
     code = f"from importlib.metadata import version; print(', '.join(n + ' ' + version(n) for n in {names!r}))"
