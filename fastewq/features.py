@@ -13,7 +13,7 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-from fastewq.architecture import Architecture
+from fastewq.architecture import Architecture, Stack
 
 Columns = Mapping[str, NDArray[np.generic]]
 """Column name -> one value per block, all of the same length."""
@@ -57,37 +57,40 @@ DTYPE_BYTES: dict[str, int] = {
 }
 
 
-def block_columns(architecture: Architecture) -> dict[str, NDArray[np.generic]]:
-    """The FACTS of every block, stack after stack, in execution order."""
-    stacks = [stack for stack in architecture.stacks if stack.blocks]
-    lengths = [len(stack.blocks) for stack in stacks]
-    parameters = [[block.layout.parameters for block in stack.blocks] for stack in stacks]
+def block_columns(*architectures: Architecture) -> dict[str, NDArray[np.generic]]:
+    """The FACTS of every block, model after model, stack after stack, in execution order."""
+    owned = [(model, stack) for model in architectures for stack in model.stacks if stack.blocks]
+    lengths = [len(stack.blocks) for _, stack in owned]
+    parameters = [[block.layout.parameters for block in stack.blocks] for _, stack in owned]
 
-    def per_stack(values: list[float]) -> NDArray[np.float64]:
-        return np.repeat(np.array(values, dtype=np.float64), lengths)
+    def repeated(values: list[float]) -> NDArray[np.float64]:
+        return np.repeat(np.array(values, dtype=np.float64), np.array(lengths, dtype=np.intp))
 
-    def everywhere(value: float) -> NDArray[np.float64]:
-        return np.full(sum(lengths), value, dtype=np.float64)
+    def of_model(fact: Callable[[Architecture], float]) -> NDArray[np.float64]:
+        return repeated([float(fact(model)) for model, _ in owned])
+
+    def of_stack(fact: Callable[[Stack], float]) -> NDArray[np.float64]:
+        return repeated([float(fact(stack)) for _, stack in owned])
 
     return {
         "exec_index": np.fromiter(chain.from_iterable(map(range, lengths)), np.float64, sum(lengths)),
-        "num_blocks": per_stack([float(n) for n in lengths]),
+        "num_blocks": repeated([float(n) for n in lengths]),
         "num_parameters": np.fromiter(chain.from_iterable(parameters), np.float64, sum(lengths)),
-        "stack_parameters": per_stack([float(sum(values)) for values in parameters]),
-        "model_parameters": everywhere(float(architecture.parameters)),
-        "width": per_stack([float(stack.width) for stack in stacks]),
-        "heads": per_stack([float(stack.heads) for stack in stacks]),
-        "kv_heads": per_stack([float(stack.kv_heads) for stack in stacks]),
-        "head_dim": per_stack([float(stack.head_dim) for stack in stacks]),
-        "ffn_width": per_stack([float(stack.ffn_width) for stack in stacks]),
-        "experts": per_stack([float(stack.experts) for stack in stacks]),
-        "vocab_size": everywhere(float(architecture.vocab_size)),
-        "initializer_range": everywhere(architecture.initializer_range),
-        "tied_embeddings": everywhere(float(architecture.tied_embeddings)),
-        "layer_norm": per_stack([float(stack.norm == "layer") for stack in stacks]),
-        "causal": per_stack([float(stack.role == "decoder") for stack in stacks]),
-        "dtype_bytes": everywhere(float(DTYPE_BYTES.get(architecture.dtype, 2))),
-        "kind": np.array([block.layout.kind for stack in stacks for block in stack.blocks]),
+        "stack_parameters": repeated([float(sum(values)) for values in parameters]),
+        "model_parameters": of_model(lambda model: model.parameters),
+        "width": of_stack(lambda stack: stack.width),
+        "heads": of_stack(lambda stack: stack.heads),
+        "kv_heads": of_stack(lambda stack: stack.kv_heads),
+        "head_dim": of_stack(lambda stack: stack.head_dim),
+        "ffn_width": of_stack(lambda stack: stack.ffn_width),
+        "experts": of_stack(lambda stack: stack.experts),
+        "vocab_size": of_model(lambda model: model.vocab_size),
+        "initializer_range": of_model(lambda model: model.initializer_range),
+        "tied_embeddings": of_model(lambda model: model.tied_embeddings),
+        "layer_norm": of_stack(lambda stack: stack.norm == "layer"),
+        "causal": of_stack(lambda stack: stack.role == "decoder"),
+        "dtype_bytes": of_model(lambda model: DTYPE_BYTES.get(model.dtype, 2)),
+        "kind": np.array([block.layout.kind for _, stack in owned for block in stack.blocks], dtype=np.str_),
     }
 
 

@@ -72,6 +72,7 @@ class Batch:
         self._target: Target = target_named(target)
         self._policies: dict[str, Policy] = {name: read_policy(name, predictor.card) for name in POLICIES}
         self._recent: dict[str, Result] = {}
+        self._weighed: dict[Any, dict[str, int]] = {}
 
     def plan(self, configs: Sequence[str | None]) -> pa.StructArray:
         """One PLAN struct per config text; a null config stays null, a refused one becomes its error."""
@@ -113,50 +114,51 @@ class Batch:
                 read.append(read_config(config))
             except FastEWQError as error:
                 read.append(error)
-        columns = [block_columns(a) for a in read if isinstance(a, Architecture)]
-        probabilities = iter(self._probabilities(columns))
-        facts = iter(columns)
-        return [
-            self._result(entry, config, next(facts), next(probabilities))
-            if isinstance(entry, Architecture)
-            else Result(error=entry)
-            for entry, config in zip(read, configs, strict=True)
-        ]
+        known = [entry for entry in read if isinstance(entry, Architecture)]
+        columns = block_columns(*known)
+        probabilities = self._probabilities(columns)
+        # The facts that the predictor's word on its domain is about: slicing all of them for each model costs more.
+        facts = {name: columns[name] for name in (*self._predictor.card["domain"]["ranges"], "kind")}
+        results, start = [], 0
+        for entry, config in zip(read, configs, strict=True):
+            if not isinstance(entry, Architecture):
+                results.append(Result(error=entry))
+                continue
+            end = start + sum(len(stack.blocks) for stack in entry.stacks)
+            own = {name: values[start:end] for name, values in facts.items()}
+            results.append(self._result(entry, config, self._predictor.outside_domain(own), probabilities[start:end]))
+            start = end
+        return results
 
-    def _probabilities(self, columns: Sequence[Mapping[str, NDArray[np.generic]]]) -> list[NDArray[np.float64]]:
-        """Of every block of every model: as few calls of the booster as ROWS_AT_ONCE allows."""
-        if not columns:
-            return []
-        joined = {name: np.concatenate([c[name] for c in columns]) for name in columns[0]}
-        rows = len(joined["exec_index"])
+    def _probabilities(self, columns: Mapping[str, NDArray[np.generic]]) -> list[float]:
+        """Of every block of every model, in as few calls of the booster as ROWS_AT_ONCE allows."""
+        rows = len(columns["exec_index"])
         pieces = [
             self._predictor.probabilities(
-                {name: values[start : start + ROWS_AT_ONCE] for name, values in joined.items()}
+                {name: values[start : start + ROWS_AT_ONCE] for name, values in columns.items()}
             )
             for start in range(0, rows, ROWS_AT_ONCE)
         ]
-        ends = np.cumsum([len(c["exec_index"]) for c in columns])
-        return np.split(np.round(np.concatenate([*pieces, np.empty(0)]), 6), ends[:-1])
+        rounded: list[float] = np.round(np.concatenate([*pieces, np.empty(0)]), 6).tolist()
+        return rounded
 
     def _result(
         self,
         architecture: Architecture,
         config: Mapping[str, Any],
-        columns: Mapping[str, NDArray[np.generic]],
-        probabilities: NDArray[np.float64],
+        outside: Sequence[str],
+        probabilities: Sequence[float],
     ) -> Result:
-        outside = self._predictor.outside_domain(columns)
-        rounded = probabilities.tolist()
         try:
-            drafts = {n: Draft(architecture, rounded, p, self._target) for n, p in self._policies.items()}
+            drafts = {n: Draft(architecture, probabilities, p, self._target) for n, p in self._policies.items()}
         except FastEWQError as error:
             return Result(error=error)
         default = drafts[DEFAULT_POLICY]
-        weigh = _Scale(default)
+        weigh = _Scale(default, self._weighed)
         return Result(
             architecture=architecture,
             already_quantized=isinstance(config.get("quantization_config"), Mapping),
-            probabilities=rounded,
+            probabilities=probabilities,
             warnings=(*architecture.warnings, *outside, *default.warnings),
             extrapolating=bool(outside),
             totals={name: weigh.total(draft) for name, draft in drafts.items()},
@@ -167,27 +169,40 @@ class Batch:
 
 
 class _Scale:
-    """Bytes under several policies of one architecture, none of which has overrides: alike blocks are weighed once."""
+    """Bytes under several policies of one architecture, none of which has overrides: alike blocks are weighed once.
 
-    def __init__(self, draft: Draft) -> None:
+    `weighed` remembers blocks of other models: (tensors, bytes per raw weight) -> precision -> bytes.
+    """
+
+    def __init__(self, draft: Draft, weighed: dict[Any, dict[str, int]]) -> None:
         self._draft = draft
         self._layouts = [id(block.layout) for block in draft.blocks]
-        self._first = {layout: number for number, layout in reversed(list(enumerate(self._layouts)))}
-        self._known: dict[tuple[int, str], int] = {}
+        if len(weighed) >= REMEMBERED:
+            weighed.clear()
+        self._known: dict[int, dict[str, int]] = {}
+        self._first: dict[int, int] = {}
+        for number, layout in enumerate(self._layouts):
+            if layout not in self._known:
+                self._known[layout] = weighed.setdefault((draft.blocks[number].layout.tensors, draft.raw_bytes), {})
+                self._first[layout] = number
+        self._groups: dict[tuple[str, ...], int] = {}
 
-    def _size(self, key: tuple[int, str]) -> int:
-        if key not in self._known:
-            self._known[key] = self._draft.block_bytes(self._first[key[0]], key[1])
-        return self._known[key]
+    def _size(self, layout: int, precision: str) -> int:
+        known = self._known[layout]
+        if precision not in known:
+            known[precision] = self._draft.block_bytes(self._first[layout], precision)
+        return known[precision]
 
     def sizes(self, draft: Draft) -> list[int]:
-        return [self._size(key) for key in zip(self._layouts, draft.precisions, strict=True)]
+        return [self._size(layout, p) for layout, p in zip(self._layouts, draft.precisions, strict=True)]
 
     def total(self, draft: Draft) -> int:
         """`draft.total()`."""
         counts = Counter(zip(self._layouts, draft.precisions, strict=True))
-        blocks = sum(count * self._size(key) for key, count in counts.items())
-        return blocks + sum(map(draft.group_bytes, range(len(draft.groups))))
+        groups = tuple(draft.groups)
+        if groups not in self._groups:
+            self._groups[groups] = sum(map(draft.group_bytes, range(len(groups))))
+        return self._groups[groups] + sum(count * self._size(*key) for key, count in counts.items())
 
 
 def _key(config: Mapping[str, Any]) -> str:
