@@ -38,8 +38,8 @@ from daft.io.sink import WriteResult
 from daft.recordbatch import MicroPartition
 from daft.schema import Schema
 
-BATCH_ROWS: Final = 2000
-"""Models planned and written together: about 80,000 blocks, and what a killed run repeats at most per worker."""
+BATCH_ROWS: Final = 1000
+"""Models planned and written together: about 40,000 blocks, and what a killed run repeats at most per worker."""
 
 
 @dataclass(frozen=True)
