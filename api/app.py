@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NoReturn
 
 from fastapi import FastAPI, Request
@@ -13,6 +14,8 @@ from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse
+from starlette.staticfiles import StaticFiles
 
 from . import logs
 from .access import Access
@@ -26,6 +29,7 @@ from .server import drained_before_exit
 from .service import Service
 from .settings import Settings
 
+STATIC = Path(__file__).with_name("static")
 DESCRIPTION = """
 Which transformer blocks can be quantized, and which must keep their precision: answered from a model's config alone.
 
@@ -60,6 +64,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.service = service
     # First in line, and not by include_router, which would match every request twice.
     app.router.routes[:0] = router.routes
+    app.mount("/static", StaticFiles(directory=STATIC), name="page")
+    app.add_api_route("/", lambda: FileResponse(STATIC / "index.html"), include_in_schema=False)
     app.add_exception_handler(HTTPException, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_parameters)
     app.add_middleware(Guard, access=access, max_concurrency=settings.max_concurrency)
