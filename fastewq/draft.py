@@ -45,6 +45,7 @@ class Draft:
         self._follow_policy()
         if policy.overrides:
             self._override()
+        self._check_formats()
 
     def _follow_policy(self) -> None:
         policy, several = self.policy, any(stack.role != "vision" for stack in self.architecture.stacks)
@@ -57,6 +58,16 @@ class Draft:
             self.precisions += policy.precisions(self.probabilities[start : start + count])
             if policy.keep_ends and count:
                 self.pinned |= {start, start + count - 1}
+
+    def _check_formats(self) -> None:
+        """Raises InvalidPolicy where the target has no format for a precision in use."""
+        used = {*self.precisions, *self.groups, *(p for found in self.exceptions.values() for p in found.values())}
+        missing = used - {KEEP} - self.target.schemes.keys()
+        if missing:
+            raise InvalidPolicy(
+                f"the policy {self.policy.name} uses {', '.join(sorted(missing))}, which the target {self.target.name} "
+                f"does not have; it has {', '.join(self.target.schemes)}"
+            )
 
     def _group_precision(self, group: Outside) -> str:
         tied = self.architecture.tied_embeddings

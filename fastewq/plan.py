@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastewq.architecture import Architecture
+from fastewq.budget import DAMAGE
 from fastewq.config import read_config
 from fastewq.document import Plan, PlannedBlock, PlannedGroup, PlannedStack, Totals
 from fastewq.draft import Draft
@@ -127,9 +128,16 @@ def plan_architecture(
         other=other,
         layouts=layouts,
         totals=_totals(weights, architecture.parameters, draft.raw_bytes),
-        warnings=(*architecture.warnings, *outside_domain, *draft.warnings),
+        warnings=(*architecture.warnings, *outside_domain, *draft.warnings, *_ternary_warning(stacks)),
         memory=report,
     )
+
+
+def _ternary_warning(stacks: Sequence[PlannedStack]) -> tuple[str, ...]:
+    if any(block.precision == "ternary" or "ternary" in block.modules.values() for s in stacks for block in s.blocks):
+        error = f"{DAMAGE['ternary']:.0%} of a matrix's energy"
+        return (f"ternary rounding of a model not trained for it loses about {error}; see docs/plans.md",)
+    return ()
 
 
 def _totals(planned: int, parameters: int, raw_bytes: int) -> Totals:

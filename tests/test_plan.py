@@ -204,6 +204,18 @@ def test_policies_that_cannot_be_read(policy: Any, message: str) -> None:
     assert message in caught.value.message
 
 
+def test_a_target_without_a_format_for_a_precision_refuses_it() -> None:
+    with pytest.raises(InvalidPolicy, match="uses ternary, which the target mlx does not have; it has int8, int4"):
+        planned(policy="ternary-mixed", target="mlx")
+    with pytest.raises(InvalidPolicy, match="uses ternary"):
+        planned(policy={"overrides": ["*.mlp.down_proj=ternary"]}, target="quanto")
+
+
+def test_ternary_comes_with_a_warning() -> None:
+    assert any("65% of a matrix's energy" in warning for warning in planned(policy="ternary-mixed").warnings)
+    assert not any("ternary" in warning for warning in planned().warnings)
+
+
 def test_a_long_pattern_of_stars_ends() -> None:
     with pytest.raises(InvalidPolicy, match="names no block"):
         planned(policy={"overrides": ["*a" * 99 + "=int8"]})
@@ -268,6 +280,8 @@ def test_plan_of_a_config_is_the_plan_of_its_architecture(llama: dict[str, Any])
     overrides=st.lists(st.sampled_from(["0=raw", "0=int4", "*.mlp.down_proj=int8", "*.q_proj=raw"]), max_size=2),
 )
 def test_documents_read_back(probabilities: list[float], name: str, target: str, overrides: list[str]) -> None:
+    if name == "ternary-mixed" and "ternary" not in TARGETS[target].schemes:
+        name = "4bit-8bit-mixed"
     document = planned(probabilities, {"name": name, "overrides": overrides}, target=target).as_dict()
     assert read_plan(json.loads(json.dumps(document))).as_dict() == document
 
