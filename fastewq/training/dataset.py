@@ -27,7 +27,7 @@ from fastewq.errors import FastEWQError, InvalidCheckpoint, InvalidConfig, NotFo
 from fastewq.features import block_columns
 from fastewq.training.dataset_readings import EPSILONS, Progress, TensorReading, read_blocks
 from fastewq.training.source_cache import fetch_checkpoint
-from fastewq.training.source_onnx import as_safetensors
+from fastewq.training.source_convert import READERS, as_safetensors
 from fastewq.training.sources import Source, read_sources
 
 LABEL_EPSILON = 0.01
@@ -114,8 +114,8 @@ def _read_architecture(path: Path) -> Architecture:
 
 def _read_source(source: Source, cache: Path, resume: bool, progress: Progress | None) -> list[TensorReading]:
     path = fetch_checkpoint(source, cache)
-    if source.format == "onnx":
-        path = as_safetensors(path)
+    if source.format in READERS:
+        path = as_safetensors(path, source.format)
     log = cache / "readings" / f"{source.name}-{source.sha256[:12]}.jsonl"
     return read_blocks(open_checkpoint(path), source, log, resume=resume, progress=progress)
 
@@ -131,11 +131,15 @@ def block_rows(source: Source, architecture: Architecture, readings: Sequence[Te
     _require_same_blocks(source, architecture, readings)
     facts = block_columns(architecture)
     rows: list[Row] = []
+    end = 0
     for stack in architecture.stacks:
+        begin, end = end, end + len(stack.blocks)
+        if stack.name not in {stored.name for stored in source.stacks}:
+            continue
         of_block = [[r for r in readings if (r.stack, r.exec_index) == (stack.name, b.index)] for b in stack.blocks]
         matrices = [[r for r in members if r.is_matrix] for members in of_block]
         limits = cut([_entropy(members, LABEL_EPSILON) for members in matrices], LABEL_X)
-        for members, only_matrices in zip(of_block, matrices, strict=True):
+        for position, members, only_matrices in zip(range(begin, end), of_block, matrices, strict=True):
             label = limits.label(_entropy(only_matrices, LABEL_EPSILON))
             rows.append(
                 {
@@ -145,7 +149,7 @@ def block_rows(source: Source, architecture: Architecture, readings: Sequence[Te
                     "model_type": architecture.model_type,
                     "stack": stack.name,
                     "role": stack.role,
-                    **{name: _plain(values[len(rows)]) for name, values in facts.items()},
+                    **{name: _plain(values[position]) for name, values in facts.items()},
                     "dtype": architecture.dtype,
                     "matrix_parameters": sum(r.reading.count for r in only_matrices),
                     **{f"entropy_{eps:g}": _entropy(only_matrices, eps) for eps in EPSILONS},
@@ -193,16 +197,18 @@ def tensor_row(source: Source, tensor: TensorReading) -> Row:
 
 
 def _require_same_blocks(source: Source, architecture: Architecture, readings: Iterable[TensorReading]) -> None:
+    """Each stack of the source must have the config's blocks. A file may lack one, which another file has."""
     described = {stack.name: len(stack.blocks) for stack in architecture.stacks}
     stored = {stack.name: stack.blocks for stack in source.stacks}
-    if described != stored:
+    if any(described.get(name) != blocks for name, blocks in stored.items()):
         raise InvalidCheckpoint(
             f"{source.name}: the checkpoint has the stacks {stored}; its config describes {described}"
         )
-    found = {(stack.name, block.index): 0 for stack in architecture.stacks for block in stack.blocks}
+    stacks = [stack for stack in architecture.stacks if stack.name in stored]
+    found = {(stack.name, block.index): 0 for stack in stacks for block in stack.blocks}
     for tensor in readings:
         found[tensor.stack, tensor.exec_index] += tensor.reading.count if tensor.is_matrix else 0
-    for stack in architecture.stacks:
+    for stack in stacks:
         for block in stack.blocks:
             if found[stack.name, block.index] != _matrix_parameters(block):
                 raise InvalidCheckpoint(

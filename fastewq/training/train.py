@@ -12,8 +12,11 @@ import numpy as np
 
 from fastewq.features import FACTS, SELECTED, feature_matrix
 from fastewq.training.artefact import write_artefact
-from fastewq.training.evaluation import Booster, evaluate
+from fastewq.training.card import write_card
+from fastewq.training.evaluation import Booster
 from fastewq.training.fit import PARAMETERS, ROUNDS, SEED, Calibration, fit_booster
+from fastewq.training.levels import aggressive_share
+from fastewq.training.study import study
 from fastewq.training.table import Blocks, load_blocks
 
 DOMAIN_FACTS: Final = ("num_blocks", "num_parameters", "width", "experts")
@@ -21,7 +24,9 @@ DOMAIN_FACTS: Final = ("num_blocks", "num_parameters", "width", "experts")
 
 
 def train(data: Path, output: Path, *, epsilon: float = 0.01) -> dict[str, Any]:
-    """Fit, evaluate and write `booster.json` and `card.json` to `output`; returns the card.
+    """Fit, evaluate and write `booster.json`, `card.json` and `model-card.md` with its plots to `output`.
+
+    Returns the card.
 
     The same table gives the same bytes. Raises NotFound, InvalidDataset, StorageFailure.
     """
@@ -39,7 +44,7 @@ def train(data: Path, output: Path, *, epsilon: float = 0.01) -> dict[str, Any]:
             "tensors": "matrices",
         },
         "threshold": None,
-        "aggressive_share": aggressive_share(blocks),
+        "aggressive_share": round(aggressive_share(blocks), 6),
         "calibration": {
             "method": "Platt, leave-one-family-out",
             "slope": calibration.slope,
@@ -61,14 +66,11 @@ def train(data: Path, output: Path, *, epsilon: float = 0.01) -> dict[str, Any]:
             **{name: version(name) for name in ("fastewq", "numpy", "scikit-learn", "pandas")},
             "xgboost": _xgboost_version(),
         },
-        "metrics": evaluate(blocks),
+        "metrics": study(data, epsilon=epsilon),
     }
-    return write_artefact(output, booster, matrix, card)
-
-
-def aggressive_share(blocks: Blocks) -> float:
-    """The share of the quantized blocks that the full analysis sends to the lower precision, over all stacks."""
-    return round(float(np.mean(blocks.levels[blocks.labels == 1] == "aggressive")), 6)
+    written = write_artefact(output, booster, matrix, card)
+    write_card(written, blocks, output)
+    return written
 
 
 def domain(blocks: Blocks) -> dict[str, Any]:

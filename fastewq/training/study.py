@@ -1,0 +1,111 @@
+"""What the model card shows beyond the evaluation: families, reliability, importance, levels, other definitions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from fastewq.features import SELECTED, feature_matrix
+from fastewq.training.evaluation import Booster, decide, evaluate, leave_one_out, score
+from fastewq.training.fit import SEED, fit_booster, margins
+from fastewq.training.levels import compare_rules
+from fastewq.training.metrics import CALIBRATION_BINS
+from fastewq.training.table import Blocks, load_blocks
+
+EPSILONS: Final = (0.0, 1e-12, 0.01)
+DEVIATIONS: Final = (0.5, 1.0, 1.5)
+PERMUTATIONS: Final = 20
+
+
+def study(data: Path, *, epsilon: float = 0.01) -> dict[str, Any]:
+    """`evaluate` and what follows from the same held-out predictions. Raises NotFound, InvalidDataset."""
+    blocks = load_blocks(data, epsilon=epsilon)
+    folds = list(leave_one_out(blocks.families))
+    probabilities = np.empty(len(blocks))
+    for train, held_out in folds:
+        probabilities[held_out] = Booster()(blocks, train, held_out)
+    return {
+        **evaluate(blocks),
+        "families": per_family(blocks, probabilities),
+        "reliability": reliability(blocks.labels, probabilities),
+        "importance": importance(blocks),
+        "three_levels": {f"x {x:g}": compare_rules(load_blocks(data, epsilon=epsilon, x=x), folds) for x in DEVIATIONS},
+        "definitions": definitions(data),
+    }
+
+
+def per_family(blocks: Blocks, probabilities: NDArray[np.float64]) -> dict[str, Any]:
+    """Agreement on each family while it was held out, beside its own share of quantized blocks."""
+    found = {}
+    for family in np.unique(blocks.families):
+        rows = np.flatnonzero(blocks.families == family)
+        labels = blocks.labels[rows]
+        found[str(family)] = {
+            "blocks": len(rows),
+            "quantized_share": float(labels.mean()),
+            "predicted_share": float(probabilities[rows].mean()),
+            "accuracy": float(np.mean(decide(blocks, rows, probabilities[rows], None) == labels)),
+            "auc": float(roc_auc_score(labels, probabilities[rows])) if len(np.unique(labels)) == 2 else None,
+        }
+    return found
+
+
+def reliability(labels: NDArray[np.int_], probabilities: NDArray[np.float64]) -> list[dict[str, float]]:
+    """Mean probability and observed rate of each tenth of the probability range that has blocks."""
+    bins = np.minimum((probabilities * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    return [
+        {
+            "blocks": int(np.sum(bins == b)),
+            "probability": float(probabilities[bins == b].mean()),
+            "observed": float(labels[bins == b].mean()),
+        }
+        for b in np.unique(bins)
+    ]
+
+
+def importance(blocks: Blocks) -> dict[str, dict[str, float]]:
+    """Per feature: the share of the booster's gain, and the fall in AUC when the feature is shuffled.
+
+    The fall is measured on held-out families; below zero, the feature hurt.
+    """
+    matrix = feature_matrix(blocks.columns, SELECTED)
+    whole = fit_booster(matrix, blocks.labels, blocks.stacks, SELECTED)
+    gain = {name: float(np.sum(value)) for name, value in whole.get_score(importance_type="total_gain").items()}
+    total = sum(gain.values()) or 1.0
+    generator = np.random.default_rng(SEED)
+    models = [
+        (fit_booster(matrix[train], blocks.labels[train], blocks.stacks[train], SELECTED), held_out)
+        for train, held_out in leave_one_out(blocks.families)
+    ]
+
+    def auc(changed: NDArray[np.float32]) -> float:
+        found = np.empty(len(blocks))
+        for model, held_out in models:
+            found[held_out] = margins(model, changed[held_out])
+        return float(roc_auc_score(blocks.labels, found))
+
+    base = auc(matrix)
+    falls = {}
+    for column, name in enumerate(SELECTED):
+        shuffled = []
+        for _ in range(PERMUTATIONS):
+            changed = matrix.copy()
+            changed[:, column] = generator.permutation(changed[:, column])
+            shuffled.append(base - auc(changed))
+        falls[name] = float(np.mean(shuffled))
+    return {name: {"gain": gain.get(name, 0.0) / total, "permutation": falls[name]} for name in SELECTED}
+
+
+def definitions(data: Path) -> list[dict[str, Any]]:
+    """The headline protocol under other definitions of the label: eps, with and without vectors."""
+    found = []
+    for epsilon in EPSILONS:
+        for vectors in (False, True):
+            blocks = load_blocks(data, epsilon=epsilon, vectors=vectors)
+            figures = score(Booster(), blocks, list(leave_one_out(blocks.families)), threshold=None)
+            found.append({"epsilon": epsilon, "vectors": vectors, **figures})
+    return found
