@@ -307,7 +307,7 @@ Schedule = Callable[[Fields, int], Sequence[str]]
 """(fields, number of blocks) -> the variant of each block."""
 
 
-def uniform(f: Fields, count: int) -> Sequence[str]:  # noqa: ARG001
+def one_variant(f: Fields, count: int) -> Sequence[str]:  # noqa: ARG001
     return [""] * count
 
 
@@ -332,7 +332,7 @@ class Layers:
     norm: Literal["rms", "layer", "none"] = "layer"
     first: tuple[Part, ...] = ()
     variants: Mapping[str, Variant] = field(default_factory=lambda: {"": Variant()})
-    schedule: Schedule = uniform
+    schedule: Schedule = one_variant
 
     def __call__(self, f: Fields, path: str) -> Body:
         count = f.layers(self.count) if isinstance(self.count, str) else measure(f, self.count)
@@ -437,6 +437,16 @@ class At:
 
     def __call__(self, f: Fields, path: str) -> Body:
         return self.inner(f, join(path, self.path))
+
+
+class Named:
+    """Builders with their stack renamed, where two of one kind would clash."""
+
+    def __init__(self, name: str, *builders: BodyBuilder) -> None:
+        self.name, self.inner = name, Assembly(*builders)
+
+    def __call__(self, f: Fields, path: str) -> Body:
+        return renamed(self.inner(f, path), self.name)
 
 
 class In:

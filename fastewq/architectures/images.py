@@ -490,7 +490,9 @@ SEGFORMER = Assembly(Rest(segformer_patches), Stages("num_encoder_blocks", segfo
 def segformer_projections(f: Fields) -> Tensors:
     return tuple(
         t
-        for i, width in enumerate(sizes(f, "hidden_sizes", f.size("num_encoder_blocks")))
+        for i, width in enumerate(
+            sizes(f, "hidden_sizes", f.size("num_encoder_blocks"))[: f.size("num_encoder_blocks")]
+        )
         for t in Linear(f"decode_head.linear_projections.{i}.proj", "decoder_hidden_size", width)(f)
     )
 

@@ -6,10 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fastewq.architectures.assembly import (
+    MAX_ENTRIES,
     UNTIED,
+    WIDTH,
     Assembly,
     At,
+    Convolution,
+    Embedding,
     Family,
+    In,
+    Layers,
     Linear,
     Nested,
     Norm,
@@ -17,14 +23,16 @@ from fastewq.architectures.assembly import (
     Parameter,
     Rest,
     Under,
+    When,
     labels,
+    linears,
     measure,
     present,
     sizes,
     tied,
 )
 from fastewq.architectures.body import Body, BodyBuilder
-from fastewq.architectures.fields import Fields
+from fastewq.architectures.fields import MAX_SIZE, Fields
 from fastewq.architectures.heads import Model
 from fastewq.architectures.parts import Option, Part, Size
 from fastewq.architectures.text import TEXT
@@ -94,12 +102,16 @@ def feature_layers(f: Fields) -> int:
     return len(layers) if isinstance(layers, list | tuple) and layers else 1
 
 
-def llava_projector(bias: Option = "multimodal_projector_bias") -> Part:
-    seen: Size = lambda f: measure(f, EYE) * feature_layers(f)  # noqa: E731
-    return Under("multi_modal_projector", Linear("linear_1", MOUTH, seen, bias), Linear("linear_2", MOUTH, MOUTH, bias))
+def all_features(f: Fields) -> int:
+    return measure(f, EYE) * feature_layers(f)
 
 
-LLAVA = (sees("vision_tower"), Rest(llava_projector()), speaks("language_model"))
+def two_layers(path: str, seen: Size, bias: Option = True) -> Part:
+    return Under(path, Linear("linear_1", MOUTH, seen, bias), Linear("linear_2", MOUTH, MOUTH, bias))
+
+
+LLAVA_PROJECTOR = Rest(two_layers("multi_modal_projector", all_features, "multimodal_projector_bias"))
+LLAVA = (sees("vision_tower"), LLAVA_PROJECTOR, speaks("language_model"))
 LLAVA_NEXT = (Rest(Parameter("image_newline", (MOUTH,))), *LLAVA)
 
 # -- projectors that merge neighbouring patches ---------------------------------------------------------------------
@@ -143,7 +155,7 @@ MISTRAL3 = (
                 "vision_config.hidden_size*spatial_merge_size*spatial_merge_size",
                 False,
             ),
-            Linear("linear_1", MOUTH, lambda f: measure(f, EYE) * feature_layers(f), "multimodal_projector_bias"),
+            Linear("linear_1", MOUTH, all_features, "multimodal_projector_bias"),
             Linear("linear_2", MOUTH, MOUTH, "multimodal_projector_bias"),
         )
     ),
@@ -211,6 +223,195 @@ LLAMA4 = Assembly(
     speaks("language_model", "ForCausalLM"),
 )
 
+
+def sampled(factor: str) -> Size:
+    """Features of the neighbouring patches that become one token."""
+    return lambda f: measure(f, EYE) * f.size(factor) ** 2
+
+
+VIP_LLAVA = (
+    sees("vision_tower"),
+    Rest(
+        Norm("multi_modal_projector.projector_layernorm", all_features),
+        two_layers("multi_modal_projector", all_features),
+    ),
+    speaks("language_model"),
+)
+VIDEO_LLAVA = (
+    Nested("vision_config", "video_tower", EYES, name="video"),
+    Nested("vision_config", "image_tower", EYES, name="vision"),
+    *LLAVA[1:],
+)
+
+
+def gated_merge(width: Size, *extra: Part) -> Part:
+    """Two layers with a SwiGLU between them, which halves the width."""
+    return Under(
+        "multi_modal_projector",
+        *extra,
+        Linear("linear_1", width, sampled("downsample_factor")),
+        Linear("linear_2", MOUTH, lambda f: measure(f, width) // 2),
+    )
+
+
+def aya_width(f: Fields) -> int:
+    return f.size("alignment_intermediate_size") if "alignment_intermediate_size" in f else measure(f, MOUTH)
+
+
+COHERE2_VISION = (sees("vision_tower"), Rest(gated_merge("alignment_intermediate_size")), speaks("language_model"))
+AYA_VISION = (
+    sees("vision_tower"),
+    Rest(gated_merge(aya_width, Norm("layernorm", sampled("downsample_factor")))),
+    speaks("language_model"),
+)
+LFM2_VL = (
+    sees("vision_tower"),
+    Rest(
+        Under(
+            "multi_modal_projector",
+            When("projector_use_layernorm", Norm("layer_norm", sampled("downsample_factor"))),
+            Linear("linear_1", "projector_hidden_size", sampled("downsample_factor"), "projector_bias"),
+            Linear("linear_2", MOUTH, "projector_hidden_size", "projector_bias"),
+        )
+    ),
+    speaks("language_model"),
+)
+GOT_OCR2 = (
+    sees("vision_tower"),
+    Rest(
+        Under(
+            "multi_modal_projector",
+            Convolution(
+                "conv_upsampler1",
+                "2*vision_config.output_channels",
+                "vision_config.output_channels",
+                (3, 3),
+                bias=False,
+            ),
+            Convolution("conv_upsampler2", MOUTH, "2*vision_config.output_channels", (3, 3), bias=False),
+            Linear("multimodal_projector", MOUTH, MOUTH),
+        )
+    ),
+    speaks("language_model"),
+)
+OVIS2 = (
+    sees("vision_tower"),
+    speaks("language_model"),
+    Rest(Embedding("visual_embeddings_table", "vision_config.vocab_size", "hidden_size")),
+)
+MLLAMA = (
+    sees("vision_model"),
+    speaks("language_model"),
+    Rest(Linear("multi_modal_projector", MOUTH, "vision_config.vision_output_dim")),
+)
+
+
+def merged_features(f: Fields) -> int:
+    return measure(f, EYE) * f.sub("vision_config").size("spatial_merge_size") ** 2
+
+
+PADDLE_OCR = (
+    sees("visual"),
+    speaks("language_model"),
+    Rest(
+        Norm("projector.pre_norm", EYE),
+        Linear("projector.linear_1", merged_features, merged_features),
+        Linear("projector.linear_2", MOUTH, merged_features),
+    ),
+)
+LIGHTON_OCR = (
+    sees("vision_encoder"),
+    Rest(
+        Under(
+            "vision_projection",
+            Norm("norm", EYE, False),
+            Linear("patch_merger.merging_layer", EYE, sampled("spatial_merge_size"), False),
+            Linear("linear_1", MOUTH, EYE, False),
+            Linear("linear_2", MOUTH, MOUTH, False),
+        )
+    ),
+    speaks("language_model"),
+)
+VIDEO_LLAMA3 = (
+    sees("vision_model"),
+    Rest(Linear("projector.readout.0", MOUTH, EYE), Linear("projector.readout.2", MOUTH, MOUTH)),
+    speaks("language_model"),
+)
+
+# -- perceivers: latent queries read the image ------------------------------------------------------------------------
+
+IDEFICS2_PERCEIVER = Assembly(
+    Rest(Parameter("latents", ("resampler_n_latents", WIDTH)), Norm("norm", bias=False)),
+    Layers(
+        "layers",
+        (
+            Norm("input_latents_norm", bias=False),
+            Norm("input_context_norm", bias=False),
+            Linear("self_attn.q_proj", "resampler_n_heads*resampler_head_dim", WIDTH, False),
+            *linears("self_attn", "k_proj v_proj", "num_key_value_heads*resampler_head_dim", WIDTH, False),
+            Linear("self_attn.o_proj", WIDTH, "resampler_n_heads*resampler_head_dim", False),
+            Norm("post_attention_layernorm", bias=False),
+            *linears("mlp", "gate_proj up_proj", "4*hidden_size", WIDTH, False),
+            Linear("mlp.down_proj", WIDTH, "4*hidden_size", False),
+        ),
+        count="resampler_depth",
+        name="resampler",
+        role="vision",
+        heads="resampler_n_heads",
+        kv_heads="num_key_value_heads",
+        head_dim="resampler_head_dim",
+        ffn="4*hidden_size",
+        norm="rms",
+    ),
+)
+IDEFICS2 = (
+    sees("vision_model"),
+    Rest(
+        Under(
+            "connector.modality_projection",
+            *linears("", "gate_proj up_proj", "text_config.intermediate_size", EYE, False),
+            Linear("down_proj", MOUTH, "text_config.intermediate_size", False),
+        )
+    ),
+    In("perceiver_config", IDEFICS2_PERCEIVER, path="connector.perceiver_resampler", hidden_size=MOUTH),
+    speaks("text_model"),
+)
+
+
+def aria_queries(f: Fields) -> int:
+    """Queries for the largest image: the highest value of `projector_patch_to_query_dict`."""
+    if "max_value_projector_patch_to_query_dict" in f:
+        return f.size("max_value_projector_patch_to_query_dict")
+    table = f.get("projector_patch_to_query_dict", None)
+    if table is None:
+        return 256
+    values = list(table.values()) if isinstance(table, Mapping) else []
+    if not values or len(values) > MAX_ENTRIES or not all(type(v) is int and 0 < v <= MAX_SIZE for v in values):
+        raise f.refuse("projector_patch_to_query_dict", table, "an object of positive integers")
+    return int(max(values))
+
+
+ARIA = (
+    sees("vision_tower"),
+    Rest(
+        Under(
+            "multi_modal_projector",
+            Parameter("query", (aria_queries, EYE)),
+            *linears("cross_attn", "q_proj k_proj v_proj", EYE, EYE, False),
+            Parameter("cross_attn.multihead_attn.in_proj_weight", ("3*vision_config.hidden_size", EYE), "linear"),
+            Parameter("cross_attn.multihead_attn.in_proj_bias", ("3*vision_config.hidden_size",), "bias"),
+            Linear("cross_attn.multihead_attn.out_proj", EYE, EYE),
+            Linear("cross_attn.linear", EYE, EYE),
+            Norm("cross_attn.layer_norm", EYE),
+            Norm("cross_attn.layer_norm_kv", EYE),
+            Norm("layer_norm", EYE),
+            Linear("feed_forward.linear_in", MOUTH, EYE, False),
+            Linear("feed_forward.linear_out", MOUTH, MOUTH, False),
+        )
+    ),
+    speaks("language_model"),
+)
+
 GENERATE = "ForConditionalGeneration"
 MULTIMODAL: dict[str, Family] = {
     "llava": Family("Llava", speaking(*LLAVA, lm_head=LM_HEAD_OF_EITHER), GENERATE),
@@ -237,6 +438,20 @@ MULTIMODAL: dict[str, Family] = {
     "gemma3": Family("Gemma3", speaking(*GEMMA3, ForSequenceClassification=SCORE), GENERATE),
     "gemma4": Family("Gemma4", speaking(*GEMMA4), GENERATE),
     "paligemma": Family("PaliGemma", speaking(*PALIGEMMA), GENERATE),
+    "vipllava": Family("VipLlava", speaking(*VIP_LLAVA), GENERATE),
+    "video_llava": Family("VideoLlava", speaking(*VIDEO_LLAVA), GENERATE),
+    "cohere2_vision": Family("Cohere2Vision", speaking(*COHERE2_VISION), GENERATE),
+    "aya_vision": Family("AyaVision", speaking(*AYA_VISION), GENERATE),
+    "lfm2_vl": Family("Lfm2Vl", speaking(*LFM2_VL), GENERATE),
+    "got_ocr2": Family("GotOcr2", speaking(*GOT_OCR2), GENERATE),
+    "glm_ocr": Family("GlmOcr", speaking(*QWEN_VL, lm_head=LM_HEAD_OF_EITHER), GENERATE),
+    "paddleocr_vl": Family("PaddleOCRVL", once_flat(speaking(*PADDLE_OCR, lm_head=LM_HEAD_OF_EITHER)), GENERATE),
+    "lighton_ocr": Family("LightOnOcr", speaking(*LIGHTON_OCR), GENERATE),
+    "video_llama_3": Family("VideoLlama3", speaking(*VIDEO_LLAMA3, lm_head=LM_HEAD_OF_EITHER), GENERATE),
+    "ovis2": Family("Ovis2", speaking(*OVIS2), GENERATE),
+    "mllama": Family("Mllama", speaking(*MLLAMA), GENERATE),
+    "idefics2": Family("Idefics2", speaking(*IDEFICS2), GENERATE),
+    "aria": Family("Aria", speaking(*ARIA), GENERATE),
     "llama4": Family("Llama4", {"ForConditionalGeneration": LLAMA4}, GENERATE, base=GENERATE),
     "step3p7": Family("Step3p7", speaking(*STEP3P7), GENERATE),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fastewq.architectures.audio import AUDIO
+from fastewq.architectures.captions import CAPTIONS
 from fastewq.architectures.heads import Model
 from fastewq.architectures.images import IMAGES
 from fastewq.architectures.multimodal import MULTIMODAL
@@ -12,4 +13,4 @@ from fastewq.architectures.text import TEXT
 from fastewq.architectures.towers import TOWERS
 from fastewq.architectures.vision import VISION
 
-MODELS: Mapping[str, Model] = {**TEXT, **AUDIO, **VISION, **IMAGES, **TOWERS, **MULTIMODAL}
+MODELS: Mapping[str, Model] = {**TEXT, **AUDIO, **VISION, **IMAGES, **TOWERS, **MULTIMODAL, **CAPTIONS}

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from fastewq.architectures.assembly import (
     FFN,
     HEADS,
+    MAX_ENTRIES,
     WIDTH,
     Assembly,
+    At,
     Convolution,
     Each,
     Embedding,
@@ -19,11 +21,13 @@ from fastewq.architectures.assembly import (
     Parameter,
     Rest,
     Under,
+    Variant,
     When,
     entry,
     length,
     linears,
     measure,
+    pair,
     patches,
     plus,
     quotient,
@@ -342,8 +346,191 @@ STEP_VISION = Assembly(
     ),
 )
 
+# -- Mllama: a local and a global transformer over tiles ----------------------------------------------------------------
+
+MLLAMA_LAYER: tuple[Part, ...] = (
+    *linears("self_attn", "q_proj k_proj v_proj o_proj", bias=False),
+    Linear("mlp.fc1", FFN, WIDTH),
+    Linear("mlp.fc2", WIDTH, FFN),
+    Norm("input_layernorm"),
+    Norm("post_attention_layernorm"),
+)
+
+
+def aspect_ratios(f: Fields) -> int:
+    """Rows of the tables by aspect ratio: the ratios and the padding."""
+    ratios = f.get("supported_aspect_ratios", None)
+    if ratios is None:
+        return 9
+    if not isinstance(ratios, list | tuple) or len(ratios) > MAX_ENTRIES:
+        raise f.refuse("supported_aspect_ratios", ratios, f"a list of at most {MAX_ENTRIES} pairs")
+    return len(ratios) + 1
+
+
+def tile_positions(f: Fields) -> int:
+    return f.size("max_num_tiles") * (patches(f) + 1) * f.size(WIDTH)
+
+
+MLLAMA_VISION = Assembly(
+    Rest(
+        Parameter("class_embedding", (WIDTH,)),
+        Convolution("patch_embedding", WIDTH, "num_channels", PATCH_KERNEL, bias=False),
+        Parameter("gated_positional_embedding.gate", (1,)),
+        Parameter("gated_positional_embedding.embedding", (plus(patches, 1), WIDTH), "embedding"),
+        Embedding("gated_positional_embedding.tile_embedding", aspect_ratios, tile_positions),
+        *(
+            part
+            for name in ("pre", "post")
+            for part in (
+                Parameter(f"{name}_tile_positional_embedding.gate", (1,)),
+                Embedding(f"{name}_tile_positional_embedding.embedding", aspect_ratios, "max_num_tiles*hidden_size"),
+            )
+        ),
+        Norm("layernorm_pre"),
+        Norm("layernorm_post"),
+    ),
+    vision_layers("transformer.layers", *MLLAMA_LAYER, heads="attention_heads"),
+    vision_layers(
+        "global_transformer.layers",
+        *MLLAMA_LAYER,
+        Parameter("gate_attn", (1,)),
+        Parameter("gate_ffn", (1,)),
+        count="num_global_layers",
+        name="vision_global",
+        heads="attention_heads",
+    ),
+)
+
+# -- documents: GLM-OCR, PaddleOCR, GOT-OCR ---------------------------------------------------------------------------
+
+OUT = "out_hidden_size"
+
+
+def glm_ocr_context(f: Fields) -> int:
+    return f.size(OUT) * f.size("in_channels")
+
+
+GLM_OCR_VISION = Assembly(
+    Rest(
+        Convolution("patch_embed.proj", WIDTH, "in_channels", PATCH_VOLUME),
+        Norm("post_layernorm", bias=False),
+        Convolution("downsample", OUT, WIDTH, ("spatial_merge_size", "spatial_merge_size")),
+        Linear("merger.proj", OUT, OUT, False),
+        Norm("merger.post_projection_norm", OUT),
+        *linears("merger", "gate_proj up_proj", glm_ocr_context, OUT, False),
+        Linear("merger.down_proj", OUT, glm_ocr_context, False),
+    ),
+    vision_layers(
+        "blocks",
+        Norm("norm1", bias=False),
+        Norm("norm2", bias=False),
+        Linear("attn.qkv", "3*hidden_size", WIDTH, "attention_bias"),
+        Linear("attn.proj", WIDTH, WIDTH, "attention_bias"),
+        Norm("attn.q_norm", quotient(WIDTH, "num_heads"), False),
+        Norm("attn.k_norm", quotient(WIDTH, "num_heads"), False),
+        *linears("mlp", "gate_proj up_proj", FFN, WIDTH, "attention_bias"),
+        Linear("mlp.down_proj", WIDTH, FFN, "attention_bias"),
+        count="depth",
+        heads="num_heads",
+        norm="rms",
+    ),
+)
+PADDLE_OCR_VISION = At("vision_model", IDEFICS_VISION)
+
+
+def got_positions(window: bool) -> tuple[Part, ...]:
+    """Relative positions along both sides, of the window or of the whole image."""
+
+    def rows(axis: int) -> Size:
+        def count(f: Fields) -> int:
+            whole = pair(f, "image_size")[axis] // pair(f, "patch_size")[axis]
+            return 2 * (f.size("window_size") if window else whole) - 1
+
+        return count
+
+    dim = quotient(WIDTH, HEADS)
+    return tuple(
+        When("use_rel_pos", Parameter(f"attn.rel_pos_{axis}", (rows(i), dim), "embedding"))
+        for i, axis in enumerate("hw")
+    )
+
+
+def got_schedule(f: Fields, count: int) -> list[str]:
+    whole = f.get("global_attn_indexes")
+    if not isinstance(whole, list | tuple) or not all(type(i) is int for i in whole):
+        raise f.refuse("global_attn_indexes", whole, "a list of layer indices")
+    windowed = f.count("window_size") > 0
+    return ["window" if windowed and i not in whole else "whole" for i in range(count)]
+
+
+GOT_OCR_VISION = Assembly(
+    Rest(
+        When(
+            "use_abs_pos",
+            Parameter(
+                "pos_embed",
+                (1, quotient("image_size", "patch_size"), quotient("image_size", "patch_size"), WIDTH),
+                "embedding",
+            ),
+        ),
+        Convolution("patch_embed.projection", WIDTH, "num_channels", PATCH_KERNEL),
+        Convolution("neck.conv1", "output_channels", WIDTH, (1, 1), bias=False),
+        Norm("neck.layer_norm1", "output_channels"),
+        Convolution("neck.conv2", "output_channels", "output_channels", (3, 3), bias=False),
+        Norm("neck.layer_norm2", "output_channels"),
+    ),
+    vision_layers(
+        "layers",
+        Norm("layer_norm1"),
+        Linear("attn.qkv", "3*hidden_size", WIDTH, "qkv_bias"),
+        Linear("attn.proj", WIDTH, WIDTH),
+        Norm("layer_norm2"),
+        Linear("mlp.lin1", "mlp_dim", WIDTH),
+        Linear("mlp.lin2", WIDTH, "mlp_dim"),
+        ffn="mlp_dim",
+        variants={"window": Variant(got_positions(window=True)), "whole": Variant(got_positions(window=False))},
+        schedule=got_schedule,
+    ),
+)
+VIDEO_LLAMA3_VISION = Assembly(
+    Rest(Convolution("embeddings.patch_embedding", WIDTH, "num_channels", PATCH_KERNEL), Norm("post_layernorm")),
+    vision_layers("encoder.layers", *CLIP_LAYER),
+)
+
+
+def ovis_words(f: Fields) -> int:
+    """Visual words that the tower itself can produce; the rest are marks around an image."""
+    return f.size("vocab_size") - f.count("num_visual_indicator_tokens")
+
+
+def ovis_features(f: Fields) -> int:
+    return f.size(WIDTH) * f.size("hidden_stride") ** 2
+
+
+OVIS2_VISION = Assembly(
+    At(
+        "transformer",
+        Rest(
+            Convolution("embeddings.patch_embedding", WIDTH, "num_channels", PATCH_KERNEL),
+            Embedding("embeddings.position_embedding", patches),
+            Norm("embeddings.rms_norm", bias=False),
+            Norm("rms_norm", bias=False),
+        ),
+        vision_layers(
+            "encoder.layers",
+            *linears("attention", "k_proj v_proj q_proj out_proj", bias="qkv_bias"),
+            *linears("ffn", "gate_proj up_proj", FFN, WIDTH, "mlp_bias"),
+            Linear("ffn.down_proj", WIDTH, FFN, "mlp_bias"),
+            Norm("rms_norm1", bias=False),
+            Norm("rms_norm2", bias=False),
+            norm="rms",
+        ),
+    ),
+    Rest(Linear("head_linear", ovis_words, ovis_features, False), Norm("head_norm", ovis_words)),
+)
+
 TOWERS: dict[str, Family] = {
-    "qwen2_vl_vision": Family("Qwen2VisionTransformer", {"PretrainedModel": QWEN2_VL_TOWER}, base="PretrainedModel"),
+    "qwen2_vl_vision": Family("Qwen2VisionTransformer", {"PretrainedModel": QWEN2_VL_TOWER}, default="PretrainedModel", base="PretrainedModel"),
     "qwen2_5_vl_vision": Family(
         "Qwen2_5_VisionTransformer", {"PretrainedModel": QWEN2_5_VL_TOWER}, base="PretrainedModel"
     ),
@@ -362,5 +549,11 @@ TOWERS: dict[str, Family] = {
     "smolvlm_vision": Family("SmolVLMVision", {"Transformer": IDEFICS_VISION}, "Transformer", "Transformer"),
     "idefics2_vision": Family("Idefics2Vision", {"Transformer": IDEFICS_VISION}, "Transformer", "Transformer"),
     "internvl_vision": Family("InternVLVision", {"Model": INTERNVL_VISION}),
+    "mllama_vision_model": Family("MllamaVision", {"Model": MLLAMA_VISION}),
+    "glm_ocr_vision": Family("GlmOcrVision", {"Model": GLM_OCR_VISION}),
+    "paddleocr_vl_vision": Family("PaddleOCRVision", {"Model": PADDLE_OCR_VISION}),
+    "got_ocr2_vision": Family("GotOcr2Vision", {"Model": GOT_OCR_VISION}),
+    "video_llama_3_vision": Family("VideoLlama3Vision", {"Model": VIDEO_LLAMA3_VISION}),
+    "ovis2_vision": Family("Ovis2Vision", {"Model": OVIS2_VISION}),
     "step3p5_vision": Family("Step3p7Vision", {"Model": STEP_VISION}),
 }
