@@ -160,10 +160,17 @@ def _outside_difference(architecture: Architecture, outside: Sequence[TensorInfo
     stored = sum(t.parameters for t in outside)
     if expected == stored:
         return []
-    described = {f"{group.path}.{t.name}" for group in architecture.outside for t in group.tensors}
-    names = _listed([t.name for t in outside if not any(_same_path(t.name, d) for d in described)])
+    described = [f"{group.path}.{t.name}" for group in architecture.outside for t in group.tensors]
+    here = [t.name for t in outside if not any(_same_path(t.name, d) for d in described)]
+    there = [d for d in described if not any(_same_path(t.name, d) for t in outside)]
     words = f"outside the blocks: {expected:,} parameters by the config, {stored:,} in the files"
-    return [words + (f" (only in the files: {names})" if names else "")]
+    return [words + _only(here, there)]
+
+
+def _only(here: Sequence[str], there: Sequence[str]) -> str:
+    sides = (("files", here), ("config", there))
+    names = "; ".join(f"only in the {side}: {_listed(names)}" for side, names in sides if names)
+    return f" ({names})" if names else ""
 
 
 def _stack_differences(path: str, stack: Stack, partner: StoredStack) -> list[str]:
@@ -176,10 +183,9 @@ def _stack_differences(path: str, stack: Stack, partner: StoredStack) -> list[st
         if count != block.layout.parameters:
             here = {_EXPERT.sub(r"\1", t.name.removeprefix(f"{stored.path}.")) for t in stored.tensors}
             there = {t.name for t in block.layout.tensors}
-            only = [("files", here - there), ("config", there - here)]
-            names = "; ".join(f"only in the {side}: {_listed(sorted(names))}" for side, names in only if names)
             words = f"{block.layout.parameters:,} parameters each by the config, {count:,} in the files"
-            groups.setdefault(words + (f" ({names})" if names else ""), []).append(block.index)
+            words += _only(sorted(here - there), sorted(there - here))
+            groups.setdefault(words, []).append(block.index)
     return found + [f"{path}, blocks {_runs(indices)}: {words}" for words, indices in groups.items()]
 
 
