@@ -11,9 +11,15 @@ One maximum is kept apart from the other values, so that nothing cancels when on
     eps > 0:    H = -log(1/Z + eps) / Z - (S / Z) log(eps) - sum over the others of p_i log1p(p_i / eps)
 
 The values of bfloat16, float16 and float8 are counted first (at most 65,536 distinct ones) and the sums run over the
-counts. float32 and float64 are read twice: for the maximum, S and A; then for the terms in eps, which need Z.
+counts. Of float32 and float64 values a first reading takes the maximum, S, A and the sums of e**k for a few k. When all
+p_i are small beside eps, or all large, the last term is a short series in these sums: log1p's, or with the 1/e_i
 
-Error bound: with u = 2**-53 and T the sum of the magnitudes of the terms, |error of H| <= 100 u T, about 1e-14 T. exp
+    log1p(p/eps) = log(p/eps) + eps/p - (eps/p)**2 / 2 + ...
+
+A series is used where its remainder is proved to be below u/2 of H (u = 2**-53), as for nearly every large matrix;
+otherwise a second reading computes the term weight by weight.
+
+Error bound: with T the sum of the magnitudes of the terms, |error of H| <= 100 u T, about 1e-14 T. exp
 and log1p are within 2 u; runs of 512 values are added in parallel lanes, runs with compensation (Neumaier), tiles of
 65,536 values exactly (math.fsum). T is at most a few times H, unless eps is so large or one weight so heavy that
 log(p + eps) changes sign within the matrix. Terms below exp(-708) of the largest are dropped.
@@ -336,34 +342,20 @@ def _aligned(values: Array, alignment: int) -> Array:
 
 
 def _sum_floats(lanes: _Lanes, epsilons: Sequence[float]) -> _Sums:
-    tiles = -(-lanes.count // TILE)
-    first = np.empty((tiles, 7))
-    if bad := sum(lanes.run(lambda c: _scan(c, first), share=0.5, keep_sample=True)):
+    tiles = np.empty((-(-lanes.count // TILE), numerics.POWER + numerics.POWERS))
+    if bad := sum(lanes.run(lambda c: _scan(c, tiles), share=0.5, keep_sample=True)):
         raise lanes.non_finite(bad)
-    partition = _merge(first)
-    mean = math.fsum(first[:, numerics.SUM]) / lanes.count
-    positive = np.array([eps for eps in epsilons if eps > 0])
-    second = np.empty((tiles, 2 + len(positive)))
-
-    def finish(chunks: Chunks) -> None:
-        for start, values in chunks:
-            out = second[start // TILE :]
-            numerics.finish_tiles(_aligned(values, 8), partition.maximum, partition.z, mean, positive, out)
-
-    lanes.run(finish, share=0.5)
-    p = 1 / partition.z
-    ties = first[first[:, numerics.MAXIMUM] == partition.maximum, numerics.TIES].sum() - 1
-    return _Sums(
-        partition,
-        excess={
-            float(eps): math.fsum([*second[:, 2 + k], ties * p * math.log1p(p / eps)]) for k, eps in enumerate(positive)
-        },
-        minimum=float(first[:, numerics.MINIMUM].min()),
-        mean=mean,
-        second=math.fsum(second[:, 0]),
-        fourth=math.fsum(second[:, 1]),
-        zeros=float(first[:, numerics.ZEROS].sum()),
-    )
+    scan = _merge(tiles, lanes.count)
+    excess, unsettled = {}, []
+    for eps in (float(eps) for eps in epsilons if eps > 0):
+        excess[eps], remainder = min(scan.small_series(eps), scan.large_series(eps), key=lambda pair: pair[1])
+        if not remainder <= 2.0**-54 * abs(scan.partition.entropy(eps, excess[eps])):
+            unsettled.append(eps)
+    if unsettled:
+        excess |= _excess(lanes, scan, unsettled)
+    else:
+        lanes.progress(0.5)
+    return _Sums(scan.partition, excess, scan.minimum, scan.mean, scan.second, scan.fourth, scan.zeros)
 
 
 def _scan(chunks: Chunks, out: Array) -> int:
@@ -390,14 +382,92 @@ def _tile_extremes(values: Array) -> tuple[Array, Array]:
     return found[:, 0], found[:, 1].copy()
 
 
-def _merge(tiles: Array) -> _Partition:
-    """The partition of all tiles: each tile's sums are moved from its own maximum to the common one."""
+def _excess(lanes: _Lanes, scan: _Scan, epsilons: Sequence[float]) -> dict[float, float]:
+    """The second reading: the sum of p log1p(p / eps) over all values but one maximum, for each eps."""
+    top, z = scan.partition.maximum, scan.partition.z
+    tiles = np.empty((-(-lanes.count // TILE), len(epsilons)))
+
+    def lane(chunks: Chunks) -> None:
+        for start, values in chunks:
+            numerics.excess_tiles(_aligned(values, 8), top, z, np.array(epsilons), tiles[start // TILE :])
+
+    lanes.run(lane, share=0.5)
+    tied = [(scan.ties - 1) / z * math.log1p(1 / z / eps) for eps in epsilons]
+    return {eps: math.fsum([*tiles[:, k], tied[k]]) for k, eps in enumerate(epsilons)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    """The first reading of a whole matrix. Over all values but one maximum, `powers[k]` is the sum of e**(k+1) and
+    `inverse` that of 1/e; `ties` is how many values equal the maximum."""
+
+    partition: _Partition
+    count: int
+    ties: float
+    zeros: float
+    minimum: float
+    mean: float
+    second: float
+    fourth: float
+    inverse: float
+    powers: tuple[float, ...]
+
+    def small_series(self, eps: float) -> tuple[float, float]:
+        """The sum of p log1p(p / eps) over all values but one maximum, each p small beside eps; a bound of its error.
+
+        The terms alternate and fall, so the error is below the first one left out, and that is below the last one taken
+        times the largest p / eps. The largest e in the sum is at most 1, and at most any sum of e**k to the power 1/k.
+        """
+        z = self.partition.z
+        largest = min(1.0, self.powers[0], self.powers[-1] ** (1 / numerics.POWERS)) / z / eps
+        if not largest < 0.1 or eps < 1e-30:  # powers of a smaller eps leave the range of float64
+            return 0.0, math.inf
+        scale, series = 1 / z, []
+        for k in range(1, numerics.POWERS):
+            scale /= -z * eps
+            series.append(-self.powers[k] * scale / k)
+        return math.fsum(series), largest * abs(series[-1])
+
+    def large_series(self, eps: float) -> tuple[float, float]:
+        """The same for p large beside eps."""
+        z, others = self.partition.z, self.count - 1
+        gap = self.partition.maximum - self.minimum
+        smallest = math.exp(-gap) / z / eps if gap < numerics.LARGEST_GAP else 0.0
+        if not smallest > 10:
+            return 0.0, math.inf
+        logs = -self.partition.energy / z - self.partition.rest / z * (math.log(z) + math.log(eps))
+        series = [logs, eps * others, -(eps**2) * z * self.inverse / 2]
+        return math.fsum(series), eps * others / smallest**2 / 3
+
+
+def _merge(tiles: Array, count: int) -> _Scan:
+    """The sums of all tiles: each tile's are moved from its own maximum and mean to the common ones."""
+    sizes = np.full(len(tiles), float(TILE))
+    sizes[-1] = count - TILE * (len(tiles) - 1)
     maximum = float(tiles[:, numerics.MAXIMUM].max())
     below = np.minimum(maximum - tiles[:, numerics.MAXIMUM], 800.0)  # exp(-800) is 0
-    scale = np.exp(-below)
-    whole = 1.0 + tiles[:, numerics.REST]
-    parts = scale * whole
     home = int(below.argmin())  # the tile whose maximum is the one kept apart
-    parts[home] = tiles[home, numerics.REST]
-    energy = scale * (tiles[:, numerics.ENERGY] + below * whole)
-    return _Partition(maximum, math.fsum(parts), math.fsum(energy))
+    apart = (np.arange(len(tiles)) != home).astype(np.float64)
+
+    powers = tuple(
+        math.fsum(np.exp(-below * (k + 1)) * (tiles[:, numerics.POWER + k] + apart)) for k in range(numerics.POWERS)
+    )
+    energy = np.exp(-below) * (tiles[:, numerics.ENERGY] + below * (1.0 + tiles[:, numerics.POWER]))
+    with np.errstate(over="ignore"):
+        inverse = float((np.exp(below) * (tiles[:, numerics.INVERSE] + apart)).sum())
+
+    mean = math.fsum(tiles[:, numerics.SUM]) / count
+    shift = tiles[:, numerics.SUM] / sizes - mean
+    second, third, fourth = (tiles[:, column] for column in (numerics.SECOND, numerics.THIRD, numerics.FOURTH))
+    return _Scan(
+        partition=_Partition(maximum, powers[0], math.fsum(energy)),
+        count=count,
+        ties=float(tiles[below == 0, numerics.TIES].sum()),
+        zeros=float(tiles[:, numerics.ZEROS].sum()),
+        minimum=float(tiles[:, numerics.MINIMUM].min()),
+        mean=mean,
+        second=math.fsum(second + sizes * shift**2),
+        fourth=math.fsum(fourth + 4 * shift * third + 6 * shift**2 * second + sizes * shift**4),
+        inverse=inverse,
+        powers=powers,
+    )

@@ -20,8 +20,11 @@ TILE = 1 << 16
 RUN = 512
 """Values added without compensation."""
 
-MAXIMUM, MINIMUM, SUM, ZEROS, REST, ENERGY, TIES = range(7)
-"""Columns of `scan_tiles`."""
+POWERS = 8
+"""Sums of exp(w - m)**k are kept for k = 1 to POWERS."""
+
+MAXIMUM, MINIMUM, TIES, ZEROS, SUM, SECOND, THIRD, FOURTH, ENERGY, INVERSE, POWER = range(11)
+"""Columns of `scan_tiles`; POWER is the first of POWERS columns."""
 
 LARGEST_GAP = 708.0
 """exp(-708) is about 3e-308: values further below the maximum weigh nothing in float64."""
@@ -151,16 +154,47 @@ def _add(sums: Array, lost: Array, k: int, x: float) -> None:
 
 
 @compiled("reassoc", "nsz")
-def _scan_run(values: Array, top: float) -> tuple[float, float, float]:
-    total = rest = energy = 0.0
+def _exponential_run(values: Array, top: float, out: Array) -> None:
+    """Sums over the values w below top: out[0]: exp(w - top) (top - w), [1]: exp(top - w), [1 + k]: exp(w - top)**k."""
+    energy = inverse = s1 = s2 = s3 = s4 = s5 = s6 = s7 = s8 = 0.0
     for i in range(values.size):
-        w = np.float64(values[i])
-        below = top - w
-        e = exp(-below) if 0.0 < below < LARGEST_GAP else 0.0
-        total += w
-        rest += e
+        below = top - np.float64(values[i])
+        inside = 0.0 < below < LARGEST_GAP
+        e = exp(-below) if inside else 0.0
+        e2 = e * e
+        e3, e4 = e2 * e, e2 * e2
         energy += e * min(below, LARGEST_GAP)
-    return total, rest, energy
+        inverse += 1.0 / e if inside else 0.0
+        s1 += e
+        s2 += e2
+        s3 += e3
+        s4 += e4
+        s5 += e4 * e
+        s6 += e4 * e2
+        s7 += e4 * e3
+        s8 += e4 * e4
+    out[0], out[1] = energy, inverse
+    out[2], out[3], out[4], out[5], out[6], out[7], out[8], out[9] = s1, s2, s3, s4, s5, s6, s7, s8
+
+
+@compiled("reassoc", "nsz")
+def _sum_run(values: Array) -> float:
+    total = 0.0
+    for i in range(values.size):
+        total += np.float64(values[i])
+    return total
+
+
+@compiled("reassoc", "nsz")
+def _moments_run(values: Array, mean: float) -> tuple[float, float, float]:
+    second = third = fourth = 0.0
+    for i in range(values.size):
+        deviation = np.float64(values[i]) - mean
+        square = deviation * deviation
+        second += square
+        third += square * deviation
+        fourth += square * square
+    return second, third, fourth
 
 
 @compiled()
@@ -176,30 +210,39 @@ def _count_equal(values: Array, top: float) -> tuple[int, int]:
 def scan_tiles(values: Array, maxima: Array, out: Array) -> None:
     """The first reading. values: finite, any number; out: one row per tile of TILE values, filled except MINIMUM.
 
-    maxima  the largest value of each tile, m below
-    SUM     sum of w
-    REST    sum of exp(w - m) over all values but one maximum
-    ENERGY  sum of exp(w - m) (m - w)
-    TIES    how many values equal m
+    MAXIMUM                 the tile's largest value m, from `maxima`
+    TIES, ZEROS             how many values equal m; how many equal 0
+    SUM                     sum of w
+    SECOND, THIRD, FOURTH   sums of powers of w - mean, the mean being the tile's
+    ENERGY                  sum of exp(w - m) (m - w)
+    INVERSE                 sum of exp(m - w) over all values but one maximum, those further than LARGEST_GAP left out
+    POWER + k - 1           sum of exp(w - m)**k over all values but one maximum
     """
-    sums, lost = np.empty(3), np.empty(3)
+    width = out.shape[1]
+    sums, lost, run_sums = np.empty(width), np.empty(width), np.empty(2 + POWERS)
     for tile in range(maxima.size):
         part = values[tile * TILE : (tile + 1) * TILE]
         top = maxima[tile]
         sums[:] = 0.0
         lost[:] = 0.0
         for begin in range(0, part.size, RUN):
-            total, rest, energy = _scan_run(part[begin : begin + RUN], np.float64(top))
-            _add(sums, lost, 0, total)
-            _add(sums, lost, 1, rest)
-            _add(sums, lost, 2, energy)
+            run = part[begin : begin + RUN]
+            _add(sums, lost, SUM, _sum_run(run))
+            _exponential_run(run, np.float64(top), run_sums)
+            for k in range(run_sums.size):
+                _add(sums, lost, ENERGY + k, run_sums[k])
+        mean = (sums[SUM] + lost[SUM]) / part.size
+        for begin in range(0, part.size, RUN):
+            second, third, fourth = _moments_run(part[begin : begin + RUN], mean)
+            _add(sums, lost, SECOND, second)
+            _add(sums, lost, THIRD, third)
+            _add(sums, lost, FOURTH, fourth)
         zeros, ties = _count_equal(part, top)
+        for k in range(SUM, width):
+            out[tile, k] = sums[k] + lost[k] + (ties - 1 if k >= INVERSE else 0)
         out[tile, MAXIMUM] = top
-        out[tile, SUM] = sums[0] + lost[0]
-        out[tile, ZEROS] = zeros
-        out[tile, REST] = (sums[1] + lost[1]) + (ties - 1)
-        out[tile, ENERGY] = sums[2] + lost[2]
         out[tile, TIES] = ties
+        out[tile, ZEROS] = zeros
 
 
 @compiled()
@@ -218,35 +261,21 @@ def _excess_run(p: Array, scale: float) -> float:
     return total
 
 
-@compiled("reassoc", "nsz")
-def _moments_run(values: Array, mean: float) -> tuple[float, float]:
-    second = fourth = 0.0
-    for i in range(values.size):
-        square = (np.float64(values[i]) - mean) ** 2
-        second += square
-        fourth += square * square
-    return second, fourth
-
-
 @compiled()
-def finish_tiles(values: Array, top: float, z: float, mean: float, epsilons: Array, out: Array) -> None:
-    """The second reading. out: one row per tile: the sums of (w - mean)^2 and (w - mean)^4, then for each eps, all
-    positive, the sum of p log1p(p / eps) with p = exp(w - top) / z over the values below top."""
-    width = 2 + epsilons.size
-    sums, lost, softmax = np.empty(width), np.empty(width), np.empty(RUN)
+def excess_tiles(values: Array, top: float, z: float, epsilons: Array, out: Array) -> None:
+    """The second reading. out: one row per tile: for each eps, all positive, the sum of p log1p(p / eps) with
+    p = exp(w - top) / z over the values below top."""
+    sums, lost, softmax = np.empty(epsilons.size), np.empty(epsilons.size), np.empty(RUN)
     for tile in range((values.size + TILE - 1) // TILE):
         part = values[tile * TILE : (tile + 1) * TILE]
         sums[:] = 0.0
         lost[:] = 0.0
         for begin in range(0, part.size, RUN):
             run = part[begin : begin + RUN]
-            second, fourth = _moments_run(run, mean)
-            _add(sums, lost, 0, second)
-            _add(sums, lost, 1, fourth)
             _softmax_run(run, top, 1.0 / z, softmax)
             for k in range(epsilons.size):
-                _add(sums, lost, 2 + k, _excess_run(softmax[: run.size], 1.0 / epsilons[k]))
-        for k in range(width):
+                _add(sums, lost, k, _excess_run(softmax[: run.size], 1.0 / epsilons[k]))
+        for k in range(epsilons.size):
             out[tile, k] = sums[k] + lost[k]
 
 

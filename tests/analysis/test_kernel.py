@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import mpmath
 import numpy as np
@@ -103,6 +104,60 @@ def test_the_spread_that_labels_live_in_is_resolved():
     exact = [-(q * np.log1p(q / np.longdouble(0.01))).sum() for q in p]
     assert wide < narrow
     assert narrow - wide == pytest.approx(float(exact[0] - exact[1]), rel=1e-3)
+
+
+@dataclass
+class Counting(InMemory):
+    """Counts how often values are handed out."""
+
+    values_read: int = 0
+
+    def chunk(self, start, stop):
+        self.values_read += stop - start
+        return super().chunk(start, stop)
+
+
+@pytest.mark.parametrize(
+    ("count", "outlier", "eps", "readings"),
+    [
+        (1 << 18, None, 0.01, 1),  # every p is small beside eps
+        (1 << 18, None, 1e-12, 1),  # every p is large beside eps
+        (1 << 18, None, 0.0, 1),
+        (1 << 18, 80.0, 0.01, 1),  # one p is 1, the others are nothing
+        (1 << 18, 12.0, 0.01, 1),  # one p is 0.4
+        (1 << 18, None, 1e-5, 2),  # p is about eps
+        (1 << 12, None, 0.01, 2),
+    ],
+)
+def test_float32_is_read_a_second_time_only_where_the_series_is_too_short(count, outlier, eps, readings, monkeypatch):
+    weights = normal(count).astype(np.float32)
+    if outlier is not None:
+        weights[count // 3] = outlier
+    matrix = Counting(weights, "F32", 2 * TILE)
+    by_series = measure(matrix, [eps]).entropies[eps]
+    assert matrix.values_read == readings * count
+    monkeypatch.setattr(kernel._Scan, "small_series", lambda *_: (0.0, math.inf))
+    monkeypatch.setattr(kernel._Scan, "large_series", lambda *_: (0.0, math.inf))
+    assert by_series == pytest.approx(measure(matrix, [eps]).entropies[eps], rel=1e-15)
+    assert matrix.values_read == (readings + (2 if eps else 1)) * count
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.integers(1, 600),
+    st.floats(-12, 2),
+    st.floats(-30, 3),
+    st.floats(0, 100),
+    st.integers(0, 2**31),
+)
+def test_no_spread_epsilon_or_outlier_falls_between_the_methods(count, log_spread, log_eps, outlier, seed):
+    """All three ways to compute the terms in eps, and the seams between them, against the definition."""
+    weights = normal(count, 10**log_spread, seed)
+    weights[seed % count] += outlier
+    eps = 10**log_eps
+    (exact,) = exact_entropies(weights, [eps])
+    found = measure(InMemory(weights, "F64"), [eps]).entropies[eps]
+    assert abs(found - exact) <= 1e-14 * max(abs(exact), abs(math.log(eps)) * min(1.0, eps * count))
 
 
 matrices = st.builds(
