@@ -54,7 +54,7 @@ def chosen_head(f: Fields, model: Model) -> tuple[str, tuple[str, ...]]:
     named = f.get("architectures", None)
     if named is None or named == []:
         return model.default, ()
-    if not isinstance(named, list | tuple) or not isinstance(named[0], str):
+    if not isinstance(named, list | tuple) or not named or not isinstance(named[0], str) or len(named[0]) > 200:
         raise f.refuse("architectures", named, "a list with the name of a class")
     name, head = named[0], model.ending(named[0])
     known = name in model.classes or name in config_class(f.model_type).classes

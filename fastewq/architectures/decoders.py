@@ -65,8 +65,8 @@ def per_head_norms(f: Fields) -> Tensors:
     """StableLM's query and key norms: one vector for every head."""
     if not f.flag("qk_layernorm"):
         return ()
-    dim = hidden_per_head(f)
-    sides = (("q_layernorm", f.size("num_attention_heads")), ("k_layernorm", kv_heads(f)))
+    dim, queries = hidden_per_head(f), f.count("num_attention_heads", low=1, high=1024)
+    sides = (("q_layernorm", queries), ("k_layernorm", min(kv_heads(f), queries)))
     return tuple(t for name, heads in sides for i in range(heads) for t in norm(f"{name}.norms.{i}", dim))
 
 
@@ -408,6 +408,7 @@ GPT_LINE: Mapping[str, Model] = {
             embed="embed_in",
             final_norm="final_layer_norm",
         ),
+        heads=heads_with(ForCausalLM=LMHead(path="embed_out")),
         prefix="gpt_neox_japanese",
     ),
     "opt": decoder(

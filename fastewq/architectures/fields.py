@@ -13,7 +13,8 @@ from fastewq.errors import InvalidConfig, UnsupportedArchitecture
 
 MAX_SIZE: Final = 2**31 - 1
 """No width, vocabulary or head count of a real model comes near; a larger value is a mistake or an attack."""
-MAX_LAYERS: Final = 4096
+MAX_LAYERS: Final = 1024
+"""Published models have up to 162 blocks."""
 MAX_EXPERTS: Final = 65_536
 
 _MISSING: Final = object()
@@ -65,6 +66,11 @@ def config_class(model_type: str) -> ConfigClass:
     """The defaults for a model_type; empty for one that the transformers library does not have."""
     model_type = STAND_INS.get(model_type, model_type)
     return _known(model_type) if model_type in _table() else UNKNOWN
+
+
+def library_types() -> list[str]:
+    """Every model_type of the transformers library, sorted."""
+    return sorted(_table().keys() - {"transformers"})
 
 
 def transformers_version() -> str:
@@ -190,10 +196,23 @@ class Fields:
             raise self.refuse(name, value, f"a list of {layers} entries, one per layer")
         return value[:layers]
 
+    def sizes(self, name: str, layers: int) -> list[int]:
+        """A list of positive integers with at least one entry per layer."""
+        values = self.per_layer(name, layers)
+        if not all(type(v) is int and 0 < v <= MAX_SIZE for v in values):
+            raise self.refuse(name, values, "a list of positive integers")
+        return list(values)
+
     def indices(self, name: str) -> frozenset[int]:
         """The layers in a list of layer numbers; empty where it is null or absent."""
-        value = self.get(name, None) or ()
-        if not isinstance(value, list | tuple) or not all(type(i) is int for i in value):
+        value = self.get(name, None)
+        if value is None:
+            return frozenset()
+        if (
+            not isinstance(value, list | tuple)
+            or len(value) > 4 * MAX_LAYERS
+            or not all(type(i) is int and 0 <= i < MAX_SIZE for i in value)
+        ):
             raise self.refuse(name, value, "a list of layer numbers")
         return frozenset(value)
 
@@ -234,5 +253,7 @@ def shown(value: Any) -> str:
     """A value for an error message, at most 60 characters; long strings are cut before they are rendered."""
     if isinstance(value, list | tuple | Mapping):
         return f"{type(value).__name__} of {len(value)}"
+    if isinstance(value, int) and value.bit_length() > 256:  # its digits may be too many to print
+        return f"an integer of {value.bit_length()} bits"
     text = repr(value[:60] if isinstance(value, str) else value)
     return text if len(text) <= 60 else text[:57] + "..."

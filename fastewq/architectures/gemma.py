@@ -105,7 +105,7 @@ def gemma3n_widths(f: Fields, layers: int) -> Sequence[Overrides]:
     """`intermediate_size` may be a list."""
     if not isinstance(f.get("intermediate_size"), list | tuple):
         return [()] * layers
-    return [(("intermediate_size", width),) for width in f.per_layer("intermediate_size", layers)]
+    return [(("intermediate_size", width),) for width in f.sizes("intermediate_size", layers)]
 
 
 def altup_and_laurel(f: Fields) -> Tensors:

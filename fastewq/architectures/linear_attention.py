@@ -235,6 +235,11 @@ def lfm2_layers(f: Fields, layers: int) -> Sequence[str]:
     return ["full_attention" if i in attention else "conv" for i in range(layers)]
 
 
+def required_layers(f: Fields, layers: int) -> Sequence[str]:
+    """LFM2-MoE has no default for its layer types."""
+    return f.per_layer("layer_types", layers)
+
+
 LFM2_OPTIONS: Mapping[str, Any] = {"norms": ("operator_norm", "ffn_norm"), "final_norm": "embedding_norm"}
 LFM2_ATTENTION = Attention(
     qk_norm="head", names=("q_proj", "k_proj", "v_proj", "out_proj"), norm_names=("q_layernorm", "k_layernorm")
@@ -251,6 +256,8 @@ class GatedRecurrence(MixerPart):
     def __call__(self, f: Fields) -> Tensors:
         hidden, width, heads = f.size("hidden_size"), field_or("lru_width", "hidden_size")(f), f.size(HEADS)
         block = width // heads
+        if not block:
+            raise f.refuse("lru_width", width, f"at least the {heads} attention heads")
         gates = tuple(
             t
             for name in ("input_gate", "recurrent_gate")
@@ -429,7 +436,7 @@ LINEAR: Mapping[str, Model] = {
     "lfm2_moe": decoder(
         Decoder(
             mixers={"full_attention": LFM2_ATTENTION, "conv": ShortConv()},
-            mixer_schedule=lambda f, layers: f.per_layer("layer_types", layers),
+            mixer_schedule=listed("layer_types", required_layers),
             feed_forwards={
                 "dense": GatedMLP(prefix="feed_forward", names=LFM2_NAMES),
                 "sparse": MixtureOfExperts(prefix="feed_forward"),

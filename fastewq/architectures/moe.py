@@ -194,7 +194,7 @@ def laguna_heads(f: Fields, layers: int) -> Sequence[Overrides]:
     """Laguna's layers may differ in their number of heads."""
     if f.get("num_attention_heads_per_layer", None) is None:
         return [()] * layers
-    return [((HEADS, heads),) for heads in f.per_layer("num_attention_heads_per_layer", layers)]
+    return [((HEADS, heads),) for heads in f.sizes("num_attention_heads_per_layer", layers)]
 
 
 def laguna_gate(f: Fields) -> Tensors:

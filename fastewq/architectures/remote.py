@@ -96,9 +96,9 @@ def deci_attention(f: Fields, layer: Any) -> tuple[str, Overrides]:
         return "none", ()
     if half.get("replace_with_linear"):
         return "linear", ()
-    heads, group = f.size(HEADS), half.get("n_heads_in_group")
-    if half.get("num_key_value_heads") is not None:
-        return "attention", (("num_key_value_heads", half["num_key_value_heads"]),)
+    heads, group, keys = f.size(HEADS), half.get("n_heads_in_group"), half.get("num_key_value_heads")
+    if type(keys) is int:
+        return "attention", (("num_key_value_heads", keys),)
     if type(group) is not int or group < 1 or heads % group:
         raise f.refuse("block_configs.attention.n_heads_in_group", group, f"a divisor of the {heads} attention heads")
     return "attention", (("num_key_value_heads", heads // group),)
@@ -167,7 +167,7 @@ DECI = Decoder(
 
 
 def deci_7b_heads(f: Fields, layers: int) -> Sequence[Overrides]:
-    return [(("num_key_value_heads", n),) for n in f.per_layer("num_key_value_heads_per_layer", layers)]
+    return [(("num_key_value_heads", n),) for n in f.sizes("num_key_value_heads_per_layer", layers)]
 
 
 # -- OpenELM: apple/OpenELM-270M, modeling_openelm.py -----------------------------------------------------------------
@@ -180,7 +180,7 @@ def divisible(value: float, divisor: int) -> int:
 
 
 def openelm_layers(f: Fields, layers: int) -> Sequence[Overrides]:
-    heads, keys = f.per_layer("num_query_heads", layers), f.per_layer("num_kv_heads", layers)
+    heads, keys = f.sizes("num_query_heads", layers), f.sizes("num_kv_heads", layers)
     factors, divisor = f.per_layer("ffn_multipliers", layers), f.size("ffn_dim_divisor")
     width = f.size("model_dim")
     if not all(type(x) in (int, float) and 0 < x < 1000 for x in factors):

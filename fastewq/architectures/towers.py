@@ -530,9 +530,14 @@ OVIS2_VISION = Assembly(
 )
 
 TOWERS: dict[str, Family] = {
-    "qwen2_vl_vision": Family("Qwen2VisionTransformer", {"PretrainedModel": QWEN2_VL_TOWER}, default="PretrainedModel", base="PretrainedModel"),
+    "qwen2_vl_vision": Family(
+        "Qwen2VisionTransformer", {"PretrainedModel": QWEN2_VL_TOWER}, default="PretrainedModel", base="PretrainedModel"
+    ),
     "qwen2_5_vl_vision": Family(
-        "Qwen2_5_VisionTransformer", {"PretrainedModel": QWEN2_5_VL_TOWER}, base="PretrainedModel"
+        "Qwen2_5_VisionTransformer",
+        {"PretrainedModel": QWEN2_5_VL_TOWER},
+        default="PretrainedModel",
+        base="PretrainedModel",
     ),
     "qwen3_vl_vision": Family("Qwen3VLVision", {"Model": QWEN3_VL_TOWER}),
     "qwen3_vl_moe_vision": Family("Qwen3VLMoeVision", {"Model": QWEN3_VL_TOWER}),

@@ -1,0 +1,99 @@
+"""Checked access to one config: defaults, other spellings, bounds, and messages that name the field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fastewq.architectures.fields import MAX_LAYERS, Fields, config_class, shown
+from fastewq.errors import InvalidConfig, UnsupportedArchitecture
+
+
+def test_absent_field_takes_the_class_default() -> None:
+    assert Fields({}, "llama").size("hidden_size") == 4096
+    assert Fields({"hidden_size": 8}, "llama").size("hidden_size") == 8
+
+
+def test_null_stays_null() -> None:
+    assert Fields({"num_key_value_heads": None}, "mistral").optional_size("num_key_value_heads") is None
+    assert Fields({}, "mistral").optional_size("num_key_value_heads") == 8
+
+
+def test_both_spellings_are_read_and_the_other_one_wins() -> None:
+    assert Fields({"n_embd": 8}, "gpt2").size("hidden_size") == 8
+    assert Fields({"hidden_size": 9}, "gpt2").size("n_embd") == 9
+    assert Fields({"n_embd": 8, "hidden_size": 9}, "gpt2").size("hidden_size") == 9
+
+
+def test_unknown_type_has_no_defaults() -> None:
+    with pytest.raises(InvalidConfig, match="hidden_size is missing"):
+        Fields({}, "no_such_type").size("hidden_size")
+
+
+@pytest.mark.parametrize("value", [0, -1, 2**31, 1.5, float("nan"), float("inf"), True, "64", [64], {}, 10**100])
+def test_sizes_are_positive_integers(value: Any) -> None:
+    with pytest.raises(InvalidConfig, match=r"hidden_size is .*; expected an integer from 1 to 2147483647"):
+        Fields({"hidden_size": value}, "llama").size("hidden_size")
+
+
+def test_integral_floats_are_sizes() -> None:
+    assert Fields({"hidden_size": 4096.0}, "llama").size("hidden_size") == 4096
+
+
+@pytest.mark.parametrize("value", [1, 0, "true", [], 1.0])
+def test_flags_are_booleans(value: Any) -> None:
+    with pytest.raises(InvalidConfig, match="attention_bias"):
+        Fields({"attention_bias": value}, "llama").flag("attention_bias")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0, "2", True, None])
+def test_numbers_are_finite(value: Any) -> None:
+    with pytest.raises(InvalidConfig, match="expand"):
+        Fields({"expand": value}, "mamba").number("expand")
+
+
+def test_layers_are_bounded() -> None:
+    assert Fields({"num_hidden_layers": MAX_LAYERS}, "llama").layers() == MAX_LAYERS
+    with pytest.raises(InvalidConfig, match="num_hidden_layers is 100000"):
+        Fields({"num_hidden_layers": 100_000}, "llama").layers()
+
+
+def test_lists_are_cut_but_never_stretched() -> None:
+    fields = Fields({"layer_types": ["a", "b", "c"]}, "qwen3_next")
+    assert list(fields.per_layer("layer_types", 2)) == ["a", "b"]
+    with pytest.raises(InvalidConfig, match="a list of 4 entries"):
+        fields.per_layer("layer_types", 4)
+
+
+def test_nested_config_of_a_fixed_class_ignores_its_own_type() -> None:
+    fields = Fields({"vision_config": {"model_type": "qwen3_vl"}}, "qwen3_vl")
+    assert fields.sub("vision_config").model_type == "qwen3_vl_vision"
+
+
+def test_nested_config_that_names_its_class() -> None:
+    fields = Fields({"text_config": {"model_type": "mistral"}}, "llava")
+    assert fields.sub("text_config").model_type == "mistral"
+    assert Fields({}, "llava").sub("text_config").model_type == "llama"
+
+
+def test_nested_fields_are_named_with_their_path() -> None:
+    fields = Fields({"text_config": {"hidden_size": 0}}, "qwen3_vl")
+    with pytest.raises(InvalidConfig, match=r"text_config\.hidden_size is 0"):
+        fields.sub("text_config").size("hidden_size")
+
+
+def test_options_that_change_the_structure_are_refused_as_unsupported() -> None:
+    with pytest.raises(UnsupportedArchitecture, match="add_cross_attention is True"):
+        Fields({"add_cross_attention": True}, "gpt2").require("add_cross_attention", (False,))
+
+
+def test_long_values_are_cut_in_messages() -> None:
+    assert len(shown("x" * 10**6)) <= 60
+    assert shown([[1]] * 10**6) == "list of 1000000"
+    assert shown(10**100_000) == "an integer of 332193 bits"
+
+
+def test_table_has_the_library_types() -> None:
+    assert config_class("llama").classes[0] == "LlamaForCausalLM"
+    assert config_class("gpt2").aliases["hidden_size"] == "n_embd"

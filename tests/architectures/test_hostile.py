@@ -1,0 +1,176 @@
+"""Configs that lie, overflow or make no sense: an answer whose parameters add up, or an error of our own."""
+
+from __future__ import annotations
+
+import copy
+import json
+import tracemalloc
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fastewq.architecture import Architecture
+from fastewq.architectures import supported
+from fastewq.architectures.fields import MAX_LAYERS, config_class
+from fastewq.config import read_config
+from fastewq.errors import FastEWQError, InvalidConfig, UnsupportedArchitecture
+
+PUBLISHED = json.loads((Path(__file__).parent / "configs" / "published.json").read_text("utf-8"))
+SEEDS: list[dict[str, Any]] = [entry["config"] for entry in PUBLISHED.values()] + [
+    {"model_type": name, **config_class(name).fields} for name in supported()
+]
+
+
+def nested(depth: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(depth):
+        value = {"text_config": value, "a": [value]}
+    return value
+
+
+VALUES = [
+    *(None, True, False, 0, -1, 1, 2, 3, 7, 1000, 2**31 - 1, 2**31, 10**30, -(10**30), 10**5000),
+    *(0.5, -0.5, 1e308, float("nan"), float("inf"), float("-inf")),
+    *("", "silu", "None", "x" * 10_000, "full_attention", b"bytes", object()),
+    *([], [1], [0] * 5, [None], [[1]], [{}], ["full_attention"] * 100_000, ["dense"] * 3, [1.5], [10**30] * 2000),
+    *({}, {"a": 1}, {"model_type": "llama"}, {"model_type": 3}, {1: 2}, nested(50)),
+]
+NASTY = st.sampled_from(VALUES).map(copy.deepcopy)
+
+
+@st.composite
+def mutated(draw: st.DrawFn) -> dict[str, Any]:
+    """A config with a few fields replaced, removed or put at a place where they do not belong."""
+    config = copy.deepcopy(draw(st.sampled_from(SEEDS)))
+    for _ in range(draw(st.integers(1, 4))):
+        level, names = config, sorted(k for k in config if k != "model_type")
+        if not names:
+            break
+        name = draw(st.sampled_from(names))
+        if isinstance(level[name], dict) and level[name] and draw(st.booleans()):
+            level = level[name]
+            name = draw(st.sampled_from(sorted(map(str, level))))
+        known = sorted(config_class(str(config["model_type"])).fields) or ["hidden_size"]
+        action = draw(st.sampled_from(["replace", "replace", "scale", "remove", "add"]))
+        if action == "remove":
+            level.pop(name, None)
+        elif action == "add":
+            level[draw(st.sampled_from(known))] = draw(NASTY)
+        elif action == "scale" and type(level.get(name)) is int:
+            level[name] = draw(st.sampled_from([level[name] * 2, level[name] + 1, level[name] // 2, -level[name]]))
+        else:
+            level[name] = draw(NASTY)
+    return config
+
+
+def attempt(config: dict[str, Any]) -> Architecture | FastEWQError:
+    """Any other exception fails the test."""
+    try:
+        return read_config(config)
+    except FastEWQError as error:
+        return error
+
+
+def check_sums(architecture: Architecture) -> None:
+    tensors = [t for s in architecture.stacks for b in s.blocks for t in b.layout.tensors]
+    tensors += [t for g in architecture.outside for t in g.tensors]
+    assert architecture.parameters == sum(prod(t.shape) for t in tensors)
+    assert all(type(n) is int and n >= 0 for t in tensors for n in t.shape)
+    for stack in architecture.stacks:
+        assert [b.index for b in stack.blocks] == list(range(len(stack.blocks)))
+    assert architecture.exact == (not architecture.warnings)
+
+
+@settings(max_examples=600, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(mutated())
+def test_mutated_configs_add_up_or_are_refused(config: dict[str, Any]) -> None:
+    result = attempt(config)
+    if isinstance(result, FastEWQError):
+        assert 0 < len(result.message) < 500
+    else:
+        check_sums(result)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.sampled_from(supported()), st.dictionaries(st.text(max_size=12), NASTY, max_size=8))
+def test_arbitrary_fields(model_type: str, fields: dict[str, Any]) -> None:
+    result = attempt({**fields, "model_type": model_type})
+    if isinstance(result, FastEWQError):
+        assert 0 < len(result.message) < 500
+    else:
+        check_sums(result)
+
+
+@pytest.mark.parametrize("config", [[], "llama", None, 3, [("model_type", "llama")]])
+def test_not_an_object(config: Any) -> None:
+    with pytest.raises(InvalidConfig, match="expected a JSON object"):
+        read_config(config)
+
+
+@pytest.mark.parametrize("model_type", [None, 3, [], {}, True])
+def test_unusable_model_type(model_type: Any) -> None:
+    with pytest.raises(InvalidConfig, match="model_type"):
+        read_config({"model_type": model_type})
+
+
+@pytest.mark.parametrize("model_type", ["", "no_such_model", "x" * 10**6, "transformers"])
+def test_unknown_model_type(model_type: str) -> None:
+    with pytest.raises(UnsupportedArchitecture) as caught:
+        read_config({"model_type": model_type})
+    assert len(caught.value.message) < 200
+
+
+@pytest.mark.parametrize("layers", [MAX_LAYERS + 1, 100_000, 10**9, 10**30])
+def test_too_many_layers(layers: int) -> None:
+    with pytest.raises(InvalidConfig, match="num_hidden_layers"):
+        read_config({"model_type": "llama", "num_hidden_layers": layers})
+
+
+def heterogeneous(layers: int) -> dict[str, Any]:
+    """The most work a config can ask for: every layer of another shape."""
+    blocks = [{"attention": {"n_heads_in_group": 8}, "ffn": {"ffn_mult": 1 + i / 1000}} for i in range(layers)]
+    return {
+        "model_type": "nemotron-nas",
+        "architectures": ["DeciLMForCausalLM"],
+        "hidden_size": 8192,
+        "num_attention_heads": 64,
+        "num_key_value_heads": None,
+        "intermediate_size": None,
+        "num_hidden_layers": layers,
+        "vocab_size": 128_256,
+        "block_configs": blocks,
+    }
+
+
+def test_lists_of_the_wrong_length_are_refused() -> None:
+    config = heterogeneous(8)
+    with pytest.raises(InvalidConfig, match="block_configs is list of 7; expected a list of 8 entries"):
+        read_config(config | {"block_configs": config["block_configs"][:-1]})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        heterogeneous(MAX_LAYERS),
+        {"model_type": "stablelm", "qk_layernorm": True, "num_hidden_layers": MAX_LAYERS, "num_attention_heads": 1024},
+        {"model_type": "llama", "architectures": ["For" * 10**6]},
+        {"model_type": "qwen3_next", "layer_types": ["full_attention"] * 10**6},
+        {"model_type": "llama", "id2label": dict.fromkeys(range(10**5))},
+        {"model_type": "qwen3_moe", "mlp_only_layers": list(range(10**6))},
+        {"model_type": "gemma3n_text", "altup_num_inputs": 10**6},
+    ],
+    ids=["heterogeneous", "norm-per-head", "long-name", "long-list", "labels", "indices", "copies"],
+)
+def test_memory_stays_below_50_megabytes(config: dict[str, Any]) -> None:
+    read_config({"model_type": "llama"})  # loads the table of defaults
+    tracemalloc.start()
+    try:
+        attempt(config)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 50e6
