@@ -83,6 +83,10 @@ def parse(file: str, stream: BinaryIO, file_size: int) -> list[TensorInfo]:
         raise InvalidCheckpoint(f"{file}: not a readable torch file: {error}") from None
     if not isinstance(state, dict):
         raise InvalidCheckpoint(f"{file}: holds a {type(state).__name__}; expected a state dict of tensors")
+    if not any(isinstance(t, _Tensor) for t in state.values()):
+        # A training checkpoint keeps its state dict beside other facts, under a name of its choice.
+        states = [s for s in state.values() if isinstance(s, dict) and any(isinstance(t, _Tensor) for t in s.values())]
+        state = states[0] if len(states) == 1 else {}
     tensors = [_located(file, name, t, storages) for name, t in state.items() if isinstance(t, _Tensor)]
     if not tensors:
         raise InvalidCheckpoint(f"{file}: holds no tensors by name; expected a state dict")

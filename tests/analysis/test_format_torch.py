@@ -142,3 +142,25 @@ def test_storages_that_the_file_does_not_hold_are_refused(tmp_path, file):
     (tmp_path / file).write_bytes(whole)
     with pytest.raises(InvalidCheckpoint, match=r"tensor fc\.weight is in storage '1'|inside the file|not a readable"):
         open_checkpoint(tmp_path / file)
+
+
+def repacked(path, *names):
+    """A training checkpoint: the stored file's state dict under each of `names`, beside a number."""
+    with zipfile.ZipFile(DATA / "state_dict_zip.bin") as stored, zipfile.ZipFile(path, "w") as archive:
+        for member in stored.infolist():
+            content = stored.read(member)
+            if member.filename.endswith("/data.pkl"):
+                entries = b"".join(pickle.dumps(name, 2)[2:-1] + content[2:-1] for name in names)
+                content = b"\x80\x02}(" + pickle.dumps("epoch", 2)[2:-1] + b"K\x03" + entries + b"u."
+            archive.writestr(member.filename, content)
+    return path
+
+
+def test_the_state_dict_of_a_training_checkpoint_is_found(tmp_path):
+    checkpoint = open_checkpoint(repacked(tmp_path / "model.pt", "model_state_dict"))
+    assert values(checkpoint, "fc.bias") == [1, 2, 3]
+
+
+def test_two_state_dicts_in_one_checkpoint_are_refused(tmp_path):
+    with pytest.raises(InvalidCheckpoint, match="holds no tensors by name"):
+        open_checkpoint(repacked(tmp_path / "model.pt", "model", "average"))
