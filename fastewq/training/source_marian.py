@@ -65,4 +65,6 @@ def read_marian(path: Path) -> dict[str, npt.NDArray[Any]]:
             (multiplier,) = struct.unpack_from("<f", data, position + count)
             tensors[name] = np.frombuffer(data, np.int8, count, position).reshape(shape) / np.float32(multiplier)
         position += size
+    if position != len(data):
+        raise InvalidCheckpoint(f"{path.name} has {len(data)} bytes; its items end at byte {position}")
     return tensors
