@@ -17,3 +17,9 @@ model = AutoModelForCausalLM.from_pretrained(model_dir, dtype="auto")
 AutoRound(model, AutoTokenizer.from_pretrained(model_dir), **config, **effort).quantize_and_save(
     out, format="auto_round"
 )
+# AutoRound adds a folder named after the model and the scheme; the files belong into OUT itself.
+written = next(Path(out).rglob("config.json")).parent
+if written != Path(out):
+    for file in written.iterdir():
+        file.rename(Path(out) / file.name)
+    written.rmdir()
