@@ -84,7 +84,7 @@ print("generated", model.generate(**ids, max_new_tokens=4, do_sample=False)[0, -
         # With bfloat16 activations quanto 0.2.7 calls a kernel (torch._weight_int8pack_mm) that crashes in torch 2.13.
         dtype="float16",
     ),
-    "llm-compressor": Setting((("torch==2.13.0", "llmcompressor==0.14.0.1"),)),
+    "llm-compressor": Setting((("torch==2.13.0", "llmcompressor==0.14.0.1", "compressed-tensors==0.19.0"),)),
     "autoround": Setting((("torch==2.13.0", "auto-round==0.16.1", "transformers==5.17.0", "accelerate==1.15.0"),)),
     "openvino": Setting(
         (("torch==2.13.0", "nncf==3.4.0", "openvino==2026.4.1", "optimum-intel==2.2.0"),),

@@ -1,0 +1,41 @@
+"""The committed table of real runs says what the kept rows say, and the rows are good."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastewq.exports import TOOLS
+
+ROOT = Path(__file__).parents[2]
+ROWS: dict[str, Any] = json.loads((ROOT / "benchmarks" / "exports_results.json").read_text("utf-8"))
+PAGE = (ROOT / "docs" / "exports-verified.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("tool", ROWS)
+def test_rows_are_on_the_page(tool: str) -> None:
+    row = ROWS[tool]
+    right = row["modules"] - len(row["wrong"])
+    line = next(line for line in PAGE.splitlines() if line.startswith(f"| {tool} |"))
+    assert f"{right} of {row['modules']}" in line
+    assert f"{row['predicted_bytes']:,} / {row['written_bytes']:,}" in line
+    assert row["versions"] in line
+
+
+@pytest.mark.parametrize("tool", ROWS)
+def test_rows_hold_what_the_exports_promise(tool: str) -> None:
+    row = ROWS[tool]
+    assert row["wrong"] == []
+    assert abs(row["size_error"]) < 0.005
+    assert row["generated"]
+
+
+def test_every_tool_names_what_it_was_verified_with() -> None:
+    for tool in ROWS:
+        if tool in TOOLS:
+            for part in TOOLS[tool].verified.split(", "):
+                name, _, version = part.rpartition(" ")
+                assert version in ROWS[tool]["versions"], (tool, name, version)
