@@ -42,6 +42,9 @@ def build(
     min_downloads: Annotated[int, typer.Option(min=0, help="hub://: at least so many downloads.")] = 0,
     since: Annotated[str | None, typer.Option(help="hub://: changed since this date, such as 2026-01-31.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="hub://: at most so many models.")] = None,
+    headers: Annotated[
+        bool, typer.Option("--headers", help="hub://, .txt: read the safetensors headers too, for exact shapes.")
+    ] = False,
     engine: Annotated[EngineName, typer.Option(help="Where plans are made.")] = EngineName.LOCAL,
     address: Annotated[
         str | None, typer.Option(help="Of a running Ray cluster; without it one is started here.")
@@ -71,7 +74,7 @@ def build(
     filters = Filters(author, task, library, min_downloads, since, limit)
     with store.locked():
         with _status("collecting") as show:
-            counts = collect(store, source, filters=filters, progress=lambda c: show(_counted(c)))
+            counts = collect(store, source, filters=filters, headers=headers, progress=lambda c: show(_counted(c)))
         document: dict[str, Any] = {
             "found": counts.found,
             "added": counts.added,

@@ -19,10 +19,9 @@ from typing import Any, Final, Protocol
 from fastewq.analysis.format_safetensors import INDEX_LIMIT, header_length, parse_header, parse_index
 from fastewq.analysis.tensors import MAX_TENSORS, TensorInfo
 from fastewq.architecture import Architecture
-from fastewq.config import read_config
-from fastewq.errors import InvalidCheckpoint, NotFound, StorageFailure, UnsupportedArchitecture
+from fastewq.errors import InvalidCheckpoint, NotFound, StorageFailure
 from fastewq.hub import DEFAULT_REVISION, Hub
-from fastewq.stored import architecture_from, logical_tensors, reconciled
+from fastewq.stored import exact_architecture, logical_tensors
 
 FIRST_READ: Final = 128 * 1024
 """Bytes of a file asked for at once. Most headers are shorter; a longer one costs a second read."""
@@ -192,10 +191,5 @@ def read_exact(config: Mapping[str, Any], files: Files) -> Exact:
     Raises InvalidConfig, and what `read_headers` raises.
     """
     tensors = logical_tensors(read_headers(files), config.get("quantization_config"))
-    count, size = sum(t.parameters for t in tensors), sum(t.nbytes for t in tensors)
-    try:
-        architecture = read_config(config)
-    except UnsupportedArchitecture as error:
-        return Exact(architecture_from(tensors, config, (error.message,)), False, len(tensors), count, size)
-    corrected = reconciled(architecture, tensors, config)
-    return Exact(corrected, corrected is architecture, len(tensors), count, size)
+    architecture, agrees = exact_architecture(config, tensors)
+    return Exact(architecture, agrees, len(tensors), sum(t.parameters for t in tensors), sum(t.nbytes for t in tensors))

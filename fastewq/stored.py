@@ -6,6 +6,8 @@ by the weights they hold, and scales belong to the weight they scale.
 
 from __future__ import annotations
 
+import json
+import operator
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,9 +16,10 @@ from math import prod
 from typing import Any, Final
 
 from fastewq.analysis.blocks import StoredStack, group_blocks, is_buffer
-from fastewq.analysis.tensors import TensorInfo
+from fastewq.analysis.tensors import BITS, TensorInfo
 from fastewq.architecture import Architecture, Block, FeedForward, Layout, Mixer, Outside, Role, Stack, Tensor
-from fastewq.errors import InvalidCheckpoint
+from fastewq.config import read_config
+from fastewq.errors import InvalidCheckpoint, UnsupportedArchitecture
 
 NAMES_LISTED: Final = 5
 DTYPES: Final[Mapping[str, str]] = {
@@ -112,7 +115,47 @@ def _bits(settings: Mapping[str, Any], name: str) -> int:
     return bits
 
 
+def dump_tensors(tensors: Iterable[TensorInfo]) -> str:
+    """Names, shapes and dtypes as compact JSON, for `load_tensors`: {dtype: [[name, shape], ...]}."""
+    by_dtype: dict[str, list[tuple[str, tuple[int, ...]]]] = {}
+    for tensor in tensors:
+        by_dtype.setdefault(tensor.dtype, []).append((tensor.name, tensor.shape))
+    return json.dumps(by_dtype, separators=(",", ":"))
+
+
+def load_tensors(text: str) -> list[TensorInfo]:
+    """The tensors that `dump_tensors` wrote, without their place. Raises InvalidCheckpoint for any other text."""
+    try:
+        found = [
+            TensorInfo(str(name), tuple(map(operator.index, shape)), dtype, "", 0, prod(shape) * BITS[dtype] // 8)
+            for dtype, members in json.loads(text).items()
+            for name, shape in members
+        ]
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        raise InvalidCheckpoint(f"a stored list of tensors cannot be read: {error!r:.200}") from None
+    return found
+
+
 # ---- config against headers ----
+
+
+def dumped_architecture(config: Mapping[str, Any], dumped: str) -> tuple[Architecture, bool]:
+    """`exact_architecture` for tensors as `dump_tensors` wrote them."""
+    return exact_architecture(config, logical_tensors(load_tensors(dumped), config.get("quantization_config")))
+
+
+def exact_architecture(config: Mapping[str, Any], tensors: Sequence[TensorInfo]) -> tuple[Architecture, bool]:
+    """The architecture that a config and the model's own tensors (`logical_tensors`) describe; whether they agree.
+
+    Where they differ, and for an architecture the config reader does not know, it is the tensors', with the reasons
+    among its warnings. Raises InvalidConfig, InvalidCheckpoint.
+    """
+    try:
+        architecture = read_config(config)
+    except UnsupportedArchitecture as error:
+        return architecture_from(tensors, config, (error.message,)), False
+    corrected = reconciled(architecture, tensors, config)
+    return corrected, corrected is architecture
 
 
 def reconciled(architecture: Architecture, tensors: Sequence[TensorInfo], config: Mapping[str, Any]) -> Architecture:

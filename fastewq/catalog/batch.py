@@ -27,6 +27,7 @@ from fastewq.jsonio import parse_config
 from fastewq.policy import DEFAULT_POLICY, KEEP, Policy, read_policy
 from fastewq.predictor import Predictor
 from fastewq.schemes import Target, target_named
+from fastewq.stored import dumped_architecture
 
 ROWS_AT_ONCE: Final = 4096
 """Blocks per call of the booster: what it allocates grows with rows times trees."""
@@ -45,6 +46,7 @@ class Result:
     error: FastEWQError | None = None
     architecture: Architecture | None = None
     already_quantized: bool = False
+    headers_agree: bool | None = None
     probabilities: Sequence[float] = ()
     warnings: tuple[str, ...] = ()
     extrapolating: bool = False
@@ -74,28 +76,32 @@ class Batch:
         self._recent: dict[str, Result] = {}
         self._weighed: dict[Any, dict[str, int]] = {}
 
-    def plan(self, configs: Sequence[str | None]) -> pa.StructArray:
-        """One PLAN struct per config text; a null config stays null, a refused one becomes its error."""
+    def plan(self, configs: Sequence[str | None], headers: Sequence[str | None] | None = None) -> pa.StructArray:
+        """One PLAN struct per config text; a null config stays null, a refused one becomes its error.
+
+        `headers`: per config its safetensors headers, as `fastewq.stored.dump_tensors` writes them, where known.
+        """
+        headers = headers or [None] * len(configs)
         results: list[Result | None] = [None] * len(configs)
         hashes: list[str | None] = [None] * len(configs)
         waiting: dict[str, list[int]] = {}
-        fresh: dict[str, Mapping[str, Any]] = {}
-        for row, text in enumerate(configs):
+        fresh: dict[str, tuple[Mapping[str, Any], str | None]] = {}
+        for row, (text, header) in enumerate(zip(configs, headers, strict=True)):
             if text is None:
                 continue
             data = text.encode()
-            hashes[row] = hashlib.sha256(data).hexdigest()
+            hashes[row] = config_hash(text, header)
             try:
                 config = parse_config(data, "config.json")
             except FastEWQError as error:
                 results[row] = Result(error=error)
                 continue
-            key = _key(config)
+            key = _key(config, header)
             if key in self._recent:
                 results[row] = self._recent[key]
             else:
                 waiting.setdefault(key, []).append(row)
-                fresh.setdefault(key, config)
+                fresh.setdefault(key, (config, header))
         for key, result in zip(fresh, self._results(list(fresh.values())), strict=True):
             self._remember(key, result)
             for row in waiting[key]:
@@ -107,26 +113,31 @@ class Batch:
             del self._recent[next(iter(self._recent))]
         self._recent[key] = result
 
-    def _results(self, configs: Sequence[Mapping[str, Any]]) -> list[Result]:
+    def _results(self, configs: Sequence[tuple[Mapping[str, Any], str | None]]) -> list[Result]:
         read: list[Architecture | FastEWQError] = []
-        for config in configs:
+        agree: list[bool | None] = []
+        for config, header in configs:
             try:
-                read.append(read_config(config))
+                architecture, agrees = architecture_of(config, header)
+                read.append(architecture)
+                agree.append(agrees)
             except FastEWQError as error:
                 read.append(error)
+                agree.append(None)
         known = [entry for entry in read if isinstance(entry, Architecture)]
         columns = block_columns(*known)
         probabilities = self._probabilities(columns)
         # The facts that the predictor's word on its domain is about: slicing all of them for each model costs more.
         facts = {name: columns[name] for name in (*self._predictor.card["domain"]["ranges"], "kind")}
         results, start = [], 0
-        for entry, config in zip(read, configs, strict=True):
+        for entry, agrees, (config, _) in zip(read, agree, configs, strict=True):
             if not isinstance(entry, Architecture):
                 results.append(Result(error=entry))
                 continue
             end = start + sum(len(stack.blocks) for stack in entry.stacks)
             own = {name: values[start:end] for name, values in facts.items()}
-            results.append(self._result(entry, config, self._predictor.outside_domain(own), probabilities[start:end]))
+            outside = self._predictor.outside_domain(own)
+            results.append(self._result(entry, agrees, config, outside, probabilities[start:end]))
             start = end
         return results
 
@@ -145,6 +156,7 @@ class Batch:
     def _result(
         self,
         architecture: Architecture,
+        headers_agree: bool | None,
         config: Mapping[str, Any],
         outside: Sequence[str],
         probabilities: Sequence[float],
@@ -158,6 +170,7 @@ class Batch:
         return Result(
             architecture=architecture,
             already_quantized=isinstance(config.get("quantization_config"), Mapping),
+            headers_agree=headers_agree,
             probabilities=probabilities,
             warnings=(*architecture.warnings, *outside, *default.warnings),
             extrapolating=bool(outside),
@@ -205,9 +218,19 @@ class _Scale:
         return self._groups[groups] + sum(count * self._size(*key) for key, count in counts.items())
 
 
-def _key(config: Mapping[str, Any]) -> str:
+def architecture_of(config: Mapping[str, Any], headers: str | None) -> tuple[Architecture, bool | None]:
+    """The architecture by the config, or by config and headers where these are known; whether the two agree."""
+    return (read_config(config), None) if headers is None else dumped_architecture(config, headers)
+
+
+def config_hash(config: str, headers: str | None) -> str:
+    """SHA-256 of what a plan is made from: the config's text, and the headers after a line break if there are any."""
+    return hashlib.sha256((config if headers is None else f"{config}\n{headers}").encode()).hexdigest()
+
+
+def _key(config: Mapping[str, Any], headers: str | None) -> str:
     relevant = {key: value for key, value in config.items() if key not in IRRELEVANT}
-    return json.dumps(relevant, sort_keys=True)
+    return json.dumps([relevant, headers], sort_keys=True)
 
 
 # ---- results -> Arrow ----
@@ -231,6 +254,7 @@ def _arrow(results: Sequence[Result | None], hashes: Sequence[str | None], versi
         column(pa.int32(), [len(r.sizes) if r else None for r in planned]),
         column(pa.bool_(), [a.exact if a else None for a in architectures]),
         column(pa.bool_(), [r.already_quantized if r else None for r in planned]),
+        column(pa.bool_(), [r.headers_agree if r else None for r in planned]),
         column(pa.string(), [_confidence(r) if r else None for r in planned]),
         column(pa.int64(), [r.raw_bytes if r else None for r in planned]),
         *(column(pa.int64(), [r.totals[name] if r else None for r in planned]) for name in POLICIES),

@@ -24,15 +24,19 @@ import pyarrow.parquet as pq
 from fastewq.catalog.index import PASSING
 from fastewq.catalog.schema import CONFIGS
 from fastewq.catalog.store import Known, Store
-from fastewq.errors import FastEWQError, InvalidConfig, InvalidDataset, NotFound, StorageFailure
+from fastewq.errors import FastEWQError, InvalidCheckpoint, InvalidConfig, InvalidDataset, NotFound, StorageFailure
+from fastewq.headers import HubFiles, read_headers
 from fastewq.hub import COMMIT, DEFAULT_REVISION, Filters, Hub, Listed, check_id, check_revision
 from fastewq.jsonio import MAX_CONFIG_BYTES
+from fastewq.stored import dump_tensors
 
 IN_FLIGHT: Final = 16
 """Requests at once, far below what the Hub's rate limits allow; the waits they ask for hold all of them back."""
 FLUSH_ROWS: Final = 500
 FLUSH_SECONDS: Final = 20.0
 IMPORT_ROWS: Final = 50_000
+MAX_HEADERS: Final = 32 << 20
+"""Characters of one model's list of tensors; a mixture of experts with 400,000 tensors stays below."""
 MAX_FILES: Final = 1_000_000
 REQUIRED: Final = ("id", "revision", "config")
 
@@ -60,18 +64,20 @@ def collect(
     *,
     filters: Filters | None = None,
     hub: Hub | None = None,
+    headers: bool = False,
     progress: Progress | None = None,
 ) -> Counts:
     """Collect from an INPUT: `hub://`, a folder of configs, a .parquet or .jsonl file, or a .txt file of ids.
 
-    `filters` and `hub` are used for the Hub and lists of ids. Raises NotFound, InvalidDataset, HubUnavailable (if the
-    listing fails; a model that fails becomes a row with its error), StorageFailure.
+    `filters`, `hub` and `headers` (read the safetensors headers as well) are used for the Hub and lists of ids. Raises
+    NotFound, InvalidDataset, HubUnavailable (if the listing fails; a model that fails becomes a row with its error),
+    StorageFailure.
     """
     path = Path(source)
     report = progress or (lambda _: None)
     if source == "hub://":
         wanted: Iterable[_Wanted] = map(_Wanted.listed, _need(hub).models(filters or Filters()))
-        return _from_hub(store, _need(hub), wanted, report)
+        return _from_hub(store, _need(hub), wanted, report, headers)
     if path.is_dir():
         return _import(store, _folder_tables(path), report)
     if not path.is_file():
@@ -83,7 +89,7 @@ def collect(
     if path.suffix == ".jsonl":
         return _import(store, _jsonl_tables(path), report)
     if path.suffix == ".txt":
-        return _from_hub(store, _need(hub), _wanted_ids(path), report)
+        return _from_hub(store, _need(hub), _wanted_ids(path), report, headers)
     raise InvalidDataset(f"{source} has the suffix {path.suffix!r}; expected .parquet, .jsonl, .txt, or a folder")
 
 
@@ -125,7 +131,7 @@ def _wanted_ids(path: Path) -> Iterator[_Wanted]:
             yield _Wanted(check_id(repo_id), check_revision(revision or DEFAULT_REVISION))
 
 
-def _from_hub(store: Store, hub: Hub, wanted: Iterable[_Wanted], progress: Progress) -> Counts:
+def _from_hub(store: Store, hub: Hub, wanted: Iterable[_Wanted], progress: Progress, headers: bool) -> Counts:
     known = store.known()
     counts = Counts()
     buffer = _Buffer(store)
@@ -140,7 +146,7 @@ def _from_hub(store: Store, hub: Hub, wanted: Iterable[_Wanted], progress: Progr
                     if _is_known(model, known.get(model.id)):
                         counts.unchanged += 1
                     else:
-                        pending[pool.submit(_fetch, hub, model)] = model
+                        pending[pool.submit(_fetch, hub, model, headers)] = model
                 progress(counts)
                 if not pending and counts.found == before:
                     return counts
@@ -162,15 +168,25 @@ def _is_known(model: _Wanted, last: Known | None) -> bool:
     )
 
 
-def _fetch(hub: Hub, model: _Wanted) -> dict[str, Any]:
+def _fetch(hub: Hub, model: _Wanted, headers: bool) -> dict[str, Any]:
     """A row of CONFIGS: the config, or the error. Only an error on our own side is raised."""
     try:
         data, commit = hub.fetch_config(model.id, model.revision)
-        return model.row(commit, config=_decoded(data, model.id))
+        found = _headers(hub, model.id, commit) if headers else None
+        return model.row(commit, config=_decoded(data, model.id), headers=found)
     except StorageFailure:
         raise
     except FastEWQError as error:
         return model.row(model.revision, error_code=error.code, error_message=error.message)
+
+
+def _headers(hub: Hub, repo_id: str, commit: str) -> str | None:
+    """The tensors of a repository, or None where it has no safetensors files that can be read."""
+    try:
+        text = dump_tensors(read_headers(HubFiles(hub, repo_id, commit)))
+    except (NotFound, InvalidCheckpoint):
+        return None
+    return text if len(text) <= MAX_HEADERS else None
 
 
 def _decoded(data: bytes, repo_id: str) -> str:
@@ -296,7 +312,12 @@ def _conform(table: pa.Table, source: str) -> pa.Table:
     """The table with exactly the columns of CONFIGS. A missing revision becomes the hash of the config."""
     columns = {}
     for column in CONFIGS:
-        if column.name in table.column_names and column.name not in ("sequence", "error_code", "error_message"):
+        if column.name in table.column_names and column.name not in (
+            "sequence",
+            "headers",
+            "error_code",
+            "error_message",
+        ):
             try:
                 columns[column.name] = table[column.name].cast(column.type)
             except pa.ArrowException as error:

@@ -41,14 +41,14 @@ POLICY_COLUMNS: Final[Mapping[str, str]] = {
 
 _SCHEMA: Final = """
 CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE configs (hash TEXT PRIMARY KEY, text BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE configs (hash TEXT PRIMARY KEY, text BLOB NOT NULL, headers BLOB) WITHOUT ROWID;
 CREATE TABLE models (
   number INTEGER PRIMARY KEY,
   id TEXT NOT NULL, revision TEXT NOT NULL, newest INTEGER NOT NULL,
   error_code TEXT, error_message TEXT,
   task TEXT, library TEXT, downloads INTEGER, last_modified TEXT,
   model_type TEXT, dtype TEXT, parameters INTEGER, stacks INTEGER, num_blocks INTEGER,
-  exact INTEGER, already_quantized INTEGER, confidence TEXT, raw_bytes INTEGER,
+  exact INTEGER, already_quantized INTEGER, headers_agree INTEGER, confidence TEXT, raw_bytes INTEGER,
   bytes_8bit_mixed INTEGER, bytes_4bit_8bit_mixed INTEGER, bytes_ternary_mixed INTEGER, bytes_keep_ends INTEGER,
   warnings TEXT, config_hash TEXT, predictor TEXT
 );
@@ -81,6 +81,7 @@ class Entry:
     num_blocks: int | None
     exact: bool | None
     already_quantized: bool | None
+    headers_agree: bool | None
     confidence: str | None
     raw_bytes: int | None
     bytes_8bit_mixed: int | None
@@ -110,7 +111,7 @@ def _entry(row: Sequence[Any]) -> Entry:
     return Entry(*values)
 
 
-_FLAGS: Final = tuple(COLUMNS.index(name) for name in ("newest", "exact", "already_quantized"))
+_FLAGS: Final = tuple(COLUMNS.index(name) for name in ("newest", "exact", "already_quantized", "headers_agree"))
 _WARNINGS: Final = COLUMNS.index("warnings")
 
 
@@ -155,16 +156,27 @@ class Catalog:
 
     def config(self, entry: Entry) -> dict[str, Any]:
         """The config.json of an entry, as collected. Raises NotFound where there is none."""
-        row = self._connection().execute("SELECT text FROM configs WHERE hash = ?", (entry.config_hash,)).fetchone()
+        return self._inputs(entry)[0]
+
+    def _inputs(self, entry: Entry) -> tuple[dict[str, Any], str | None]:
+        """Config and, where they were collected, safetensors headers."""
+        query = "SELECT text, headers FROM configs WHERE hash = ?"
+        row = self._connection().execute(query, (entry.config_hash,)).fetchone()
         if row is None:
             raise NotFound(f"{entry.id}: the catalog has no config of it: {entry.error_message or entry.error_code}")
-        return parse_config(zlib.decompress(row[0]), f"{entry.id}: config.json")
+        config = parse_config(zlib.decompress(row[0]), f"{entry.id}: config.json")
+        return config, None if row[1] is None else zlib.decompress(row[1]).decode()
 
     def plan(self, entry: Entry, *, predictor: Predictor | None = None, **options: Any) -> Plan:
         """The whole plan of an entry, made from its config by `fastewq.plan`, whose options these are."""
         from fastewq.plan import plan
 
-        return plan(self.config(entry), predictor=predictor, model_id=entry.id, revision=entry.revision, **options)
+        config, headers = self._inputs(entry)
+        if headers is not None:
+            from fastewq.stored import dumped_architecture
+
+            options["architecture"] = dumped_architecture(config, headers)[0]
+        return plan(config, predictor=predictor, model_id=entry.id, revision=entry.revision, **options)
 
     def search(
         self,
@@ -330,12 +342,13 @@ def _fill(connection: sqlite3.Connection, rows: Iterable[Mapping[str, Any]], pre
 def _records(
     rows: Iterable[Mapping[str, Any]], names: Sequence[str], connection: sqlite3.Connection
 ) -> Iterator[tuple[Any, ...]]:
-    add_config = "INSERT OR IGNORE INTO configs VALUES (?, ?)"
+    add_config = "INSERT OR IGNORE INTO configs VALUES (?, ?, ?)"
     seen: set[str] = set()
     for row in rows:
         digest = row["config_hash"]
         if digest is not None and digest not in seen:
             seen.add(digest)
-            connection.execute(add_config, (digest, zlib.compress(row["config"].encode(), 6)))
+            headers = row["headers"] and zlib.compress(row["headers"].encode())
+            connection.execute(add_config, (digest, zlib.compress(row["config"].encode()), headers))
         values = {**row, "warnings": json.dumps(row["warnings"]) if row["warnings"] else None}
         yield (row["sequence"], *(values[name] for name in names))

@@ -95,7 +95,7 @@ def predict(
         done = daft.read_parquet(str(folder / "models" / "*.parquet")).select("sequence")
         frame = frame.join(done, on="sequence", how="anti")
     planner = daft.cls(_Planner, max_concurrency=workers, use_process=workers > 1 or None)
-    planned = frame.with_column("plan", planner(artefact and str(artefact))(col("config")))
+    planned = frame.with_column("plan", planner(artefact and str(artefact))(col("config"), col("headers")))
     sink = _Sink(folder, progress, total - kept)
     try:
         new = int(planned.write_sink(sink).to_pydict()["rows"][0])
@@ -120,8 +120,8 @@ class _Planner:
         self._batch = Batch(load_predictor(Path(artefact) if artefact else None))
 
     @daft.method.batch(return_dtype=DataType.from_arrow_type(PLAN), batch_size=BATCH_ROWS)
-    def __call__(self, config: daft.Series) -> pa.StructArray:
-        return self._batch.plan(config.to_pylist())
+    def __call__(self, config: daft.Series, headers: daft.Series) -> pa.StructArray:
+        return self._batch.plan(config.to_pylist(), headers.to_pylist())
 
 
 class _Sink(DataSink[int]):

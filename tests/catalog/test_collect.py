@@ -10,14 +10,24 @@ import sys
 import time
 from collections import Counter
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from hub.loopback import Fault
+from safetensors.numpy import save
 
+import fastewq
+from fastewq.catalog.build import build_index
 from fastewq.catalog.collect import collect
+from fastewq.catalog.index import Catalog
+from fastewq.catalog.predict import Engine, predict
 from fastewq.catalog.store import Store
 from fastewq.errors import HubUnavailable
 from fastewq.hub import Filters, Hub, Patience
+from fastewq.predictor import load_predictor
+
+# Daft leaves the pipe to its worker processes to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +145,37 @@ def test_a_listing_that_breaks_keeps_what_was_fetched(store, loopback, hub_confi
     assert 0 < len(rows(store)) <= 40
     assert run(store, hub).done == len(hub_configs) + 3
     assert Counter(row["id"] for row in rows(store)).most_common(1)[0][1] == 1
+
+
+def test_headers_on_request_plan_what_the_config_alone_cannot(store, loopback, llama, artefact, tmp_path):
+    small = {**llama, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "vocab_size": 100}
+    small |= {"torch_dtype": "float16", "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16}
+    architecture = fastewq.read_config(small)
+    tensors = {f"{b.path}.{t.name}": t.shape for b in architecture.stacks[0].blocks for t in b.layout.tensors}
+    tensors |= {f"{g.path}.{t.name}": t.shape for g in architecture.outside for t in g.tensors}
+    weights = save({name: np.zeros(shape, np.float16) for name, shape in tensors.items()})
+    unknown, wrong = {**small, "model_type": "new"}, {**small, "intermediate_size": 96}
+    for name, config in {"same": small, "unknown": unknown, "wrong": wrong, "bare": small}.items():
+        files = {"config.json": json.dumps(config).encode(), "model.safetensors": weights}
+        loopback.add(f"heads/{name}", {"config.json": files["config.json"]} if name == "bare" else files)
+    hub = Hub(endpoint=loopback.endpoint, cache=tmp_path / "c")
+    with store.locked():
+        assert collect(store, "hub://", filters=Filters(author="heads"), hub=hub, headers=True).added == 4
+        predict(store, artefact=artefact, engine=Engine(workers=1))
+        build_index(store)
+    catalog, predictor = Catalog(store.index), load_predictor(artefact)
+    found = {name: catalog.get(f"heads/{name}") for name in ("same", "unknown", "wrong", "bare")}
+    assert {name: entry.headers_agree for name, entry in found.items()} == {
+        "same": True,
+        "unknown": False,
+        "wrong": False,
+        "bare": None,
+    }
+    assert {entry.parameters for entry in found.values()} == {architecture.parameters}
+    assert [entry.exact for entry in found.values()] == [True, False, False, True]
+    for entry in found.values():
+        plan = catalog.plan(entry, predictor=predictor)
+        assert (plan.totals.bytes, list(plan.warnings)) == (entry.bytes_4bit_8bit_mixed, list(entry.warnings))
 
 
 @pytest.fixture

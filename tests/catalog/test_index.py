@@ -236,4 +236,4 @@ def test_reading_an_index_needs_neither_daft_nor_arrow(path):
 
 
 def test_schema_and_table_have_the_same_columns():
-    assert set(COLUMNS) - {"newest"} == set(MODELS.names) - {"sequence", "config"}
+    assert set(COLUMNS) - {"newest"} == set(MODELS.names) - {"sequence", "config", "headers"}
