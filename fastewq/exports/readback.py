@@ -180,7 +180,7 @@ def _openvino(assignment: Assignment, folder: Path) -> Written:
     found = {}
     for layer in root.iter("layer"):
         data = layer.find("data")
-        name = re.sub(r"^(self|__module)\.", "", layer.get("name", "")).split(".weight")[0]
+        name = re.sub(r"^(self|__module)\.|\.(_openvino_orig_)?weight$", "", layer.get("name", ""))
         if layer.get("type") == "Const" and data is not None and name in paths:
             kind = data.get("element_type", "")
             if kind in kinds:
