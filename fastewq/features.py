@@ -145,7 +145,7 @@ causal, layer_norm, tied_embeddings, kv_ratio, head_dim, initializer_range, log_
 log_width, log_parameters, log_model_parameters, share_of_stack   size: entropy grows with the size of a matrix
 """
 
-SELECTED: tuple[str, ...] = ("exec_index", "from_end", "num_blocks", "ffn_ratio")
+SELECTED: tuple[str, ...] = ("exec_index", "from_end", "ffn_ratio")
 """What helps on families held out (benchmarks/features.py); the rest lets the booster recognise a family."""
 
 
