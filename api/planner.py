@@ -70,11 +70,11 @@ class Planner:
         return Answer({"results": list(self._results(requests, request_id))})
 
     def _results(self, requests: list[Any], request_id: str) -> Iterator[orjson.Fragment]:
-        deadline = time.monotonic() + self._settings.batch_seconds
+        deadline = time.monotonic() + self._settings.work_seconds
         room = self._settings.max_batch_answer_bytes
         for request in requests:
             if time.monotonic() > deadline:
-                raise OutOfTime(f"the batch took longer than {self._settings.batch_seconds:g} seconds")
+                raise OutOfTime(f"the batch took longer than {self._settings.work_seconds:g} seconds")
             try:
                 result = orjson.dumps({"plan": self.plan(parse_model(PlanRequest, request)).as_dict()})
                 if len(result) > room:

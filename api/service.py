@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import structlog
 from anyio import CapacityLimiter, to_thread
@@ -23,6 +23,9 @@ from .settings import Settings
 
 T = TypeVar("T")
 
+THREADS: Final = 4
+"""Long work at a time. They share one interpreter, so more would only wait for each other."""
+
 log = structlog.get_logger()
 
 draining = threading.Event()
@@ -38,7 +41,7 @@ class Service:
         self._planner: Planner | None = None
         self._lookup: Lookup | None = None
         self._problem = "the predictor is being loaded"
-        self._turns = CapacityLimiter(1)
+        self._turns = CapacityLimiter(THREADS)
 
     def load(self) -> None:
         """Verify the artefact's hash and golden predictions. A failure is logged, and the service stays unready."""
@@ -73,23 +76,30 @@ class Service:
 
     async def plan(self, request: PlanRequest) -> Plan:
         """The plan of a request, whose config is looked up where only the model is named."""
-        planner = self.planner
-        if request.config is not None or request.model is None:
-            return planner.plan(request)
-        found = await self.lookup.config(request.model, request.revision)
-        plan = planner.plan(request.model_copy(update={"config": found.config, "revision": found.commit}))
-        return plan._replace(warnings=(*plan.warnings, found.warning)) if found.warning else plan
+        if request.config is None and request.model is not None:
+            found = await self.lookup.config(request.model, request.revision)
+            request = request.model_copy(update={"config": found.config, "revision": found.commit})
+            plan = await self._plan(request)
+            return plan._replace(warnings=(*plan.warnings, found.warning)) if found.warning else plan
+        return await self._plan(request)
+
+    async def _plan(self, request: PlanRequest) -> Plan:
+        """At once, in about the time that a thread would take to start; but a budget has to be searched for."""
+        if request.memory is None and not request.devices:
+            return self.planner.plan(request)
+        return await self.in_thread(self.planner.plan, request)
 
     async def in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         """Run long work beside the event loop, so that short requests and probes are answered meanwhile.
 
-        One at a time, since such work holds the interpreter. Raises OutOfTime.
+        Raises OutOfTime.
         """
+        seconds = self.settings.work_seconds
         try:
-            async with asyncio.timeout(self.settings.batch_seconds):
+            async with asyncio.timeout(seconds):
                 return await to_thread.run_sync(work, *arguments, limiter=self._turns, abandon_on_cancel=True)
         except TimeoutError:
-            raise OutOfTime(f"the batch took longer than {self.settings.batch_seconds:g} seconds") from None
+            raise OutOfTime(f"the answer took longer than {seconds:g} seconds") from None
 
     @property
     def lookup(self) -> Lookup:

@@ -64,9 +64,17 @@ def test_plans_above_the_answers_size_become_errors(llama):
 
 
 def test_a_batch_that_takes_too_long_is_given_up(llama):
-    many = [{"config": {**llama, "num_hidden_layers": 4096}} for _ in range(200)]
-    with Server(batch_seconds=0.2) as server, server.client() as client:
+    many = [{"config": {**llama, "num_hidden_layers": 1000}} for _ in range(500)]
+    with Server(work_seconds=0.2) as server, server.client() as client:
         response = client.post(BATCH, json={"requests": many})
         assert_error(response, 503, "out_of_time")
         assert response.headers["retry-after"]
+        assert client.post("/v1/plans", json={"config": llama}).status_code == 200
+
+
+def test_a_budget_that_takes_too_long_is_given_up_and_holds_up_nobody(llama):
+    devices = [f"{100 + i}MiB" for i in range(256)]
+    with Server(work_seconds=0.05) as server, server.client() as client:
+        response = client.post("/v1/plans", json={"config": llama, "devices": devices, "context": 8192})
+        assert_error(response, 503, "out_of_time")
         assert client.post("/v1/plans", json={"config": llama}).status_code == 200

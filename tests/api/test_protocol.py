@@ -76,13 +76,13 @@ def test_a_client_that_waits_between_requests_is_let_go(address):
 
 
 def test_a_client_that_reads_no_answer_is_let_go(server, address, llama):
-    llama["num_hidden_layers"] = 4096
-    body = json.dumps({"requests": [{"config": llama}] * 12}).encode()
+    llama["num_hidden_layers"] = 1000
+    body = json.dumps({"requests": [{"config": llama}] * 50}).encode()
     head = (
         f"POST /v1/plans/batch HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     )
     with socket.socket() as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1000)
         connection.settimeout(60)
         connection.connect(address)
         connection.sendall(head.encode() + b"\r\n" + body)
