@@ -28,6 +28,7 @@ from fastewq.features import block_columns
 from fastewq.training.dataset_readings import EPSILONS, Progress, TensorReading, read_blocks
 from fastewq.training.source_cache import fetch_checkpoint
 from fastewq.training.source_convert import READERS, as_safetensors
+from fastewq.training.source_described import read_described
 from fastewq.training.sources import Source, read_sources
 
 LABEL_EPSILON = 0.01
@@ -105,7 +106,9 @@ def _read_architecture(path: Path) -> Architecture:
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise InvalidConfig(f"{path} has {path.stat().st_size} bytes; a config has at most {MAX_CONFIG_BYTES}")
-        return read_config(json.loads(path.read_bytes()))
+        document = json.loads(path.read_bytes())
+        described = isinstance(document, dict) and "stacks" in document
+        return read_described(document) if described else read_config(document)
     except FileNotFoundError as error:
         raise NotFound(f"no config at {path}") from error
     except (ValueError, RecursionError) as error:

@@ -29,6 +29,7 @@ from fastewq.errors import (
 from fastewq.features import FACTS
 from fastewq.training.dataset import build_dataset
 from fastewq.training.dataset_summary import summary
+from fastewq.training.source_described import read_described
 from fastewq.training.sources import read_sources
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -427,7 +428,8 @@ def test_the_committed_entropies_follow_from_the_committed_tensors(stacks):
 
 def test_the_committed_facts_are_those_of_the_committed_configs(stacks):
     for source in read_sources(DATA / "sources.toml"):
-        architecture = read_config(json.loads((DATA / source.config).read_text()))
+        document = json.loads((DATA / source.config).read_text())
+        architecture = (read_described if "stacks" in document else read_config)(document)
         carried = {stack.name for stack in source.stacks}
         for stack in (stack for stack in architecture.stacks if stack.name in carried):
             members = stacks[source.name, stack.name]
