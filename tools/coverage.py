@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fastewq.architectures import MODELS
 from fastewq.architectures.fields import library_types, transformers_version
+from fastewq.architectures.registry import MODELS
 
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "docs" / "architectures.md"
@@ -51,8 +51,8 @@ def document() -> str:
         f"The transformers library {transformers_version()} has {len(library)} model types. FastEWQ reads "
         f"{len(compared)} of them exactly: `tools/oracle.py` built {agree:,} models on the meta device, from default "
         "configs and from configs with one or several fields changed, and every tensor had the name and shape that "
-        "FastEWQ says. The column *refused* counts changed configs that the library builds and FastEWQ refuses with a "
-        "typed error; none of the configs is read wrongly. *Kept* are the cases that the tests repeat without the library.",
+        "FastEWQ says. *Refused* counts changed configs that the library builds and FastEWQ refuses with a "
+        "typed error; no config is read wrongly. *Kept* cases are repeated by the tests, without the library.",
         "",
         "| model type | configs that agree | kept | refused | classes |",
         "|---|--:|--:|--:|---|",

@@ -7,6 +7,10 @@ from typing import Any
 BASE: dict[str, dict[str, Any]] = {
     "gpt_neo": {"num_layers": 4, "attention_types": [[["global", "local"], 2]]},
     "lfm2_moe": {"num_hidden_layers": 5, "layer_types": ["conv", "full_attention", "conv", "conv", "full_attention"]},
+    "zamba2": {
+        "num_hidden_layers": 6,
+        "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid", "hybrid", "mamba"],
+    },
     "zamba": {
         "num_hidden_layers": 7,
         "layers_block_type": [
@@ -105,6 +109,17 @@ EXTRA: dict[str, list[dict[str, Any]]] = {
     "minimax": [{**LAYERS, "layer_types": ["linear_attention"] * 4}],
     "recurrent_gemma": [{**LAYERS, "block_types": ["attention", "recurrent"]}],
     "xlstm": [{**LAYERS, "weight_mode": "fused"}, {**LAYERS, "weight_mode": "fused", "use_bias": True}],
+    "zamba2": [
+        {
+            "num_hidden_layers": 6,
+            "layers_block_type": ["mamba", "hybrid", "hybrid", "hybrid", "hybrid", "hybrid"],
+            "num_mem_blocks": 2,
+            "use_shared_attention_adapter": True,
+        }
+    ],
+    "axk1": [{**LAYERS, "first_k_dense_replace": 2, "moe_layer_freq": 2}],
+    "doge": [{**LAYERS, "is_moe": True, "num_experts": 144}],
+    "flint": [{**LAYERS, "mlp_only_layers": [2]}],
     "zamba": [{**LAYERS, "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"]}],
     "dbrx": [
         {

@@ -7,10 +7,10 @@ attention in latent.py, state spaces and linear attention in hybrids.py, the lat
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-from fastewq.architectures.body import Decoder
+from fastewq.architectures.body import Body, Decoder, leading
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import Classifier, LMHead, Model, decoder, heads_with, no_head
 from fastewq.architectures.parts import (
@@ -508,4 +508,67 @@ GPT_LINE: Mapping[str, Model] = {
     ),
 }
 
-DECODERS: Mapping[str, Model] = {**LLAMA_LINE, **GPT_LINE}
+# -- ModernBERT's decoder --------------------------------------------------------------------------------------------
+
+MODERN_NORM = Norm("layer", bias="norm_bias")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModernAttention(Attention):
+    """Attention behind a norm, which the first block lacks."""
+
+    normed: bool
+
+    def __call__(self, f: Fields) -> Tensors:
+        norms = MODERN_NORM(f, "attn_norm", f.size("hidden_size")) if self.normed else ()
+        return (*norms, *super().__call__(f))
+
+
+def modern_attention(normed: bool) -> Attention:
+    return ModernAttention(
+        normed=normed,
+        prefix="attn",
+        names=("q_proj", "k_proj", "v_proj", "Wo"),
+        bias="attention_bias",
+        kv_heads=HEADS,
+        dim=whole_head_dim,
+    )
+
+
+def modern_transform(name: str, f: Fields) -> Tensors:
+    hidden = f.size("hidden_size")
+    return (
+        *linear(f"{name}.dense", hidden, hidden, f.flag("classifier_bias")),
+        *MODERN_NORM(f, f"{name}.norm", hidden),
+    )
+
+
+def modern_lm_head(f: Fields, body: Body) -> Tensors:
+    return (*modern_transform("lm_head", f), *LMHead(path="decoder", bias="decoder_bias")(f, body))
+
+
+def modern_classifier(f: Fields, body: Body) -> Tensors:
+    return (*modern_transform("head", f), *Classifier(path="classifier", bias="classifier_bias")(f, body))
+
+
+MODERN: Mapping[str, Model] = {
+    "modernbert-decoder": decoder(
+        Decoder(
+            mixers={"first": modern_attention(False), "rest": modern_attention(True)},
+            mixer_schedule=leading(1, "first", "rest"),
+            feed_forwards={"dense": GatedMLP(fused="Wi", names=("", "", "Wo"), bias="mlp_bias")},
+            norm=MODERN_NORM,
+            norms=("mlp_norm",),
+            embed="embeddings.tok_embeddings",
+            final_norm="final_norm",
+            beside=(lambda f: MODERN_NORM(f, "embeddings.norm", f.size("hidden_size")),),
+        ),
+        heads={
+            "ForCausalLM": modern_lm_head,
+            "Model": no_head,
+            "ForSequenceClassification": modern_classifier,
+        },
+    )
+}
+
+DECODERS: Mapping[str, Model] = {**LLAMA_LINE, **GPT_LINE, **MODERN}

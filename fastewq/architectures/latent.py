@@ -10,9 +10,9 @@ from fastewq.architecture import Mixer as MixerKind
 from fastewq.architecture import Tensor
 from fastewq.architectures.body import Decoder, always, listed
 from fastewq.architectures.decoders import HEADS, LLAMA_MLP, uniform
+from fastewq.architectures.experts import EXPERTS, FIRST_DENSE, MLP_TYPES, shared, sparse
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import BodyAndHeads, decoder
-from fastewq.architectures.moe import EXPERTS, FIRST_DENSE, MLP_TYPES, shared, sparse
 from fastewq.architectures.parts import (
     GatedMLP,
     Heads,
@@ -260,6 +260,38 @@ class LongcatExperts(MixtureOfExperts):
 
 V2_EXPERTS = replace(EXPERTS, shared=shared("n_shared_experts*moe_intermediate_size", bias="mlp_bias"))
 
+# -- A.X K1 and HY 4 --------------------------------------------------------------------------------------------------
+
+
+def axk_schedule(f: Fields, layers: int) -> Sequence[str]:
+    """Experts from layer `first_k_dense_replace` on, in every `moe_layer_freq`-th one."""
+    first, step = f.count("first_k_dense_replace", 1), f.size("moe_layer_freq", 1)
+    return ["sparse" if i >= first and i % step == 0 else "dense" for i in range(layers)]
+
+
+def hy_gate(f: Fields) -> Tensors:
+    """Sinks, and a gate on the output of attention."""
+    heads = f.size(HEADS)
+    return (*parameter("sinks", heads), *linear("gate_proj", heads * f.size("v_head_dim"), f.size("hidden_size")))
+
+
+def hy_connections(f: Fields) -> Tensors:
+    streams = f.size("hc_mult")
+    return tuple(
+        t
+        for name in ("attn_hc", "ffn_hc")
+        for t in (
+            *parameter(f"{name}.fn", 2 * streams, streams * f.size("hidden_size")),
+            *parameter(f"{name}.base", 2 * streams),
+            *parameter(f"{name}.scale", 2),
+        )
+    )
+
+
+def hy_indexers(_: Fields, layers: int) -> Sequence[str]:
+    return ["full" if i == 0 or (i - 1) % 4 == 0 else "shared" for i in range(layers)]
+
+
 LATENT_LINE: Mapping[str, BodyAndHeads] = {
     "deepseek_v2": decoder(sparse(LATENT, V2_EXPERTS, LLAMA_MLP, FIRST_DENSE)),
     "deepseek_v3": decoder(sparse(LATENT, EXPERTS, GatedMLP(), FIRST_DENSE)),
@@ -292,6 +324,27 @@ LATENT_LINE: Mapping[str, BodyAndHeads] = {
             norms=(),
             extras=(longcat_dense,),
             count="num_layers",
+        )
+    ),
+    "axk1": decoder(
+        sparse(
+            LATENT,
+            replace(EXPERTS, extras=(lambda f: norm("post_mlp_layernorm", f.size("hidden_size")),)),
+            GatedMLP(),
+            listed("mlp_layer_types", axk_schedule),
+        )
+    ),
+    "hy_v4": decoder(
+        Decoder(
+            mixers={
+                "full": LatentAttention(low_rank_query=True, extras=(indexer, hy_gate)),
+                "shared": LatentAttention(low_rank_query=True, extras=(hy_gate,)),
+            },
+            mixer_schedule=listed("indexer_types", hy_indexers),
+            feed_forwards={"dense": GatedMLP(), "sparse": EXPERTS},
+            feed_forward_schedule=MLP_TYPES,
+            extras=(hy_connections,),
+            beside=(hyper_head,),
         )
     ),
     "glm4_moe_lite": decoder(sparse(LATENT, EXPERTS, GatedMLP(), MLP_TYPES)),

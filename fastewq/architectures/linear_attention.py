@@ -9,15 +9,10 @@ from typing import Any, ClassVar
 from fastewq.architecture import Mixer as MixerKind
 from fastewq.architectures.body import Decoder, every, leading, listed
 from fastewq.architectures.decoders import HEADS, POST_NORMS, QA_TRANSFORMER
+from fastewq.architectures.experts import QWEN_SHARED, qwen_schedule, shared, shared_gate
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import LMHead, Model, decoder, heads_with
-from fastewq.architectures.latent import LATENT
-from fastewq.architectures.moe import (
-    QWEN_SHARED,
-    qwen_schedule,
-    shared,
-    shared_gate,
-)
+from fastewq.architectures.latent import LATENT, LatentAttention
 from fastewq.architectures.parts import (
     LAYER_NORM,
     MLP,
@@ -371,6 +366,48 @@ class XlstmFeedForward(GatedMLP):
         return GatedMLP.__call__(replace(self, fused=fused), f)
 
 
+@dataclass(frozen=True, kw_only=True)
+class BailingDelta(MixerPart):
+    """Kimi's delta attention with full-rank gates; its heads are those of the attention layers."""
+
+    kind: ClassVar[MixerKind] = "linear_attention"
+
+    def __call__(self, f: Fields) -> Tensors:
+        hidden, heads, dim = f.size("hidden_size"), f.size(HEADS), f.size("head_dim")
+        width = heads * dim
+        tensors = (
+            *(t for name in ("q_proj", "k_proj", "v_proj", "g_proj") for t in linear(name, width, hidden)),
+            *convolution("conv1d", 3 * width, 1, f.size("short_conv_kernel_size"), bias=False),
+            *parameter("forget_gate.A_log", heads),
+            *parameter("forget_gate.dt_bias", width, role="bias"),
+            *linear("forget_gate.f_proj", width, hidden),
+            *linear("b_proj", heads, hidden),
+            *norm("o_norm", dim),
+            *linear("o_proj", hidden, width),
+        )
+        return prefixed("self_attn", tensors)
+
+
+def head_gate(f: Fields) -> Tensors:
+    return linear("g_proj", f.size(HEADS), f.size("hidden_size"))
+
+
+def lfm3_gate(f: Fields) -> Tensors:
+    return head_gate(f) if f.flag("use_attention_gate") else ()
+
+
+def lfm3_layers(_: Fields, layers: int) -> Sequence[str]:
+    kinds = {0: "sliding_attention", 2: "full_attention"}
+    return ["conv" if i == 0 else kinds.get(i % 4, "conv") for i in range(layers)]
+
+
+def lfm3_norms(f: Fields) -> tuple[str, ...]:
+    after = ("post_operator_norm", "post_ffn_norm") if f.flag("use_sandwich_norm") else ()
+    return ("operator_norm", "ffn_norm", *after)
+
+
+LFM3_ATTENTION = Attention(bias="attention_bias", qk_norm="head", extras=(lfm3_gate,))
+
 LINEAR: Mapping[str, Model] = {
     "qwen3_next": decoder(
         qwen_hybrid(
@@ -422,6 +459,32 @@ LINEAR: Mapping[str, Model] = {
             },
             mixer_schedule=listed("layer_types", olmo_layers),
             norms=(),
+        )
+    ),
+    "bailing_hybrid": decoder(
+        Decoder(
+            mixers={
+                "full_attention": LatentAttention(low_rank_query=False, extras=(head_gate,)),
+                "linear_attention": BailingDelta(),
+            },
+            mixer_schedule=listed("layer_types", every("layer_group_size", "full_attention", "linear_attention")),
+            feed_forwards={
+                "dense": GatedMLP(),
+                "sparse": MixtureOfExperts(
+                    experts="num_local_experts", shared=shared("n_shared_experts*moe_intermediate_size")
+                ),
+            },
+            feed_forward_schedule=listed("mlp_layer_types", leading("first_k_dense_replace", "dense", "sparse")),
+        ),
+        heads=heads_with(ForCausalLM=LMHead(tied=False)),
+    ),
+    "lfm3": decoder(
+        Decoder(
+            mixers={"full_attention": LFM3_ATTENTION, "sliding_attention": LFM3_ATTENTION, "conv": ShortConv()},
+            mixer_schedule=listed("layer_types", lfm3_layers),
+            feed_forwards={"dense": GatedMLP(prefix="feed_forward", names=LFM2_NAMES)},
+            norms=lfm3_norms,
+            final_norm="embedding_norm",
         )
     ),
     "lfm2": decoder(

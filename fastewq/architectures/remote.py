@@ -12,10 +12,11 @@ from typing import Any
 
 from fastewq.architectures.body import Decoder, Overrides, leading
 from fastewq.architectures.decoders import H_4H, HEADS, LLAMA_ATTENTION, LLAMA_MLP, uniform, whole_head_dim
+from fastewq.architectures.experts import shared, sparse
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import LMHead, Model, decoder, heads_with, no_head
 from fastewq.architectures.latent import LATENT_LINE
-from fastewq.architectures.moe import MOE, shared, sparse
+from fastewq.architectures.moe import MOE
 from fastewq.architectures.parts import (
     LAYER_NORM,
     MLP,

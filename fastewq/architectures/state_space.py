@@ -9,14 +9,11 @@ from typing import Any, ClassVar
 
 from fastewq.architecture import FeedForward as FeedForwardKind
 from fastewq.architecture import Mixer as MixerKind
-from fastewq.architectures.body import Decoder, always, listed
+from fastewq.architectures.body import Decoder, Overrides, always, listed
 from fastewq.architectures.decoders import HEADS, LLAMA_ATTENTION
+from fastewq.architectures.experts import GRANITE_EXPERTS, granite_shared
 from fastewq.architectures.fields import MAX_LAYERS, Fields
 from fastewq.architectures.heads import LMHead, Model, decoder, heads_with
-from fastewq.architectures.moe import (
-    GRANITE_EXPERTS,
-    granite_shared,
-)
 from fastewq.architectures.parts import (
     MLP,
     NO_FEED_FORWARD,
@@ -365,6 +362,102 @@ def zamba_default(f: Fields, layers: int) -> Sequence[str]:
     return ["linear_attention", "linear_attention", "hybrid", *rest][:layers]
 
 
+ZAMBA2_MAMBA = Mamba2(
+    prefix="mamba",
+    heads="n_mamba_heads",
+    groups="mamba_ngroups",
+    bias="add_bias_linear",
+    conv_bias=True,
+)
+ZAMBA2_DEFAULT = "m" + "mmmmmh" * 7 + "mmmmhmmmhmm"
+
+
+def zamba2_mamba(prefix: str, f: Fields) -> Tensors:
+    return prefixed(prefix, (*ZAMBA2_MAMBA(f), *norm("input_layernorm", f.size("hidden_size"))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Zamba2Mamba(MixerPart):
+    kind: ClassVar[MixerKind] = "state_space"
+
+    def __call__(self, f: Fields) -> Tensors:
+        return zamba2_mamba("", f)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Zamba2Hybrid(MixerPart):
+    """A mamba block behind one of a few shared transformers, which the first blocks that use them hold.
+
+    A shared transformer has a low-rank adapter for each block that uses it: `hybrid_index` is this block's number
+    among those, `hybrid_count` how many there are.
+    """
+
+    kind: ClassVar[MixerKind] = "hybrid"
+
+    def facts(self, f: Fields) -> Heads:
+        heads = f.size(HEADS)
+        return Heads(heads, field_or("num_key_value_heads", HEADS)(f), 2 * f.size("hidden_size") // heads)
+
+    def __call__(self, f: Fields) -> Tensors:
+        hidden = f.size("hidden_size")
+        own = (*linear("linear", hidden, hidden), *zamba2_mamba("mamba_decoder", f))
+        index, groups = f.count("hybrid_index"), f.size("num_mem_blocks")
+        if index >= groups and f.flag("tie_word_embeddings"):
+            return own
+        users = [i for i in range(f.count("hybrid_count")) if i % groups == index % groups]
+        return (*own, *prefixed("shared_transformer", self.shared(f, users)))
+
+    def shared(self, f: Fields, users: Sequence[int]) -> Tensors:
+        hidden, facts, adapter = f.size("hidden_size"), self.facts(f), f.size("adapter_rank")
+        inner, bias, wide = zamba2_inner(f), f.flag("add_bias_linear"), 2 * hidden
+        mixed, adapted = facts.heads * facts.dim, ("q", "k", "v") if f.flag("use_shared_attention_adapter") else ()
+        return (
+            *linear("self_attn.q_proj", mixed, wide),
+            *linear("self_attn.k_proj", facts.kv_heads * facts.dim, wide),
+            *linear("self_attn.v_proj", facts.kv_heads * facts.dim, wide),
+            *linear("self_attn.o_proj", hidden, mixed),
+            *(
+                t
+                for name in adapted
+                for i in users
+                for t in low_rank(f"self_attn.linear_{name}_adapter_list.{i}", wide, wide, adapter)
+            ),
+            *linear("feed_forward.gate_up_proj", 2 * inner, hidden, bias),
+            *linear("feed_forward.down_proj", hidden, inner, bias),
+            *(
+                t
+                for i in users
+                for t in low_rank(f"feed_forward.gate_up_proj_adapter_list.{i}", 2 * inner, hidden, adapter)
+            ),
+            *norm("input_layernorm", wide),
+            *norm("pre_ff_layernorm", hidden),
+        )
+
+
+def low_rank(name: str, rows: int, columns: int, rank: int) -> Tensors:
+    return (*linear(f"{name}.0", rank, columns), *linear(f"{name}.1", rows, rank))
+
+
+def zamba2_inner(f: Fields) -> int:
+    return field_or("intermediate_size", "4*hidden_size")(f)
+
+
+def zamba2_default(f: Fields, layers: int) -> Sequence[str]:
+    if layers != len(ZAMBA2_DEFAULT):
+        raise f.refuse("num_hidden_layers", layers, f"{len(ZAMBA2_DEFAULT)}, as there are no layers_block_type")
+    return ["hybrid" if letter == "h" else "linear_attention" for letter in ZAMBA2_DEFAULT]
+
+
+ZAMBA2_LAYERS = listed("layers_block_type", zamba2_default)
+
+
+def zamba2_hybrids(f: Fields, layers: int) -> Sequence[Overrides]:
+    kinds = ZAMBA2_LAYERS(f, layers)
+    numbers = {i: n for n, i in enumerate(i for i, kind in enumerate(kinds) if kind == "hybrid")}
+    count = len(numbers)
+    return [(("hybrid_index", numbers[i]), ("hybrid_count", count)) if i in numbers else () for i in range(layers)]
+
+
 STATE_SPACE: Mapping[str, Model] = {
     "mamba": decoder(mamba_body(Mamba()), prefix="backbone"),
     "falcon_mamba": decoder(mamba_body(Mamba()), prefix="backbone"),
@@ -432,6 +525,16 @@ STATE_SPACE: Mapping[str, Model] = {
         )
     ),
     "nemotron_h": decoder(NEMOTRON_H, heads=heads_with(ForCausalLM=LMHead(tied=False))),
+    "zamba2": decoder(
+        Decoder(
+            mixers={"linear_attention": Zamba2Mamba(), "hybrid": Zamba2Hybrid()},
+            mixer_schedule=ZAMBA2_LAYERS,
+            per_layer=zamba2_hybrids,
+            feed_forwards={"none": NO_FEED_FORWARD},
+            norms=(),
+            final_norm="final_layernorm",
+        )
+    ),
     "zamba": decoder(
         Decoder(
             mixers={
