@@ -23,7 +23,7 @@ from fastewq.architecture import Block, FeedForward, Layout, Mixer, Role, Stack,
 from fastewq.architectures.body import Body, BodyBuilder, outside
 from fastewq.architectures.fields import MAX_LAYERS, MAX_SIZE, Fields
 from fastewq.architectures.heads import Model, ending
-from fastewq.architectures.parts import Option, Part, Size, Tensors, chosen, join, prefixed
+from fastewq.architectures.parts import Option, Part, Size, Tensors, chosen, head_dim, join, kv_heads, prefixed
 from fastewq.errors import InvalidConfig, UnsupportedArchitecture
 
 StackRole = Literal["decoder", "encoder", "vision", "audio"]
@@ -125,6 +125,14 @@ def sizes(f: Fields, name: str, entries: int | None = None) -> tuple[int, ...]:
 def entry(name: str, index: int) -> Size:
     """One entry of a list of sizes."""
     return lambda f: sizes(f, name, index + 1 if index >= 0 else -index)[index]
+
+
+def query_width(f: Fields) -> int:
+    return f.size(HEADS) * head_dim(f)
+
+
+def key_width(f: Fields) -> int:
+    return kv_heads(f) * head_dim(f)
 
 
 def scaled(size: Size, factor: str) -> Size:
@@ -449,6 +457,21 @@ class Named:
         return renamed(self.inner(f, path), self.name)
 
 
+@dataclass(frozen=True)
+class Adjusted:
+    """A builder that reads a changed config, for files that say a thing in another place."""
+
+    build: BodyBuilder
+    change: Callable[[Fields], Fields]
+
+    def __call__(self, f: Fields, path: str) -> Body:
+        return self.build(self.change(f), path)
+
+
+def adjusted(classes: Mapping[str, BodyBuilder], change: Callable[[Fields], Fields]) -> dict[str, BodyBuilder]:
+    return {ending: Adjusted(build, change) for ending, build in classes.items()}
+
+
 class In:
     """Builders that read a nested config, below a module path: by default of the same name.
 
@@ -506,6 +529,9 @@ class Nested:
             )
         model, where = self.models[sub.model_type], join(path, self.path)
         built = model.build(sub, self.ending or model.base, where)
+        if self.config not in f and (f.undeclared("num_hidden_layers") or f.undeclared("hidden_size")):
+            missing = f"{f.where(self.config)} is missing: class defaults are assumed and sizes beside it are not read"
+            built = built._replace(warnings=(*built.warnings, missing))
         return renamed(built, self.name) if self.name else built
 
 
@@ -539,4 +565,6 @@ class Family:
 
     def build(self, f: Fields, ending: str, path: str = "") -> Body:
         body = self.builders[ending](f, path)
-        return body if body.vocab_size else body._replace(vocab_size=f.count("vocab_size", 0))
+        if body.vocab_size or f.get("vocab_size", None) is None:
+            return body
+        return body._replace(vocab_size=f.count("vocab_size"))

@@ -25,11 +25,13 @@ from fastewq.architectures.assembly import (
     When,
     either,
     equals,
+    key_width,
     labels,
     linears,
     plus,
     positive,
     present,
+    query_width,
     quotient,
     unless,
 )
@@ -509,10 +511,6 @@ def modernbert_classes() -> dict[str, BodyBuilder]:
     }
 
 
-def query_width(f: Fields) -> int:
-    return f.size(HEADS) * head_dim(f)
-
-
 def rotary_layer(attention_bias: Option) -> tuple[Part, ...]:
     """Separate projections below `self_attn`, norms after attention and after the feed-forward."""
     return (
@@ -565,7 +563,7 @@ EUROBERT = Assembly(
         "layers",
         (
             Linear("self_attn.q_proj", query_width, WIDTH, "attention_bias"),
-            *linears("self_attn", "k_proj v_proj", lambda f: kv_heads(f) * head_dim(f), WIDTH, "attention_bias"),
+            *linears("self_attn", "k_proj v_proj", key_width, WIDTH, "attention_bias"),
             Linear("self_attn.o_proj", WIDTH, query_width, "attention_bias"),
             *linears("mlp", "gate_proj up_proj", FFN, WIDTH, "mlp_bias"),
             Linear("mlp.down_proj", WIDTH, FFN, "mlp_bias"),

@@ -99,6 +99,10 @@ class Fields:
         """Whether the config itself (not its class default) has a value other than null."""
         return self._raw.get(self._class.aliases.get(name, name)) is not None
 
+    def undeclared(self, name: str) -> bool:
+        """Whether the config has a field that its class does not declare, so that nothing reads it."""
+        return name in self and self._class.aliases.get(name, name) not in self._class.fields
+
     def replaced(self, **values: Any) -> Fields:
         """The same level with some fields changed, for a layer that differs from the rest."""
         return Fields({**self._raw, **values}, self.model_type, self.path)
@@ -240,6 +244,12 @@ class Fields:
         Files written before a model had nested configs hold the fields of its text model at the top.
         """
         return self if name in self else self.replaced(**{name: self._raw})
+
+    def completed(self, name: str) -> Fields:
+        """The same config with the nested config `name` filled up by what this class assumes where it is absent."""
+        given = self._raw.get(name)
+        _, assumed, _ = self._class.subs.get(name, ("", {}, ""))
+        return self.replaced(**{name: {**assumed, **given}}) if isinstance(given, Mapping) else self
 
     def divided(self, numerator: str, denominator: str) -> int:
         """size(numerator) / size(denominator), refused unless it is a whole number."""

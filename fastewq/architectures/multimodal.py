@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from fastewq.architectures.assembly import (
     MAX_ENTRIES,
@@ -24,6 +23,7 @@ from fastewq.architectures.assembly import (
     Rest,
     Under,
     When,
+    adjusted,
     labels,
     linears,
     measure,
@@ -31,7 +31,7 @@ from fastewq.architectures.assembly import (
     sizes,
     tied,
 )
-from fastewq.architectures.body import Body, BodyBuilder
+from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import MAX_SIZE, Fields
 from fastewq.architectures.heads import Model
 from fastewq.architectures.parts import Option, Part, Size
@@ -76,18 +76,9 @@ def speaking(*builders: BodyBuilder, lm_head: BodyBuilder = LM_HEAD, **more: Bod
     }
 
 
-@dataclass(frozen=True)
-class OnceFlat:
-    """A model whose older files have no `text_config`, but its fields at the top."""
-
-    build: BodyBuilder
-
-    def __call__(self, f: Fields, path: str) -> Body:
-        return self.build(f.unflattened("text_config"), path)
-
-
 def once_flat(classes: dict[str, BodyBuilder]) -> dict[str, BodyBuilder]:
-    return {ending: OnceFlat(build) for ending, build in classes.items()}
+    """Model classes whose older files have no `text_config`, but its fields at the top."""
+    return adjusted(classes, lambda f: f.unflattened("text_config"))
 
 
 SCORE = Rest(Linear("score", labels, MOUTH, False))

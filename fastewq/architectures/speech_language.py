@@ -1,0 +1,311 @@
+"""Language models that hear: an audio tower, a projector and a text model; with a vision tower in the omni models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastewq.architectures.assembly import (
+    FFN,
+    HEADS,
+    WIDTH,
+    Assembly,
+    Convolution,
+    Each,
+    Embedding,
+    Family,
+    In,
+    Layers,
+    Linear,
+    Nested,
+    Norm,
+    Parameter,
+    Rest,
+    Under,
+    adjusted,
+    key_width,
+    length,
+    linears,
+    plus,
+    query_width,
+    quotient,
+    times,
+)
+from fastewq.architectures.body import BodyBuilder
+from fastewq.architectures.captions import BLIP2_QFORMER
+from fastewq.architectures.fields import Fields
+from fastewq.architectures.multimodal import MOUTH, speaking, speaks
+from fastewq.architectures.parts import Option, Part, Size, head_dim, kv_heads
+from fastewq.architectures.towers import PATCH_VOLUME, merged, qwen_tower
+from fastewq.architectures.vision import vision_layers
+
+EAR = "audio_config.hidden_size"
+
+
+def whisper_tower(
+    width: Size, ffn: Size, *around: Part, count: Size, heads: Size, key_bias: Option = False
+) -> BodyBuilder:
+    """The encoder of Whisper with its fields under other names."""
+    return Assembly(
+        Rest(*around),
+        Layers(
+            "layers",
+            (
+                *linears("self_attn", "q_proj v_proj out_proj", width, width),
+                Linear("self_attn.k_proj", width, width, key_bias),
+                Norm("self_attn_layer_norm", width),
+                Linear("fc1", ffn, width),
+                Linear("fc2", width, ffn),
+                Norm("final_layer_norm", width),
+            ),
+            count=count,
+            name="audio",
+            role="audio",
+            width=width,
+            heads=heads,
+            ffn=ffn,
+        ),
+    )
+
+
+def listening(width: Size) -> tuple[Part, ...]:
+    """The two convolutions over the spectrogram."""
+    return (Convolution("conv1", width, "num_mel_bins", (3,)), Convolution("conv2", width, width, (3,)))
+
+
+def positions(width: Size) -> Part:
+    return Embedding("embed_positions", "max_source_positions", width)
+
+
+OLD_NAMES: dict[str, Any] = {"count": "encoder_layers", "heads": "encoder_attention_heads"}
+NEW_NAMES: dict[str, Any] = {"count": "num_hidden_layers", "heads": HEADS}
+QWEN2_AUDIO_TOWER = whisper_tower(
+    "d_model",
+    "encoder_ffn_dim",
+    *listening("d_model"),
+    positions("d_model"),
+    Norm("layer_norm", "d_model"),
+    **OLD_NAMES,
+)
+VOXTRAL_TOWER = whisper_tower(WIDTH, FFN, *listening(WIDTH), positions(WIDTH), Norm("layer_norm"), **NEW_NAMES)
+OMNI2_TOWER = whisper_tower(
+    "d_model",
+    "encoder_ffn_dim",
+    *listening("d_model"),
+    Embedding("audio_bos_eos_token", 2, "output_dim"),
+    Norm("ln_post", "d_model"),
+    Linear("proj", "output_dim", "d_model"),
+    **OLD_NAMES,
+)
+
+
+def omni3_features(f: Fields) -> int:
+    """Channels times frequencies after three strided convolutions."""
+    bins = f.size("num_mel_bins")
+    for _ in range(3):
+        bins = (bins + 1) // 2
+    return f.size("downsample_hidden_size") * bins
+
+
+DOWN = "downsample_hidden_size"
+OMNI3_TOWER = whisper_tower(
+    "d_model",
+    "encoder_ffn_dim",
+    Norm("ln_post", "d_model"),
+    Convolution("conv2d1", DOWN, 1, (3, 3)),
+    Convolution("conv2d2", DOWN, DOWN, (3, 3)),
+    Convolution("conv2d3", DOWN, DOWN, (3, 3)),
+    Linear("conv_out", "d_model", omni3_features, False),
+    Linear("proj1", "d_model", "d_model"),
+    Linear("proj2", "output_dim", "d_model"),
+    **OLD_NAMES,
+    key_bias=True,
+)
+GLM_ASR_TOWER = Assembly(
+    Rest(*listening(WIDTH), Norm("norm")),
+    Layers(
+        "layers",
+        (
+            Linear("self_attn.q_proj", query_width, WIDTH),
+            Linear("self_attn.k_proj", key_width, WIDTH, False),
+            Linear("self_attn.v_proj", key_width, WIDTH),
+            Linear("self_attn.o_proj", WIDTH, query_width),
+            Linear("mlp.fc1", FFN, WIDTH),
+            Linear("mlp.fc2", WIDTH, FFN),
+            Norm("input_layernorm"),
+            Norm("post_attention_layernorm"),
+        ),
+        name="audio",
+        role="audio",
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+    ),
+)
+
+# -- Granite Speech: a conformer and a Q-Former -----------------------------------------------------------------------
+
+
+def granite_feed_forward(name: str) -> tuple[Part, ...]:
+    return (
+        Norm(f"{name}.pre_norm", "hidden_dim"),
+        Linear(f"{name}.up_proj", "hidden_dim*feedforward_mult", "hidden_dim"),
+        Linear(f"{name}.down_proj", "hidden_dim", "hidden_dim*feedforward_mult"),
+    )
+
+
+def granite_dim(f: Fields) -> int:
+    return f.optional_size("dim_head") or f.size("hidden_dim") // f.size("num_heads")
+
+
+def granite_inner(f: Fields) -> int:
+    return f.size("num_heads") * granite_dim(f)
+
+
+EXPANDED = "hidden_dim*conv_expansion_factor"
+GRANITE_ENCODER = Assembly(
+    Rest(
+        Linear("input_linear", "hidden_dim", "input_dim"),
+        Linear("out", "output_dim", "hidden_dim"),
+        Linear("out_mid", "hidden_dim", "output_dim"),
+    ),
+    Layers(
+        "layers",
+        (
+            *granite_feed_forward("ff1"),
+            Norm("attn.pre_norm", "hidden_dim"),
+            Linear("attn.to_q", granite_inner, "hidden_dim", False),
+            Linear("attn.to_kv", times(2, granite_inner), "hidden_dim", False),
+            Linear("attn.to_out", "hidden_dim", granite_inner),
+            Embedding("attn.rel_pos_emb", plus(times(2, "max_pos_emb"), 1), granite_dim),
+            Norm("conv.norm", "hidden_dim"),
+            Convolution("conv.up_conv", f"2*{EXPANDED}", "hidden_dim", (1,)),
+            Convolution("conv.depth_conv.conv", EXPANDED, 1, ("conv_kernel_size",), bias=False),
+            Norm("conv.batch_norm", EXPANDED),
+            Convolution("conv.down_conv", "hidden_dim", EXPANDED, (1,)),
+            *granite_feed_forward("ff2"),
+            Norm("post_norm", "hidden_dim"),
+        ),
+        count="num_layers",
+        name="audio",
+        role="audio",
+        width="hidden_dim",
+        heads="num_heads",
+        head_dim=granite_dim,
+        ffn="hidden_dim*feedforward_mult",
+    ),
+)
+
+TOWERS_OF_SOUND: dict[str, Family] = {
+    "qwen2_audio_encoder": Family("Qwen2AudioEncoder", {"": QWEN2_AUDIO_TOWER}, "", ""),
+    "voxtral_encoder": Family("VoxtralEncoder", {"": VOXTRAL_TOWER}, "", ""),
+    "audioflamingo3_encoder": Family("AudioFlamingo3Encoder", {"": VOXTRAL_TOWER}, "", ""),
+    "glmasr_encoder": Family("GlmAsrEncoder", {"": GLM_ASR_TOWER}, "", ""),
+    "qwen2_5_omni_audio_encoder": Family("Qwen2_5OmniAudioEncoder", {"": OMNI2_TOWER}, "", ""),
+    "qwen3_omni_moe_audio_encoder": Family("Qwen3OmniMoeAudioEncoder", {"": OMNI3_TOWER}, "", ""),
+    "granite_speech_encoder": Family("GraniteSpeechEncoder", {"": GRANITE_ENCODER}, "", ""),
+}
+
+
+def hears(path: str = "audio_tower") -> BodyBuilder:
+    return Nested("audio_config", path, TOWERS_OF_SOUND)
+
+
+QWEN2_AUDIO = (
+    hears(),
+    Rest(Linear("multi_modal_projector.linear", MOUTH, "audio_config.d_model")),
+    speaks("language_model"),
+)
+VOXTRAL = (
+    hears(),
+    speaks("language_model"),
+    Rest(
+        Linear("multi_modal_projector.linear_1", MOUTH, "audio_config.intermediate_size", False),
+        Linear("multi_modal_projector.linear_2", MOUTH, MOUTH, False),
+    ),
+)
+AUDIO_FLAMINGO = (
+    hears(),
+    Rest(
+        Linear("multi_modal_projector.linear_1", MOUTH, EAR, "projector_bias"),
+        Linear("multi_modal_projector.linear_2", MOUTH, MOUTH, "projector_bias"),
+    ),
+    speaks("language_model"),
+)
+GLM_ASR = (
+    hears(),
+    Rest(
+        Linear("multi_modal_projector.linear_1", "2*text_config.hidden_size", "audio_config.intermediate_size"),
+        Linear("multi_modal_projector.linear_2", MOUTH, "2*text_config.hidden_size"),
+    ),
+    speaks("language_model"),
+)
+GRANITE_SPEECH = (
+    Nested("encoder_config", "encoder", TOWERS_OF_SOUND),
+    Rest(
+        Parameter("projector.query", (1, quotient("window_size", "downsample_rate"), "projector_config.hidden_size")),
+        Linear("projector.linear", MOUTH, "projector_config.hidden_size"),
+    ),
+    In("projector_config", BLIP2_QFORMER, path="projector.qformer"),
+    speaks("language_model"),
+)
+
+# -- omni models: the half that thinks --------------------------------------------------------------------------------
+
+OMNI2_VISION = Assembly(
+    Rest(
+        Convolution("patch_embed.proj", WIDTH, "in_channels", PATCH_VOLUME, bias=False),
+        Norm("merger.ln_q", bias=False),
+        Linear("merger.mlp.0", merged(WIDTH), merged(WIDTH)),
+        Linear("merger.mlp.2", "out_hidden_size", merged(WIDTH)),
+    ),
+    vision_layers(
+        "blocks",
+        Norm("norm1", bias=False),
+        Norm("norm2", bias=False),
+        *linears("attn", "q k v proj"),
+        *linears("mlp", "gate_proj up_proj", FFN, WIDTH),
+        Linear("mlp.down_proj", WIDTH, FFN),
+        count="depth",
+        heads="num_heads",
+        norm="rms",
+    ),
+)
+
+
+def omni3_merger(norm: Size) -> tuple[Part, ...]:
+    return (
+        Norm("ln_q", norm),
+        Linear("mlp.0", merged(WIDTH), merged(WIDTH)),
+        Linear("mlp.2", "out_hidden_size", merged(WIDTH)),
+    )
+
+
+OMNI3_VISION = Assembly(
+    qwen_tower(Linear("mlp.linear_fc1", FFN, WIDTH), Linear("mlp.linear_fc2", WIDTH, FFN), patch_bias=True),
+    Rest(
+        Embedding("pos_embed", "num_position_embeddings"),
+        Under("merger", *omni3_merger(WIDTH)),
+        Each("merger_list", length("deepstack_visual_indexes"), omni3_merger(merged(WIDTH))),
+    ),
+)
+
+
+def thinker(vision: BodyBuilder) -> tuple[BodyBuilder, ...]:
+    return (hears(), In("vision_config", vision, path="visual"), speaks("language_model"))
+
+
+def filled(classes: dict[str, BodyBuilder]) -> dict[str, BodyBuilder]:
+    """Model classes that fill up a partial `text_config` with their own assumptions, not with those of its type."""
+    return adjusted(classes, lambda f: f.completed("text_config"))
+
+
+GENERATE = "ForConditionalGeneration"
+SPEECH_LANGUAGE: dict[str, Family] = {
+    **TOWERS_OF_SOUND,
+    "qwen2_audio": Family("Qwen2Audio", speaking(*QWEN2_AUDIO), GENERATE),
+    "voxtral": Family("Voxtral", filled(speaking(*VOXTRAL)), GENERATE),
+    "audioflamingo3": Family("AudioFlamingo3", speaking(*AUDIO_FLAMINGO), GENERATE),
+    "glmasr": Family("GlmAsr", filled(speaking(*GLM_ASR)), GENERATE),
+    "granite_speech": Family("GraniteSpeech", speaking(*GRANITE_SPEECH), GENERATE),
+    "qwen2_5_omni_thinker": Family("Qwen2_5OmniThinker", speaking(*thinker(OMNI2_VISION)), GENERATE),
+    "qwen3_omni_moe_thinker": Family("Qwen3OmniMoeThinker", speaking(*thinker(OMNI3_VISION)), GENERATE),
+}
