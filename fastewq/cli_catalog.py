@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -72,7 +73,7 @@ def build(
 
     store = Store(output)
     filters = Filters(author, task, library, min_downloads, since, limit)
-    with store.locked():
+    with _resumable(), store.locked():
         with _status("collecting") as show:
             counts = collect(store, source, filters=filters, headers=headers, progress=lambda c: show(_counted(c)))
         document: dict[str, Any] = {
@@ -216,6 +217,17 @@ def stats(
         typer.echo(f"  {name:28}{human_bytes(policy['bytes']):>14}  {saved}")
     for family in figures["families"]:
         typer.echo(f"  {family['model_type']:28}{family['models']:>10,}")
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Say what an interrupt means, and end at once: Daft's threads would abort the process while Python shuts down."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted: the same command goes on where it was", err=True)
+        sys.stderr.flush()
+        os._exit(130)
 
 
 def _open(path: Path) -> Catalog:

@@ -348,7 +348,7 @@ def _records(
         digest = row["config_hash"]
         if digest is not None and digest not in seen:
             seen.add(digest)
-            headers = row["headers"] and zlib.compress(row["headers"].encode())
-            connection.execute(add_config, (digest, zlib.compress(row["config"].encode()), headers))
+            headers = row["headers"] and zlib.compress(row["headers"].encode(), 1)
+            connection.execute(add_config, (digest, zlib.compress(row["config"].encode(), 1), headers))
         values = {**row, "warnings": json.dumps(row["warnings"]) if row["warnings"] else None}
         yield (row["sequence"], *(values[name] for name in names))
