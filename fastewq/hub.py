@@ -38,6 +38,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     build_hf_headers,
     get_session,
     hf_raise_for_status,
+    parse_ratelimit_headers,
     validate_repo_id,
 )
 
@@ -58,6 +59,7 @@ READ_SECONDS: Final = 15.0
 BODY_SECONDS: Final = 60.0
 """Longest time for one whole answer; larger bodies get one more second per SLOWEST bytes."""
 SLOWEST: Final = 256 * 2**10
+ATTEMPTS_WITHOUT_ANSWER: Final = 3
 RETRIED_STATUS: Final = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -161,6 +163,7 @@ class Hub:
         self._cache = (cache or default_cache()) / quote(urlsplit(self.endpoint).netloc, safe="")
         self._locations: dict[str, str] = {}
         self._open_at = 0.0
+        self._answered = False
         self._lock = threading.Lock()
 
     # ---- configs ----
@@ -321,7 +324,7 @@ class Hub:
         if self.offline:
             raise HubUnavailable(f"{what}: not asked, since offline mode is on")
         retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self.patience.attempts),
+            stop=lambda state: state.attempt_number >= self._attempts(),
             wait=tenacity.wait_random_exponential(multiplier=0.5, max=min(self.patience.longest_wait, 30.0)),
             retry=tenacity.retry_if_exception(_is_transient),
             reraise=True,
@@ -336,6 +339,10 @@ class Hub:
             raise _translated(error, what, self.endpoint) from error
         raise AssertionError("tenacity either returns, or raises the last error")
 
+    def _attempts(self) -> int:
+        """Where no answer ever came there is probably no network, and nothing to be patient with."""
+        return self.patience.attempts if self._answered else min(self.patience.attempts, ATTEMPTS_WITHOUT_ANSWER)
+
     def _try(self, url: str, what: str, limit: int, span: tuple[int, int] | None) -> _Answer:
         self._wait_until_open()
         headers = {**build_hf_headers(token=self._token, library_name="fastewq"), "Accept-Encoding": "identity"}
@@ -349,6 +356,7 @@ class Hub:
         timeout = httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
         deadline = time.monotonic() + BODY_SECONDS + limit / SLOWEST
         with get_session().stream("GET", address, headers=headers, timeout=timeout, follow_redirects=True) as response:
+            self._answered = True
             self._note_limits(response, what)
             if address != url and response.status_code in (401, 403, 404, 410):
                 # The signature ran out: the next try asks the Hub for another.
@@ -442,10 +450,16 @@ def _is_transient(error: BaseException) -> bool:
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait: https://www.rfc-editor.org/rfc/rfc9110#field.retry-after, a number or a date."""
+    """Seconds to wait, from Retry-After (a number or a date) or from the RateLimit header that the Hub sends.
+
+    https://www.rfc-editor.org/rfc/rfc9110#field.retry-after, https://huggingface.co/docs/hub/rate-limits
+    """
     value = headers.get("Retry-After", "").strip()
     if value.isdigit() and len(value) < 10:
         return float(value)
+    limit = parse_ratelimit_headers(headers)
+    if limit is not None and limit.remaining == 0:
+        return float(limit.reset_in_seconds)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except (TypeError, ValueError, OverflowError):

@@ -156,8 +156,9 @@ def test_transient_failures_of_a_range_are_retried(client, loopback, repositorie
     assert (piece, size) == ((bytes(range(256)) * 40)[100:300], 10240)
 
 
-def test_retry_after_is_waited_for(client, loopback, repositories):
-    with loopback.injecting(Fault("status", times=1, status=429, headers={"Retry-After": "1"})):
+@pytest.mark.parametrize("headers", [{"Retry-After": "1"}, {"RateLimit": '"api";r=0;t=1'}], ids=lambda h: next(iter(h)))
+def test_the_wait_a_429_asks_for_is_kept(client, loopback, repositories, headers):
+    with loopback.injecting(Fault("status", times=1, status=429, headers=headers)):
         client.config("unit/plain")
         first, second = loopback.requests
     assert second.at - first.at >= 1.0
@@ -213,6 +214,12 @@ def test_nothing_listens(tmp_path):
     client = Hub(endpoint="http://127.0.0.1:9", cache=tmp_path, patience=IMPATIENT)
     with pytest.raises(HubUnavailable, match=r"unit/plain@main.*127\.0\.0\.1:9 cannot be reached"):
         client.config("unit/plain")
+
+
+def test_without_a_network_even_a_patient_client_gives_up_soon(tmp_path):
+    client = Hub(endpoint="http://127.0.0.1:9", cache=tmp_path, patience=Patience(attempts=1000, longest_wait=0.1))
+    with pytest.raises(HubUnavailable, match="cannot be reached"):
+        client.files("unit/plain")
 
 
 def test_the_listing_pages_filters_and_stops(loopback, tmp_path, monkeypatch):
