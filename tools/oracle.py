@@ -34,7 +34,6 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from fastewq.architectures import MODELS
 from fastewq.architectures.fields import config_class
-from fastewq.architectures.heads import ending
 from fastewq.config import read_config
 from fastewq.errors import FastEWQError
 
@@ -65,12 +64,29 @@ def model_class(model_type: str, name: str) -> type[torch.nn.Module]:
 
 
 def truth(config: Mapping[str, Any], class_name: str) -> Shapes:
-    """Name and shape of every parameter of the library's model, tied ones once."""
+    """Name and shape of every parameter of the library's model.
+
+    A tied one counts once, under whichever of its names FastEWQ uses: the library takes the module built first, which
+    can be the LM head.
+    """
     known = {k: v for k, v in config.items() if k not in ("model_type", "quantization_config", "auto_map")}
     built = CONFIG_MAPPING[config["model_type"]].from_dict(json.loads(json.dumps(known)))
     with torch.device("meta"):
         model = model_class(config["model_type"], class_name)(built)
-    return {name: tuple(p.shape) for name, p in model.named_parameters()}
+    names: dict[int, list[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    used = seen(config)
+    chosen = {key: next((name for name in ties if name in used), ties[0]) for key, ties in names.items()}
+    return {chosen[id(p)]: tuple(p.shape) for p in model.parameters()}
+
+
+def seen(config: Mapping[str, Any]) -> Shapes:
+    """What FastEWQ reads; nothing where it refuses."""
+    try:
+        return reading(config)[0]
+    except FastEWQError:
+        return {}
 
 
 def reading(config: Mapping[str, Any]) -> tuple[Shapes, dict[str, int], bool]:
@@ -91,8 +107,8 @@ def class_of(config: Mapping[str, Any]) -> str:
     if config.get("architectures"):
         return str(config["architectures"][0])
     model_type = config["model_type"]
-    default = MODELS[model_type].default
-    return next(name for name in config_class(model_type).classes if ending(name) == default)
+    model = MODELS[model_type]
+    return next(name for name in config_class(model_type).classes if model.ending(name) == model.default)
 
 
 def difference(config: Mapping[str, Any], expected: Shapes) -> str | None:
@@ -149,6 +165,8 @@ def alternatives(value: Any) -> list[Any]:
         return [value * 2, value + 1, value * 3, *([value // 2] if value > 1 else []), 1, 2, None]
     if isinstance(value, float):
         return [value * 2, value / 2 or 0.5]
+    if isinstance(value, list | tuple) and value and all(type(v) is int for v in value):
+        return [[value[0] + 1, *value[1:]], [*value[:-1], value[-1] * 2]]
     if value is None:
         return [3, 48, True, 0.5, "silu"]
     if isinstance(value, str):
@@ -169,6 +187,8 @@ def single_changes(model_type: str) -> Iterator[Change]:
     for alias, name in CONFIG_MAPPING[model_type].attribute_map.items():
         if type(fields.get(name)) is int and not IRRELEVANT.search(alias) and alias not in SKIP.get(model_type, ()):
             yield alias, {**base, alias: fields[name] * 2}
+    for name, other in undeclared(model_type).items():
+        yield name, {**base, name: other}
     for name, allowed in (("layer_types", ALLOWED_ATTN_LAYER_TYPES), ("mlp_layer_types", ALLOWED_MLP_LAYER_TYPES)):
         layers = base.get("num_hidden_layers", fields.get("num_hidden_layers"))
         if name in fields and type(layers) is int:
@@ -179,6 +199,33 @@ def single_changes(model_type: str) -> Iterator[Change]:
                 others = alternatives(sub.get(field, value))[:3]
                 yield from ((f"{name}.{field}", {**base, name: {**sub, field: other}}) for other in others)
     yield from ((f"extra {i}", change) for i, change in enumerate(EXTRA.get(model_type, ())))
+
+
+OFTEN_SENT = {
+    "head_dim": 48,
+    "intermediate_size": 88,
+    "num_key_value_heads": 2,
+    "num_attention_heads": 4,
+    "attention_bias": True,
+    "mlp_bias": True,
+    "qkv_bias": True,
+    "use_bias": True,
+    "bias": True,
+    "num_experts": 3,
+    "tie_word_embeddings": True,
+}
+"""Fields that published configs have whether or not their class declares them."""
+
+
+def undeclared(model_type: str) -> dict[str, Any]:
+    """Attributes that the class derives itself, which a config may all the same give, and fields often sent."""
+    fields = declared(CONFIG_MAPPING[model_type])
+    try:
+        instance = vars(CONFIG_MAPPING[model_type](**shallow(model_type)))
+    except Exception:  # reported as a config that cannot be built
+        instance = {}
+    derived = {k: v + 1 for k, v in instance.items() if k not in fields and not k.startswith("_") and type(v) is int}
+    return derived | {k: v for k, v in OFTEN_SENT.items() if k not in fields}
 
 
 def nested_bases(model_type: str) -> dict[str, dict[str, Any]]:
@@ -286,7 +333,7 @@ def check(model_type: str, verbose: int) -> Tally:
     for label, change in joint_changes(effective):
         tally.try_config(label, common | change)
     for name in config_class(model_type).classes:
-        if name != usual and ending(name) in MODELS[model_type].endings:
+        if name != usual and MODELS[model_type].ending(name) in MODELS[model_type].endings:
             for extra in ({}, {"tie_word_embeddings": False}, {"tie_word_embeddings": True}, {"num_labels": 5}):
                 tally.try_config(f"class {name}", common | base | extra | {"architectures": [name]})
     return tally

@@ -133,5 +133,7 @@ EXTRA: dict[str, list[dict[str, Any]]] = {
 
 SKIP: dict[str, tuple[str, ...]] = {
     "dbrx": ("hidden_size",),  # the library sizes the experts by d_model before it reads this spelling
+    # the library derives the decoder's layers before it reads this spelling
+    **dict.fromkeys(("t5", "mt5", "umt5", "longt5", "switch_transformers"), ("num_hidden_layers",)),
 }
 """Other spellings not to try, with the reason."""

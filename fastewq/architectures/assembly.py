@@ -561,7 +561,9 @@ class Family:
         return self.builders.keys()
 
     def ending(self, name: str) -> str:
-        return name.removeprefix(self.prefix) if name.startswith(self.prefix) else ending(name)
+        if name.startswith(self.prefix):
+            return name.removeprefix(self.prefix)
+        return ending(name) if name in self.classes else name
 
     def build(self, f: Fields, ending: str, path: str = "") -> Body:
         body = self.builders[ending](f, path)
