@@ -27,7 +27,6 @@ from fastewq.architectures.parts import (
     convolution,
     field_or,
     head_dim,
-    hidden_per_head,
     linear,
     norm,
     parameter,
@@ -513,7 +512,7 @@ LINEAR: Mapping[str, Model] = {
             mixers={
                 "recurrent": GatedRecurrence(),
                 "attention": Attention(
-                    prefix="temporal_block", bias="attention_bias", out_bias=True, dim=hidden_per_head
+                    prefix="temporal_block", bias="attention_bias", out_bias=True
                 ),
             },
             mixer_schedule=griffin_layers,

@@ -30,6 +30,7 @@ from fastewq.architectures.parts import (
     chosen,
     convolution,
     field_or,
+    kv_heads,
     linear,
     norm,
     parameter,
@@ -58,6 +59,8 @@ def rank(name: str) -> Callable[[Fields], int]:
 
 
 EXPANDED, MAMBA_EXPANDED, STEP_RANK = times("expand"), times("mamba_expand"), rank("time_step_rank")
+GIVEN_OR_EXPANDED = field_or("intermediate_size", EXPANDED)
+"""A config may say the inner width itself, as Falcon Mamba's does, whose `expand` means something else."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +70,7 @@ class Mamba(MixerPart):
     kind: ClassVar[MixerKind] = "state_space"
 
     prefix: str = "mixer"
-    inner: Size = EXPANDED
+    inner: Size = GIVEN_OR_EXPANDED
     state: str = "state_size"
     kernel: str = "conv_kernel"
     step_rank: Size = STEP_RANK
@@ -395,8 +398,8 @@ class Zamba2Hybrid(MixerPart):
     kind: ClassVar[MixerKind] = "hybrid"
 
     def facts(self, f: Fields) -> Heads:
-        heads = f.size(HEADS)
-        return Heads(heads, field_or("num_key_value_heads", HEADS)(f), 2 * f.size("hidden_size") // heads)
+        heads, dim = f.size(HEADS), f.optional_size("attention_head_dim")
+        return Heads(heads, kv_heads(f), 2 * f.size("hidden_size") // heads if dim is None else dim)
 
     def __call__(self, f: Fields) -> Tensors:
         hidden = f.size("hidden_size")
@@ -409,7 +412,8 @@ class Zamba2Hybrid(MixerPart):
 
     def shared(self, f: Fields, users: Sequence[int]) -> Tensors:
         hidden, facts, adapter = f.size("hidden_size"), self.facts(f), f.size("adapter_rank")
-        inner, bias, wide = zamba2_inner(f), f.flag("add_bias_linear"), 2 * hidden
+        inner, bias = zamba2_inner(f), f.flag("add_bias_linear")
+        wide = field_or("attention_hidden_size", "2*hidden_size")(f)
         mixed, adapted = facts.heads * facts.dim, ("q", "k", "v") if f.flag("use_shared_attention_adapter") else ()
         return (
             *linear("self_attn.q_proj", mixed, wide),
