@@ -7,13 +7,16 @@ import json
 import sys
 from pathlib import Path
 
+import torch
 from auto_round import AutoRound
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model_dir, out = sys.argv[1:3]
 config = json.loads(Path(__file__).with_name("autoround.json").read_text("utf-8"))
 effort = {} if "--tune" in sys.argv else {"iters": 0, "disable_opt_rtn": True}
 model = AutoModelForCausalLM.from_pretrained(model_dir, dtype="auto")
+stored = model.dtype
 AutoRound(model, AutoTokenizer.from_pretrained(model_dir), **config, **effort).quantize_and_save(
     out, format="auto_round"
 )
@@ -23,3 +26,9 @@ if written != Path(out):
     for file in written.iterdir():
         file.rename(Path(out) / file.name)
     written.rmdir()
+# On a processor without bfloat16 AutoRound works in float32 and saves what it kept that way: back to the model's type.
+for file in Path(out).glob("*.safetensors"):
+    tensors = load_file(file)
+    if any(tensor.dtype == torch.float32 for tensor in tensors.values()):
+        narrowed = {name: t.to(stored) if t.dtype == torch.float32 else t for name, t in tensors.items()}
+        save_file(narrowed, file, metadata={"format": "pt"})
