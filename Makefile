@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-slow lint serve train evaluate clean
+.PHONY: help demo test test-slow lint fuzz docs serve train evaluate clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -36,6 +36,15 @@ test: lint
 # make test-slow   the tests marked slow as well
 test-slow: $(BIN)/.installed-test
 	$(BIN)/pytest -m "slow or not slow"
+
+# make fuzz        ten thousand generated requests and ten thousand damaged configs against a running service
+fuzz: $(BIN)/.installed-test
+	$(BIN)/pytest tests/api/test_fuzz.py -m slow
+
+# make docs        the documentation site in site/
+docs: $(BIN)/.installed-test
+	$(BIN)/python tools/reference.py
+	$(BIN)/sphinx-build -W -q docs site
 
 # make train       fit the predictor in models/ again from training_data/
 train: $(BIN)/.installed-test

@@ -51,27 +51,37 @@ class ServiceError(FastEWQError):
 
 
 class MalformedRequest(ServiceError):
+    """The body is not one JSON document within the bounds."""
+
     code = "malformed_request"
     default_hint = "Send one JSON document in UTF-8."
 
 
 class InvalidRequest(ServiceError):
+    """The body is JSON, but not the document the route expects."""
+
     code = "invalid_request"
     default_hint = "/docs describes the body; the model's config.json goes under the key 'config'."
 
 
 class Unauthorized(ServiceError):
+    """The request has no key, or an unknown one, where keys are required."""
+
     code = "unauthorized"
     default_hint = "Send the header 'Authorization: Bearer KEY'."
     headers: Mapping[str, str] = {"WWW-Authenticate": "Bearer"}
 
 
 class RouteNotFound(ServiceError):
+    """There is no such path."""
+
     code = "route_not_found"
     default_hint = "/docs lists every route."
 
 
 class MethodNotAllowed(ServiceError):
+    """The path exists, but not with this method."""
+
     code = "method_not_allowed"
     default_hint = "The Allow header lists the methods of this path."
 
@@ -81,35 +91,47 @@ class MethodNotAllowed(ServiceError):
 
 
 class SlowRequest(ServiceError):
+    """The body did not arrive in time."""
+
     code = "slow_request"
 
 
 class TooLarge(ServiceError):
+    """More than the service takes or gives in one exchange."""
+
     code = "too_large"
 
 
 class BodyTooLarge(TooLarge):
+    """The body has more bytes than the service takes."""
+
     code = "body_too_large"
     default_hint = "A config.json is a few kilobytes; send many of them in several batches."
 
 
 class BatchTooLarge(TooLarge):
+    """The batch has more requests than the service takes."""
+
     code = "batch_too_large"
     default_hint = "Send several batches."
 
 
 class AnswerTooLarge(TooLarge):
+    """The plans of one batch take more bytes than the service gives."""
+
     code = "answer_too_large"
     default_hint = "Send this request in another batch."
 
 
 class UnsupportedMediaType(ServiceError):
+    """The body is not declared as JSON in UTF-8, or is compressed."""
+
     code = "unsupported_media_type"
     default_hint = "Send the header 'Content-Type: application/json', and the body without compression."
 
 
 class RetryLater(ServiceError):
-    """Base of the errors that pass by themselves. `seconds` becomes the Retry-After header."""
+    """What passes by itself. `seconds` becomes the Retry-After header."""
 
     code = "retry_later"
     default_hint = "Wait for the time in the Retry-After header, then send the request again."
@@ -120,22 +142,32 @@ class RetryLater(ServiceError):
 
 
 class RateLimited(RetryLater):
+    """More requests with one key, or from one address, than the rate allows."""
+
     code = "rate_limited"
 
 
 class Overloaded(RetryLater):
+    """Too many requests are in work."""
+
     code = "overloaded"
 
 
 class OutOfTime(RetryLater):
+    """The answer took longer than the service allows."""
+
     code = "out_of_time"
 
 
 class NotReady(RetryLater):
+    """No verified predictor is loaded, or the service is shutting down."""
+
     code = "not_ready"
 
 
 class InternalError(ServiceError):
+    """A defect; the log has the traceback under the request id."""
+
     code = "internal_error"
     default_hint = "This is a defect of FastEWQ: report it with the request id."
 

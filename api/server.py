@@ -43,8 +43,9 @@ def serve(settings: Settings) -> None:
 def drained_before_exit(seconds: float) -> Iterator[None]:
     """On SIGTERM, be unready for `seconds` while requests are still taken, and only then let the server stop.
 
-    Load balancers need that time to see /readyz turn 503. The server's own handler is kept and called afterwards; it
-    refuses new connections and waits for running requests. Does nothing outside the main thread (as in tests).
+    Load balancers need that time to see /readyz turn 503; a second SIGTERM skips it. The server's own handler is kept
+    and called afterwards; it refuses new connections and waits for running requests. Does nothing outside the main
+    thread (as in tests).
     """
     try:
         stop = signal.getsignal(signal.SIGTERM)
@@ -53,8 +54,11 @@ def drained_before_exit(seconds: float) -> Iterator[None]:
         loop = asyncio.get_running_loop()
 
         def drain(number: int, frame: FrameType | None) -> None:
-            draining.set()
-            loop.call_soon_threadsafe(loop.call_later, seconds, stop, number, frame)
+            if draining.is_set():
+                stop(number, frame)
+            else:
+                draining.set()
+                loop.call_soon_threadsafe(loop.call_later, seconds, stop, number, frame)
 
         signal.signal(signal.SIGTERM, drain)
     except ValueError:

@@ -76,6 +76,14 @@ def test_after_sigterm_the_service_is_unready_but_answers_then_ends(llama):
         assert server.ended() == -signal.SIGTERM
 
 
+def test_a_second_sigterm_skips_the_wait():
+    with Server(drain_seconds=600) as server, server.client() as client:
+        server.process.send_signal(signal.SIGTERM)
+        while client.get("/readyz").status_code == 200:
+            pass
+        assert server.stop() == -signal.SIGTERM
+
+
 def test_a_request_that_is_running_at_sigterm_is_answered(llama):
     body = json.dumps({"config": llama}).encode()
     head = (
