@@ -1,0 +1,128 @@
+"""Configs as they are found: missing fields, old spellings, nested levels, nulls, options of one layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fastewq.config import read_config
+from fastewq.errors import InvalidConfig, UnsupportedArchitecture
+
+LLAMA: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_hidden_layers": 3,
+    "vocab_size": 1000,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (LLAMA, "float32"),
+        (LLAMA | {"torch_dtype": "bfloat16"}, "bfloat16"),
+        (LLAMA | {"dtype": "float16", "torch_dtype": "bfloat16"}, "float16"),
+        (LLAMA | {"torch_dtype": None, "dtype": "torch.bfloat16"}, "bfloat16"),
+        ({"model_type": "qwen3_vl", "text_config": {"dtype": "bfloat16"}}, "bfloat16"),
+    ],
+)
+def test_stored_precision(config: dict[str, Any], expected: str) -> None:
+    assert read_config(config).dtype == expected
+
+
+def test_facts_the_predictor_reads() -> None:
+    (stack,) = read_config(LLAMA).stacks
+    facts = (stack.width, stack.heads, stack.kv_heads, stack.head_dim, stack.ffn_width, stack.experts, stack.norm)
+    assert facts == (64, 4, 2, 16, 96, 0, "rms")
+    assert (stack.name, stack.role) == ("decoder", "decoder")
+
+
+def test_facts_of_a_mixture_are_those_of_its_typical_block() -> None:
+    (stack,) = read_config({"model_type": "deepseek_v3"}).stacks
+    assert (stack.ffn_width, stack.experts, stack.heads, stack.head_dim) == (2048, 256, 128, 192)
+    assert [b.layout.kind for b in stack.blocks[:4]] == ["attention+dense"] * 3 + ["attention+experts"]
+
+
+def test_kinds_of_hybrids() -> None:
+    pattern = {"model_type": "nemotron_h", "hybrid_override_pattern": "ME*-"}
+    (stack,) = read_config(pattern).stacks
+    assert [b.layout.kind for b in stack.blocks] == ["state_space", "experts", "attention", "dense"]
+    (stack,) = read_config({"model_type": "qwen3_next"}).stacks
+    assert [b.layout.mixer for b in stack.blocks[:4]] == ["linear_attention"] * 3 + ["attention"]
+    (stack,) = read_config({"model_type": "falcon_h1"}).stacks
+    assert {b.layout.kind for b in stack.blocks} == {"hybrid+dense"}
+
+
+def test_null_and_absent_key_value_heads() -> None:
+    full = read_config(LLAMA | {"num_key_value_heads": 4}).parameters
+    assert read_config(LLAMA | {"num_key_value_heads": None}).parameters == full
+    assert read_config({k: v for k, v in LLAMA.items() if k != "num_key_value_heads"}).parameters == full
+
+
+def test_old_spellings() -> None:
+    new = {"model_type": "gpt2", "hidden_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    old = {"model_type": "gpt2", "n_embd": 96, "n_layer": 2, "n_head": 4}
+    assert read_config(new) == read_config(old)
+    falcon = {"model_type": "falcon", "num_hidden_layers": 2, "num_attention_heads": 4}
+    assert read_config(falcon | {"n_embed": 64}).parameters == read_config(falcon | {"hidden_size": 64}).parameters
+
+
+def test_inner_width_of_mamba_may_be_given() -> None:
+    """Falcon Mamba's config has an `expand` of 16 that its inner width does not follow."""
+    mamba = {"model_type": "falcon_mamba", "hidden_size": 64, "num_hidden_layers": 1, "vocab_size": 100}
+    given = read_config(mamba | {"expand": 16, "intermediate_size": 128})
+    assert given.parameters == read_config(mamba | {"expand": 2}).parameters
+
+
+def test_layers_may_differ() -> None:
+    config = {"model_type": "gemma3n_text", "num_hidden_layers": 3, "num_kv_shared_layers": 0}
+    (stack,) = read_config(config | {"intermediate_size": [8, 16, 8]}).stacks
+    counts = [b.layout.parameters for b in stack.blocks]
+    assert counts[0] == counts[2] < counts[1]
+    assert stack.blocks[0].layout is stack.blocks[2].layout
+
+
+def test_skipped_halves_of_blocks() -> None:
+    """Puzzle-searched models drop attention or feed-forward in some blocks."""
+    blocks = [
+        {"attention": {"n_heads_in_group": 4}, "ffn": {"ffn_mult": 1.0}},
+        {"attention": {"no_op": True}, "ffn": {"ffn_mult": 1.0}},
+        {"attention": {"replace_with_linear": True}, "ffn": {"no_op": True}},
+    ]
+    config = LLAMA | {"model_type": "nemotron-nas", "num_key_value_heads": None, "intermediate_size": None}
+    (stack,) = read_config(config | {"block_configs": blocks}).stacks
+    inner = 256  # 2/3 * 1.0 * 64 rounded up to a multiple of 256
+    attention = 2 * 64 * 64 + 2 * 16 * 64
+    assert [b.layout.parameters for b in stack.blocks] == [
+        attention + 3 * 64 * inner + 2 * 64,
+        3 * 64 * inner + 64,
+        64 * 64 + 64,
+    ]
+
+
+def test_a_structure_that_is_not_described_is_refused() -> None:
+    with pytest.raises(UnsupportedArchitecture, match="add_cross_attention"):
+        read_config({"model_type": "gpt2", "add_cross_attention": True})
+    with pytest.raises(UnsupportedArchitecture, match="per_layer_config"):
+        read_config(LLAMA | {"per_layer_config": {"0": {"hidden_size": 3}}})
+
+
+def test_missing_nested_config_beside_flat_sizes_is_said() -> None:
+    architecture = read_config({"model_type": "llava", "hidden_size": 64, "num_hidden_layers": 2})
+    assert not architecture.exact
+    assert any("text_config is missing" in warning for warning in architecture.warnings)
+
+
+def test_errors_name_field_value_and_expectation() -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        read_config(LLAMA | {"hidden_size": -4096})
+    assert caught.value.message == "hidden_size is -4096; expected an integer from 1 to 2147483647"
+    assert caught.value.hint
+
+
+def test_same_config_gives_equal_architectures() -> None:
+    assert read_config(dict(LLAMA)) == read_config(dict(reversed(LLAMA.items())))
