@@ -12,7 +12,7 @@ from typing import Any
 
 from fastewq.architectures.body import Body, Decoder, leading
 from fastewq.architectures.fields import Fields
-from fastewq.architectures.heads import Classifier, LMHead, Model, decoder, heads_with, no_head
+from fastewq.architectures.heads import BodyAndHeads, Classifier, LMHead, Model, decoder, heads_with, no_head
 from fastewq.architectures.parts import (
     LAYER_NORM,
     MLP,
@@ -91,7 +91,7 @@ def square_head_dim(f: Fields) -> int:
     return dim
 
 
-LLAMA_LINE: Mapping[str, Model] = {
+LLAMA_LINE: Mapping[str, BodyAndHeads] = {
     "llama": decoder(LLAMA, prefixes=QA_TRANSFORMER),
     "mistral": decoder(uniform(Attention(), GatedMLP())),
     "ministral": decoder(uniform(Attention(), GatedMLP()), prefixes=QA_TRANSFORMER),
@@ -127,6 +127,7 @@ LLAMA_LINE: Mapping[str, Model] = {
         uniform(
             Attention(bias="attention_bias", qk_norm="head", norm_names=("query_layernorm", "key_layernorm")),
             GatedMLP(),
+            only={"use_qk_norm": (True,)},
         )
     ),
     "glm": decoder(uniform(Attention(bias="attention_bias", out_bias=False), GatedMLP(fused="gate_up_proj"))),

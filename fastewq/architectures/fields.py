@@ -58,6 +58,9 @@ STAND_INS: Final = {
     "minimax_m3": "minimax_m3_vl_text",
     "nemotron-nas": "llama",
     "deci": "llama",
+    "minimax_text_01": "minimax",
+    "minimax_m1": "minimax",
+    "stablelm_epoch": "stablelm",
 }
 """Types that the library does not have, whose config class extends one that it has."""
 

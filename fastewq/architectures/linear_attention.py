@@ -407,6 +407,12 @@ def lfm3_norms(f: Fields) -> tuple[str, ...]:
 
 LFM3_ATTENTION = Attention(bias="attention_bias", qk_norm="head", extras=(lfm3_gate,))
 
+MINIMAX = Decoder(
+    mixers={"full_attention": Attention(), "linear_attention": LightningAttention()},
+    mixer_schedule=listed("layer_types", every(2, "linear_attention", "full_attention")),
+    feed_forwards={"sparse": MixtureOfExperts(experts="num_local_experts", inner="intermediate_size")},
+)
+
 LINEAR: Mapping[str, Model] = {
     "qwen3_next": decoder(
         qwen_hybrid(
@@ -418,13 +424,7 @@ LINEAR: Mapping[str, Model] = {
     ),
     "qwen3_5_text": decoder(qwen_hybrid(qwen3_5_projections)),
     "qwen3_5_moe_text": decoder(qwen_hybrid(qwen3_5_projections, feed_forwards={"sparse": QWEN_NEXT_EXPERTS})),
-    "minimax": decoder(
-        Decoder(
-            mixers={"full_attention": Attention(), "linear_attention": LightningAttention()},
-            mixer_schedule=listed("layer_types", every(2, "linear_attention", "full_attention")),
-            feed_forwards={"sparse": MixtureOfExperts(experts="num_local_experts", inner="intermediate_size")},
-        )
-    ),
+    "minimax": decoder(MINIMAX),
     "kimi_linear": decoder(
         Decoder(
             mixers={"full_attention": LATENT, "linear_attention": KimiDelta()},
@@ -511,9 +511,7 @@ LINEAR: Mapping[str, Model] = {
         Decoder(
             mixers={
                 "recurrent": GatedRecurrence(),
-                "attention": Attention(
-                    prefix="temporal_block", bias="attention_bias", out_bias=True
-                ),
+                "attention": Attention(prefix="temporal_block", bias="attention_bias", out_bias=True),
             },
             mixer_schedule=griffin_layers,
             feed_forwards={

@@ -180,6 +180,7 @@ MOE: Mapping[str, BodyAndHeads] = {
             MixtureOfExperts(
                 inner="intermediate_size", router="gate.wg", shared=shared("intermediate_size", "shared_mlp")
             ),
+            only={"use_qk_norm": (True,)},
         )
     ),
     "hy_v3": decoder(

@@ -11,11 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fastewq.architectures.body import Decoder, Overrides, leading
-from fastewq.architectures.decoders import H_4H, HEADS, LLAMA_ATTENTION, LLAMA_MLP, uniform, whole_head_dim
+from fastewq.architectures.decoders import H_4H, HEADS, LLAMA_ATTENTION, LLAMA_LINE, LLAMA_MLP, uniform, whole_head_dim
 from fastewq.architectures.experts import shared, sparse
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import LMHead, Model, decoder, heads_with, no_head
 from fastewq.architectures.latent import LATENT_LINE
+from fastewq.architectures.linear_attention import MINIMAX
 from fastewq.architectures.moe import MOE
 from fastewq.architectures.parts import (
     LAYER_NORM,
@@ -209,6 +210,10 @@ def phi_head(f: Fields, body: Any) -> Tensors:
     )
 
 
+def minimax_layers(f: Fields, layers: int) -> Sequence[str]:
+    return ["full_attention" if kind else "linear_attention" for kind in f.per_layer("attn_type_list", layers)]
+
+
 def chatglm_heads(f: Fields) -> int:
     return f.size("multi_query_group_num") if f.flag("multi_query_attention", False) else f.size(HEADS)
 
@@ -235,6 +240,17 @@ REMOTE: Mapping[str, Model] = {
     "nemotron-nas": decoder(DECI, classes=("DeciLMForCausalLM", "DeciLMModel")),
     # Deci/DeciLM-7B, modeling_decilm.py
     "deci": decoder(uniform(LLAMA_ATTENTION, LLAMA_MLP, per_layer=deci_7b_heads), classes=("DeciLMForCausalLM",)),
+    # MiniMaxAI/MiniMax-Text-01, modeling_minimax_text_01.py: `attn_type_list` has 0 for linear attention
+    "minimax_text_01": decoder(
+        replace(MINIMAX, mixer_schedule=minimax_layers, only={"shared_intermediate_size": (0,)}),
+        classes=("MiniMaxText01ForCausalLM", "MiniMaxForCausalLM"),
+    ),
+    "minimax_m1": decoder(
+        replace(MINIMAX, mixer_schedule=minimax_layers, only={"shared_intermediate_size": (0,)}),
+        classes=("MiniMaxM1ForCausalLM",),
+    ),
+    # stabilityai/stablelm-3b-4e1t before the library had it
+    "stablelm_epoch": replace(LLAMA_LINE["stablelm"], classes=("StableLMEpochForCausalLM",)),
     # internlm/internlm2-7b, modeling_internlm2.py
     "internlm2": decoder(
         uniform(
