@@ -104,6 +104,31 @@ def test_skipped_halves_of_blocks() -> None:
     ]
 
 
+def test_minimax_text_01_from_its_definition() -> None:
+    """Published as a model of 456 billion parameters; the exact total is what its definition gives."""
+    config = {
+        "model_type": "minimax_text_01",
+        "architectures": ["MiniMaxText01ForCausalLM"],
+        "attn_type_list": ([0] * 7 + [1]) * 10,
+        "hidden_size": 6144,
+        "intermediate_size": 9216,
+        "head_dim": 128,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 8,
+        "num_hidden_layers": 80,
+        "num_local_experts": 32,
+        "vocab_size": 200_064,
+        "tie_word_embeddings": False,
+    }
+    architecture = read_config(config)
+    assert round(architecture.parameters / 1e9) == 456
+    assert [b.layout.mixer for b in architecture.stacks[0].blocks[6:9]] == [
+        "linear_attention",
+        "attention",
+        "linear_attention",
+    ]
+
+
 def test_a_structure_that_is_not_described_is_refused() -> None:
     with pytest.raises(UnsupportedArchitecture, match="add_cross_attention"):
         read_config({"model_type": "gpt2", "add_cross_attention": True})
