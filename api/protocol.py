@@ -29,6 +29,7 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._in_head = True
+        self._heads = 0
         self._head_bytes = 0
         self._unread = 0
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
@@ -42,15 +43,16 @@ class Protocol(HttpToolsProtocol):
     # ---- the head of a request ----
 
     def data_received(self, data: bytes) -> None:
-        all_of_it_head = self._in_head
+        before = (self._in_head, self._heads)
         super().data_received(data)
-        if all_of_it_head and self._in_head:
+        if before == (True, self._heads):  # the head had not ended before this data, nor has it now
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
                 self.send_400_response(f"the head of the request has more than {MAX_HEAD_BYTES} bytes")
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        self._heads += 1
         self._head_timer.cancel()
         super().on_headers_complete()
 

@@ -2,10 +2,10 @@
 
     python benchmarks/entropy.py [--weights 134217728] [--repeats 5] [--threads N]
 
-Everything is computed from N(0, 0.02) weights with eps = 0.01, on arrays in memory that are larger than the caches, with
-the same number of threads. Each method runs once to warm up; then all take turns, and the fastest turn of each
+Everything is computed from N(0, 0.02) weights with eps = 0.01, on arrays in memory that are larger than the caches,
+with the same number of threads. Each method runs once to warm up; then all take turns, and the fastest turn of each
 counts. The rows (a) and (b) need torch and are left out without it. The exact value has 50 digits for the types that
-are counted and 64-bit mantissas for float32. GB/s counts each stored byte once, although float32 is read twice.
+are counted and 64-bit mantissas for float32. GB/s counts each stored byte once.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fastewq.analysis.dequantize import block_layout, dequantize
-from fastewq.analysis.kernel import ValueType, bit_values, measure
+from fastewq.analysis.kernel import measure
 from fastewq.analysis.numerics import TILE, compiled
+from fastewq.analysis.weights import ValueType, bit_values
 
 try:
     import torch

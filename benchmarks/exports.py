@@ -101,7 +101,17 @@ print("generated", model.generate(**ids, max_new_tokens=4, do_sample=False)[0, -
         (
             ("torch==2.13.0", "transformers==5.23.0", "accelerate==1.15.0", "setuptools", "wheel"),
             ("--no-deps", "--no-build-isolation", "gptqmodel==7.7.0"),
-            ("device-smi", "pypcre", "tokenicer", "logbar", "threadpoolctl", "defuser", "pillow", "datasets"),
+            (
+                "device-smi",
+                "pypcre",
+                "tokenicer",
+                "logbar",
+                "threadpoolctl",
+                "defuser",
+                "pillow",
+                "datasets",
+                "requests",
+            ),
         ),
         """
 from gptqmodel import GPTQModel

@@ -241,7 +241,7 @@ def nested_bases(model_type: str) -> dict[str, dict[str, Any]]:
 def joint_changes(effective: list[Change]) -> Iterator[Change]:
     """Two to four of the changes that had an effect, at once. The same on every run."""
     generator = random.Random(0)
-    for i in range(min(60, len(effective) ** 2)):
+    for i in range(min(40, len(effective) ** 2)):
         chosen = generator.sample(effective, k=min(len(effective), generator.randint(2, 4)))
         yield f"joint {i}", {name: value for _, change in chosen for name, value in change.items()}
 

@@ -5,6 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 BASE: dict[str, dict[str, Any]] = {
+    "aya_vision": {
+        "vision_config": {
+            "model_type": "siglip_vision_model",
+            "hidden_size": 1152,
+            "intermediate_size": 4304,
+            "num_attention_heads": 16,
+            "num_hidden_layers": 5,
+            "vision_use_head": False,
+        },
+        "text_config": {"model_type": "cohere2", "num_hidden_layers": 5},
+    },
+    "esm": {"num_hidden_layers": 5, "vocab_size": 33},
+    "wav2vec2-bert": {"num_hidden_layers": 5, "vocab_size": 32},
+    "wav2vec2-conformer": {"num_hidden_layers": 5, "vocab_size": 32},
     "gpt_neo": {"num_layers": 4, "attention_types": [[["global", "local"], 2]]},
     "lfm2_moe": {"num_hidden_layers": 5, "layer_types": ["conv", "full_attention", "conv", "conv", "full_attention"]},
     "zamba2": {

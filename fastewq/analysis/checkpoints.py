@@ -2,7 +2,7 @@
 
     open_checkpoint(path) -> Checkpoint     safetensors (file, index, folder), GGUF, torch .bin, CTranslate2
     checkpoint.tensors                      TensorInfo: name, shape, dtype, file, offset, nbytes
-    checkpoint.matrices(tensor)             its values as `kernel.Weights`: one, or one per expert of a stacked tensor
+    checkpoint.matrices(tensor)             its values as `weights.Weights`: one, or one per expert of a stacked tensor
 
 The formats (`format_*.py`) turn headers into TensorInfo and know nothing of files or networks. Whoever can deliver
 byte ranges (`ByteSource`) can make a Checkpoint.
@@ -25,9 +25,9 @@ import numpy.typing as npt
 
 from fastewq.analysis import format_ctranslate2, format_gguf, format_safetensors, format_torch
 from fastewq.analysis.dequantize import block_layout, can_dequantize, dequantize
-from fastewq.analysis.kernel import STORAGE, ValueType, bit_values
 from fastewq.analysis.numerics import TILE
 from fastewq.analysis.tensors import BITS, TensorInfo
+from fastewq.analysis.weights import STORAGE, ValueType, bit_values
 from fastewq.errors import InvalidCheckpoint, NotFound, StorageFailure
 
 CHUNK_BYTES = 4 << 20
@@ -128,7 +128,7 @@ FLOAT8_BLOCK = 128
 
 @dataclass(frozen=True, slots=True)
 class StoredMatrix:
-    """The `kernel.Weights` of a tensor, of its expert that starts at value `first`, or of a scaled float8 matrix."""
+    """The `weights.Weights` of a tensor, of its expert that starts at value `first`, or of a scaled float8 matrix."""
 
     source: ByteSource
     tensor: TensorInfo

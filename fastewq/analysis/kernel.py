@@ -21,8 +21,9 @@ otherwise a second reading computes the term weight by weight.
 
 Error bound: with T the sum of the magnitudes of the terms, |error of H| <= 100 u T, about 1e-14 T. exp
 and log1p are within 2 u; runs of 512 values are added in parallel lanes, runs with compensation (Neumaier), tiles of
-65,536 values exactly (math.fsum). T is at most a few times H, unless eps is so large or one weight so heavy that
-log(p + eps) changes sign within the matrix. Terms below exp(-708) of the largest are dropped.
+65,536 values exactly (math.fsum), and counted values, at most 65,536 terms, pairwise (numpy.sum). T is at most a few
+times H, unless eps is so large or one weight so heavy that log(p + eps) changes sign within the matrix. Terms below
+exp(-708) of the largest are dropped.
 
 Tiles start at multiples of their size whatever the chunks are, and counts are integers: the result does not depend on
 chunk size, thread count or order of reading, not even in the last bit.
@@ -32,68 +33,24 @@ from __future__ import annotations
 
 import math
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from fastewq.analysis import numerics
 from fastewq.analysis.numerics import TILE
-from fastewq.errors import InputError, NonFiniteWeights
+from fastewq.analysis.weights import Array, Chunks, Lanes, Weights, bit_values
+from fastewq.errors import InputError, InvalidCheckpoint, NonFiniteWeights
 
 ROUNDING_BITS = (8, 4, 3)
 ROUNDING_GROUP = 64
-SAMPLE = 1 << 17
-"""Weights per matrix, at most, on which the rounding error is measured: whole rows, evenly spaced from the first to the
-last. Of a row longer than this, its first SAMPLE weights."""
+LARGEST_WEIGHT = 1e70
+"""Magnitude beyond which fourth powers and their sums would leave the range of float64. No float32 comes near it."""
 
 COUNTER_LIMIT = (1 << 32) - 1
 """Values counted in 32-bit counters, which are the faster ones, before these are emptied into 64-bit ones."""
-
-ValueType = Literal["F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"]
-STORAGE: Mapping[str, npt.DTypeLike] = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.uint16,
-    "BF16": np.uint16,
-    "F8_E4M3": np.uint8,
-    "F8_E5M2": np.uint8,
-}
-"""The array type in which values arrive: numbers, or bit patterns for the types that are counted."""
-
-Array = npt.NDArray[Any]
-Chunks = Iterator[tuple[int, Array]]
-T = TypeVar("T")
-
-
-class Weights(Protocol):
-    """The values of one matrix in row-major order. Chunks may be read again, in any order, from several threads."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def file(self) -> str: ...
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def value_type(self) -> ValueType: ...
-
-    @property
-    def chunk_size(self) -> int:
-        """Values per chunk: a multiple of `numerics.TILE`."""
-        ...
-
-    def chunk(self, start: int, stop: int) -> AbstractContextManager[Array]:
-        """Values start to stop as a flat array of type STORAGE[value_type], valid inside the context."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +95,7 @@ def measure(
     for eps in epsilons:
         if not (eps == 0 or 1e-100 <= eps <= 1e100):
             raise InputError(f"epsilon is {eps!r}; expected 0 or a number between 1e-100 and 1e100")
-    lanes = _Lanes(weights, threads or os.cpu_count() or 1, progress or (lambda _: None))
+    lanes = Lanes(weights, threads or os.cpu_count() or 1, progress or (lambda _: None))
     sums = (_sum_floats if weights.value_type in ("F32", "F64") else _sum_counts)(lanes, epsilons)
     sample = lanes.sample if lanes.sample.dtype.kind == "f" else bit_values(weights.value_type)[lanes.sample]
     return Reading(
@@ -168,25 +125,6 @@ def rounding_errors(rows: Array) -> dict[int, float]:
         lost, norm = numerics.rounding(matrix, ROUNDING_GROUP, bits)
         errors[bits] = math.sqrt(lost / norm) if norm else 0.0
     return errors
-
-
-def bit_values(value_type: ValueType) -> npt.NDArray[np.float64]:
-    """The number that each bit pattern of a counted type stands for: shape (65536,) or (256,)."""
-    with np.errstate(invalid="ignore"):  # there are signalling NaNs among the patterns
-        if value_type == "BF16":
-            return (np.arange(1 << 16, dtype=np.uint32) << 16).view(np.float32).astype(np.float64)
-        if value_type == "F16":
-            return np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float64)
-    exponent_bits = 4 if value_type == "F8_E4M3" else 5
-    mantissa_bits = 7 - exponent_bits
-    bits = np.arange(256)
-    exponent = (bits >> mantissa_bits) & ((1 << exponent_bits) - 1)
-    fraction = (bits & ((1 << mantissa_bits) - 1)) / (1 << mantissa_bits)
-    bias = (1 << (exponent_bits - 1)) - 1
-    magnitude = np.where(exponent == 0, np.ldexp(fraction, 1 - bias), np.ldexp(1 + fraction, exponent - bias))
-    # E4M3 has no infinities and one NaN per sign; E5M2 keeps the last exponent for both, as IEEE 754 does.
-    magnitude[(bits & 0x7F) == 0x7F if value_type == "F8_E4M3" else exponent == 31] = np.nan
-    return np.where(bits < 128, magnitude, -magnitude)
 
 
 # --- from sums to entropy ---------------------------------------------------------------------------------------------
@@ -226,96 +164,48 @@ class _Sums:
     zeros: float
 
 
+def _non_finite(lanes: Lanes, found: int) -> NonFiniteWeights:
+    w = lanes.weights
+    return NonFiniteWeights(f"{w.file}: tensor {w.name} holds {found} NaN or infinite of {lanes.count} values")
+
+
+def _too_large(lanes: Lanes, found: float) -> InvalidCheckpoint:
+    w = lanes.weights
+    return InvalidCheckpoint(f"{w.file}: tensor {w.name} holds {found:g}; expected weights up to {LARGEST_WEIGHT:g}")
+
+
 def _kurtosis(variance: float, fourth: float) -> float | None:
     kurtosis = fourth / variance**2 if variance**2 > 0 else math.nan
     return kurtosis if math.isfinite(kurtosis) else None
 
 
-# --- reading in lanes -------------------------------------------------------------------------------------------------
-
-
-class _Lanes:
-    """Hands the chunks of one matrix to a few threads, and keeps a sample of rows from one reading."""
-
-    def __init__(self, weights: Weights, threads: int, progress: Callable[[float], None]) -> None:
-        self.weights = weights
-        self.count = math.prod(weights.shape)
-        if self.count == 0:
-            raise InputError(f"{weights.file}: tensor {weights.name} is empty (shape {weights.shape})")
-        self.threads = max(1, min(threads, -(-self.count // weights.chunk_size)))
-        self.progress = progress
-        is_matrix = len(weights.shape) > 1
-        self.columns = math.prod(weights.shape[1:]) if is_matrix else self.count
-        sampled = max(1, min(weights.shape[0], SAMPLE // self.columns)) if is_matrix else 0
-        self.rows = np.unique(np.linspace(0, self.count // self.columns - 1, sampled).astype(np.int64))
-        self.sample = np.zeros((len(self.rows), min(self.columns, SAMPLE)), STORAGE[weights.value_type])
-
-    def run(self, lane: Callable[[Chunks], T], *, share: float, keep_sample: bool = False) -> list[T]:
-        """The results of `lane` in each thread. A lane consumes pairs (index of the first value, values); each thread
-        takes the next chunk when it is free. `share` is this reading's part of the whole work."""
-        starts = iter(range(0, self.count, self.weights.chunk_size))
-
-        def chunks() -> Chunks:
-            try:
-                for start in starts:
-                    stop = min(start + self.weights.chunk_size, self.count)
-                    with self.weights.chunk(start, stop) as values:
-                        if keep_sample:
-                            self._keep_rows(start, values)
-                        yield start, values
-                    self.progress(share * (stop - start) / self.count)
-            except BaseException:
-                deque(starts, maxlen=0)  # nothing is left for the other lanes: they end too
-                raise
-
-        if self.threads == 1:
-            return [lane(chunks())]
-        with ThreadPoolExecutor(self.threads) as pool:
-            try:
-                return list(pool.map(lambda _: lane(chunks()), range(self.threads)))
-            finally:
-                deque(starts, maxlen=0)
-
-    def _keep_rows(self, start: int, values: Array) -> None:
-        stop, width = start + len(values), self.sample.shape[1]
-        first, last = np.searchsorted(self.rows, [start // self.columns, (stop - 1) // self.columns + 1])
-        for i in range(first, last):
-            row = int(self.rows[i]) * self.columns
-            begin, end = max(row, start), min(row + width, stop)
-            if begin < end:
-                self.sample[i, begin - row : end - row] = values[begin - start : end - start]
-
-    def non_finite(self, found: int) -> NonFiniteWeights:
-        w = self.weights
-        return NonFiniteWeights(f"{w.file}: tensor {w.name} holds {found} NaN or infinite of {self.count} values")
-
-
 # --- counted types ----------------------------------------------------------------------------------------------------
 
 
-def _sum_counts(lanes: _Lanes, epsilons: Sequence[float]) -> _Sums:
+def _sum_counts(lanes: Lanes, epsilons: Sequence[float]) -> _Sums:
     table = bit_values(lanes.weights.value_type)
     counts = np.sum(lanes.run(lambda c: _count(c, len(table)), share=1.0, keep_sample=True), axis=0)
     present = np.flatnonzero(counts)
     values, counts = table[present], counts[present].astype(np.float64)
     if not np.isfinite(values).all():
-        raise lanes.non_finite(int(counts[~np.isfinite(values)].sum()))
+        raise _non_finite(lanes, int(counts[~np.isfinite(values)].sum()))
 
     top = int(values.argmax())
     below = values[top] - values
     others = counts.copy()
     others[top] -= 1  # one maximum stays apart
     e = np.exp(-below)
-    partition = _Partition(float(values[top]), math.fsum(others * e), math.fsum(others * e * below))
+    partition = _Partition(float(values[top]), float((others * e).sum()), float((others * e * below).sum()))
     p = e / partition.z
-    mean = math.fsum(counts * values) / lanes.count
+    mean = float((counts * values).sum()) / lanes.count
+    squares = (values - mean) ** 2
     return _Sums(
         partition,
-        excess={float(eps): math.fsum(others * p * np.log1p(p / eps)) for eps in epsilons if eps > 0},
+        excess={float(eps): float((others * p * np.log1p(p / eps)).sum()) for eps in epsilons if eps > 0},
         minimum=float(values.min()),
         mean=mean,
-        second=math.fsum(counts * (values - mean) ** 2),
-        fourth=math.fsum(counts * (values - mean) ** 4),
+        second=float((counts * squares).sum()),
+        fourth=float((counts * squares * squares).sum()),
         zeros=float(counts[values == 0].sum()),
     )
 
@@ -341,10 +231,13 @@ def _aligned(values: Array, alignment: int) -> Array:
 # --- float32 and float64 ----------------------------------------------------------------------------------------------
 
 
-def _sum_floats(lanes: _Lanes, epsilons: Sequence[float]) -> _Sums:
+def _sum_floats(lanes: Lanes, epsilons: Sequence[float]) -> _Sums:
     tiles = np.empty((-(-lanes.count // TILE), numerics.POWER + numerics.POWERS))
     if bad := sum(lanes.run(lambda c: _scan(c, tiles), share=0.5, keep_sample=True)):
-        raise lanes.non_finite(bad)
+        raise _non_finite(lanes, bad)
+    largest = max(-tiles[:, numerics.MINIMUM].min(), tiles[:, numerics.MAXIMUM].max())
+    if largest > LARGEST_WEIGHT:
+        raise _too_large(lanes, largest)
     scan = _merge(tiles, lanes.count)
     excess, unsettled = {}, []
     for eps in (float(eps) for eps in epsilons if eps > 0):
@@ -382,7 +275,7 @@ def _tile_extremes(values: Array) -> tuple[Array, Array]:
     return found[:, 0], found[:, 1].copy()
 
 
-def _excess(lanes: _Lanes, scan: _Scan, epsilons: Sequence[float]) -> dict[float, float]:
+def _excess(lanes: Lanes, scan: _Scan, epsilons: Sequence[float]) -> dict[float, float]:
     """The second reading: the sum of p log1p(p / eps) over all values but one maximum, for each eps."""
     top, z = scan.partition.maximum, scan.partition.z
     tiles = np.empty((-(-lanes.count // TILE), len(epsilons)))

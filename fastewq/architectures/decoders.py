@@ -61,12 +61,18 @@ GPT2_HEADS = heads_with(ForTokenClassification=TOKEN_CLASSIFIER, LMHeadModel=LMH
 # -- the llama line --------------------------------------------------------------------------------------------------
 
 
+MOST_NORMS = 1024
+"""A norm for every head is a tensor for every head: more heads than this are a mistake or an attack."""
+
+
 def per_head_norms(f: Fields) -> Tensors:
     """StableLM's query and key norms: one vector for every head."""
     if not f.flag("qk_layernorm"):
         return ()
-    dim, queries = hidden_per_head(f), f.count("num_attention_heads", low=1, high=1024)
-    sides = (("q_layernorm", queries), ("k_layernorm", min(kv_heads(f), queries)))
+    dim, sides = hidden_per_head(f), (("q_layernorm", f.size("num_attention_heads")), ("k_layernorm", kv_heads(f)))
+    for name, heads in sides:
+        if heads > MOST_NORMS:
+            raise f.refuse("qk_layernorm", True, f"at most {MOST_NORMS} heads for {name}, not {heads}")
     return tuple(t for name, heads in sides for i in range(heads) for t in norm(f"{name}.norms.{i}", dim))
 
 
@@ -149,7 +155,7 @@ LLAMA_LINE: Mapping[str, BodyAndHeads] = {
     "phi3": decoder(uniform(Attention(fused="qkv_proj"), GatedMLP(fused="gate_up_proj"))),
     "stablelm": decoder(
         uniform(
-            Attention(bias="use_qkv_bias", out_bias=False, extras=(per_head_norms,)),
+            Attention(bias="use_qkv_bias", out_bias=False, dim=hidden_per_head, extras=(per_head_norms,)),
             GatedMLP(),
             norm=LAYER_NORM,
             norms=lambda f: (

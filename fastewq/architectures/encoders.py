@@ -469,7 +469,7 @@ BIG_BIRD_CLASSES: dict[str, BodyBuilder] = {
             Linear("qa_classifier.intermediate.dense", FFN, WIDTH),
             Linear("qa_classifier.output.dense", WIDTH, FFN),
             Norm("qa_classifier.output.LayerNorm"),
-            Linear("qa_classifier.qa_outputs", labels, WIDTH),
+            Linear("qa_classifier.qa_outputs", 2, WIDTH),
         ),
     ),
 }

@@ -31,6 +31,7 @@ from fastewq.architectures.assembly import (
     patches,
     plus,
     positive,
+    query_width,
     scaled,
     sizes,
     unless,
@@ -38,7 +39,7 @@ from fastewq.architectures.assembly import (
 from fastewq.architectures.bert import ONE_MATRIX
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import MAX_LAYERS, Fields
-from fastewq.architectures.parts import Option, Part, Size, Tensors
+from fastewq.architectures.parts import Option, Part, Size, Tensors, head_dim
 from fastewq.architectures.vision import PATCH_KERNEL, vision_layers
 
 # -- ViT ------------------------------------------------------------------------------------------------------------
@@ -47,16 +48,17 @@ from fastewq.architectures.vision import PATCH_KERNEL, vision_layers
 def vit_layer(
     width: Size = WIDTH,
     ffn: Size = FFN,
+    inner: Size = query_width,
     *,
     query: Option = "qkv_bias",
     key: Option = "qkv_bias",
     value: Option = "qkv_bias",
 ) -> tuple[Part, ...]:
     return (
-        Linear("attention.q_proj", width, width, query),
-        Linear("attention.k_proj", width, width, key),
-        Linear("attention.v_proj", width, width, value),
-        Linear("attention.o_proj", width, width),
+        Linear("attention.q_proj", inner, width, query),
+        Linear("attention.k_proj", inner, width, key),
+        Linear("attention.v_proj", inner, width, value),
+        Linear("attention.o_proj", width, inner),
         Norm("layernorm_before", width),
         Norm("layernorm_after", width),
         Linear("mlp.fc1", ffn, width),
@@ -102,7 +104,9 @@ def vit(
     path: str = "layers",
     **facts: Any,
 ) -> BodyBuilder:
-    return Assembly(Rest(*embeddings, *((norm,) if norm else ())), vision_layers(path, *layer, **facts))
+    return Assembly(
+        Rest(*embeddings, *((norm,) if norm else ())), vision_layers(path, *layer, **{"head_dim": head_dim, **facts})
+    )
 
 
 def side(name: str) -> Size:
@@ -153,6 +157,11 @@ def patch_pixels(f: Fields) -> int:
     return rows * columns * f.size("num_channels")
 
 
+def mae_inner(f: Fields) -> int:
+    heads = f.size("decoder_num_attention_heads")
+    return heads * (f.optional_size("head_dim") or f.size(MAE_WIDTH) // heads)
+
+
 MAE_DECODER = Assembly(
     Rest(
         Parameter("mask_token", (1, 1, MAE_WIDTH)),
@@ -163,7 +172,7 @@ MAE_DECODER = Assembly(
     ),
     Layers(
         "decoder_layers",
-        vit_layer(MAE_WIDTH, MAE_FFN),
+        vit_layer(MAE_WIDTH, MAE_FFN, mae_inner),
         count="decoder_num_hidden_layers",
         name="decoder",
         role="vision",
@@ -290,8 +299,8 @@ def swiglu_ffn(f: Fields) -> int:
 DINOV2_LAYER = (
     Norm("norm1"),
     Norm("norm2"),
-    *linears("attention", "q_proj k_proj v_proj", bias="qkv_bias"),
-    Linear("attention.o_proj", WIDTH, WIDTH),
+    *linears("attention", "q_proj k_proj v_proj", query_width, bias="qkv_bias"),
+    Linear("attention.o_proj", WIDTH, query_width),
     Parameter("layer_scale1.lambda1", (WIDTH,)),
     Parameter("layer_scale2.lambda1", (WIDTH,)),
     When(unless("use_swiglu_ffn"), Linear("mlp.fc1", dino_ffn, WIDTH), Linear("mlp.fc2", WIDTH, dino_ffn)),
@@ -379,7 +388,7 @@ SWIN_TABLE = "attention.relative_position_bias.relative_position_bias_table"
 def swin_stage(i: int) -> Layers:
     return vision_layers(
         f"encoder.layers.{i}.blocks",
-        *vit_layer("stage_width", SWIN_FFN),
+        *vit_layer("stage_width", SWIN_FFN, "stage_width"),
         Parameter(SWIN_TABLE, (swin_distances, "stage_heads"), "embedding"),
         count="stage_depth",
         width="stage_width",

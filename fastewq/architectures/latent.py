@@ -295,13 +295,22 @@ def hy_indexers(_: Fields, layers: int) -> Sequence[str]:
 LATENT_LINE: Mapping[str, BodyAndHeads] = {
     "deepseek_v2": decoder(sparse(LATENT, V2_EXPERTS, LLAMA_MLP, FIRST_DENSE)),
     "deepseek_v3": decoder(sparse(LATENT, EXPERTS, GatedMLP(), FIRST_DENSE)),
-    "deepseek_v32": decoder(sparse(LATENT_INDEXED, EXPERTS, GatedMLP(), listed("mlp_layer_types", FIRST_DENSE))),
+    "deepseek_v32": decoder(
+        sparse(
+            LATENT_INDEXED,
+            EXPERTS,
+            GatedMLP(),
+            listed("mlp_layer_types", FIRST_DENSE),
+            renamed={"num_experts": "n_routed_experts"},
+        )
+    ),
     "glm_moe_dsa": decoder(
         Decoder(
             mixers={"full": LATENT_INDEXED, "shared": LatentAttention(low_rank_query=True)},
             mixer_schedule=listed("indexer_types", glm_indexers),
             feed_forwards={"dense": GatedMLP(), "sparse": EXPERTS},
             feed_forward_schedule=listed("mlp_layer_types", FIRST_DENSE),
+            renamed={"num_experts": "n_routed_experts"},
         )
     ),
     "deepseek_v4": decoder(

@@ -367,16 +367,18 @@ class XlstmFeedForward(GatedMLP):
 
 @dataclass(frozen=True, kw_only=True)
 class BailingDelta(MixerPart):
-    """Kimi's delta attention with full-rank gates; its heads are those of the attention layers."""
+    """Kimi's delta attention with full-rank gates; its heads are those of attention unless the config says others."""
 
     kind: ClassVar[MixerKind] = "linear_attention"
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden, heads, dim = f.size("hidden_size"), f.size(HEADS), f.size("head_dim")
+        hidden, heads = f.size("hidden_size"), field_or("linear_num_heads", HEADS)(f)
+        dim = field_or("linear_head_dim", "head_dim")(f)
+        kernel = field_or("linear_conv_kernel_dim", "short_conv_kernel_size")(f)
         width = heads * dim
         tensors = (
             *(t for name in ("q_proj", "k_proj", "v_proj", "g_proj") for t in linear(name, width, hidden)),
-            *convolution("conv1d", 3 * width, 1, f.size("short_conv_kernel_size"), bias=False),
+            *convolution("conv1d", 3 * width, 1, kernel, bias=False),
             *parameter("forget_gate.A_log", heads),
             *parameter("forget_gate.dt_bias", width, role="bias"),
             *linear("forget_gate.f_proj", width, hidden),

@@ -58,6 +58,10 @@ def speaks(path: str, ending: str = "") -> BodyBuilder:
 LM_HEAD = Rest(Linear("lm_head", "text_config.vocab_size", MOUTH, False, weight=UNTIED))
 
 
+OWN_LM_HEAD = Rest(Linear("lm_head", "text_config.vocab_size", MOUTH, False))
+"""Never tied, whatever the config says: the class does not name the embedding as its alias."""
+
+
 def untied_everywhere(f: Fields) -> bool:
     return not tied(f) and not tied(f.sub("text_config"))
 
@@ -68,9 +72,11 @@ LM_HEAD_OF_EITHER = Rest(Linear("lm_head", "text_config.vocab_size", MOUTH, Fals
 
 def speaking(*builders: BodyBuilder, lm_head: BodyBuilder = LM_HEAD, **more: BodyBuilder) -> dict[str, BodyBuilder]:
     """The model without and with its language-modelling head; `more` are classes with another head."""
-    inner = At("model", *builders)
+    # nested models first: a type that is not known is named before a projector misses its sizes
+    ordered = sorted(builders, key=lambda build: not isinstance(build, Nested))
+    inner = At("model", *ordered)
     return {
-        "Model": Assembly(*builders),
+        "Model": Assembly(*ordered),
         "ForConditionalGeneration": Assembly(inner, lm_head),
         **{name: Assembly(inner, head) for name, head in more.items()},
     }
@@ -290,6 +296,7 @@ OVIS2 = (
     speaks("language_model"),
     Rest(Embedding("visual_embeddings_table", "vision_config.vocab_size", "hidden_size")),
 )
+OVIS2_HEAD = Rest(Linear("lm_head", "vocab_size", "hidden_size", False, UNTIED))
 MLLAMA = (
     sees("vision_model"),
     speaks("language_model"),
@@ -439,8 +446,8 @@ MULTIMODAL: dict[str, Family] = {
     "paddleocr_vl": Family("PaddleOCRVL", once_flat(speaking(*PADDLE_OCR, lm_head=LM_HEAD_OF_EITHER)), GENERATE),
     "lighton_ocr": Family("LightOnOcr", speaking(*LIGHTON_OCR), GENERATE),
     "video_llama_3": Family("VideoLlama3", speaking(*VIDEO_LLAMA3, lm_head=LM_HEAD_OF_EITHER), GENERATE),
-    "ovis2": Family("Ovis2", speaking(*OVIS2), GENERATE),
-    "mllama": Family("Mllama", speaking(*MLLAMA), GENERATE),
+    "ovis2": Family("Ovis2", speaking(*OVIS2, lm_head=OVIS2_HEAD), GENERATE),
+    "mllama": Family("Mllama", speaking(*MLLAMA, lm_head=OWN_LM_HEAD), GENERATE),
     "idefics2": Family("Idefics2", speaking(*IDEFICS2), GENERATE),
     "aria": Family("Aria", speaking(*ARIA), GENERATE),
     "llama4": Family("Llama4", {"ForConditionalGeneration": LLAMA4}, GENERATE, base=GENERATE),

@@ -14,4 +14,13 @@ from fastewq.architectures.text import TEXT
 from fastewq.architectures.towers import TOWERS
 from fastewq.architectures.vision import VISION
 
-MODELS: Mapping[str, Model] = {**TEXT, **AUDIO, **VISION, **IMAGES, **TOWERS, **MULTIMODAL, **CAPTIONS, **SPEECH_LANGUAGE}
+MODELS: Mapping[str, Model] = {
+    **TEXT,
+    **AUDIO,
+    **VISION,
+    **IMAGES,
+    **TOWERS,
+    **MULTIMODAL,
+    **CAPTIONS,
+    **SPEECH_LANGUAGE,
+}

@@ -33,7 +33,7 @@ from fastewq.architectures.assembly import (
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.captions import BLIP2_QFORMER
 from fastewq.architectures.fields import Fields
-from fastewq.architectures.multimodal import MOUTH, speaking, speaks
+from fastewq.architectures.multimodal import MOUTH, OWN_LM_HEAD, speaking, speaks
 from fastewq.architectures.parts import Option, Part, Size, head_dim, kv_heads
 from fastewq.architectures.towers import PATCH_VOLUME, merged, qwen_tower
 from fastewq.architectures.vision import vision_layers
@@ -301,9 +301,9 @@ def filled(classes: dict[str, BodyBuilder]) -> dict[str, BodyBuilder]:
 GENERATE = "ForConditionalGeneration"
 SPEECH_LANGUAGE: dict[str, Family] = {
     **TOWERS_OF_SOUND,
-    "qwen2_audio": Family("Qwen2Audio", speaking(*QWEN2_AUDIO), GENERATE),
-    "voxtral": Family("Voxtral", filled(speaking(*VOXTRAL)), GENERATE),
-    "audioflamingo3": Family("AudioFlamingo3", speaking(*AUDIO_FLAMINGO), GENERATE),
+    "qwen2_audio": Family("Qwen2Audio", speaking(*QWEN2_AUDIO, lm_head=OWN_LM_HEAD), GENERATE),
+    "voxtral": Family("Voxtral", filled(speaking(*VOXTRAL, lm_head=OWN_LM_HEAD)), GENERATE),
+    "audioflamingo3": Family("AudioFlamingo3", speaking(*AUDIO_FLAMINGO, lm_head=OWN_LM_HEAD), GENERATE),
     "glmasr": Family("GlmAsr", filled(speaking(*GLM_ASR)), GENERATE),
     "granite_speech": Family("GraniteSpeech", speaking(*GRANITE_SPEECH), GENERATE),
     "qwen2_5_omni_thinker": Family("Qwen2_5OmniThinker", speaking(*thinker(OMNI2_VISION)), GENERATE),

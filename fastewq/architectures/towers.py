@@ -346,7 +346,7 @@ STEP_VISION = Assembly(
     ),
 )
 
-# -- Mllama: a local and a global transformer over tiles ----------------------------------------------------------------
+# -- Mllama: a local and a global transformer over tiles ---------------------------------------------------------------
 
 MLLAMA_LAYER: tuple[Part, ...] = (
     *linears("self_attn", "q_proj k_proj v_proj o_proj", bias=False),

@@ -14,7 +14,7 @@ from fastewq.features import FACTS, SELECTED, feature_matrix
 from fastewq.training.artefact import write_artefact
 from fastewq.training.card import write_card
 from fastewq.training.evaluation import Booster
-from fastewq.training.fit import PARAMETERS, ROUNDS, SEED, Calibration, fit_booster
+from fastewq.training.fit import ROUNDS, SEED, Calibration, fit_booster, parameters
 from fastewq.training.levels import aggressive_share
 from fastewq.training.study import study
 from fastewq.training.table import Blocks, load_blocks
@@ -59,7 +59,7 @@ def train(data: Path, output: Path, *, epsilon: float = 0.01) -> dict[str, Any]:
             "families": np.unique(blocks.families).tolist(),
         },
         "facts": list(FACTS),
-        "parameters": {**PARAMETERS, "rounds": ROUNDS},
+        "parameters": {**parameters(names), "rounds": ROUNDS},
         "seed": SEED,
         "versions": {
             "python": ".".join(platform.python_version_tuple()[:2]),

@@ -13,8 +13,8 @@ import mpmath
 import numpy as np
 import numpy.typing as npt
 
-from fastewq.analysis.kernel import STORAGE, ValueType, bit_values
 from fastewq.analysis.numerics import TILE
+from fastewq.analysis.weights import STORAGE, ValueType, bit_values
 
 EPSILONS = (0.0, 1e-12, 1e-4, 0.01)
 

@@ -16,7 +16,8 @@ from safetensors.numpy import save_file
 
 from fastewq.analysis.checkpoints import open_checkpoint
 from fastewq.analysis.dequantize import block_layout, dequantize
-from fastewq.analysis.kernel import bit_values, measure
+from fastewq.analysis.kernel import measure
+from fastewq.analysis.weights import bit_values
 from fastewq.errors import FastEWQError, InvalidCheckpoint, NotFound
 
 from .making import bits_of, numbers_of, small_model, write_raw_safetensors, write_safetensors

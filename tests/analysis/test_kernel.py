@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastewq.analysis import kernel
-from fastewq.analysis.kernel import ROUNDING_BITS, SAMPLE, Reading, bit_values, measure, rounding_errors
+from fastewq.analysis.kernel import ROUNDING_BITS, Reading, measure, rounding_errors
 from fastewq.analysis.numerics import TILE
-from fastewq.errors import InputError, NonFiniteWeights
+from fastewq.analysis.weights import SAMPLE, bit_values
+from fastewq.errors import InputError, InvalidCheckpoint, NonFiniteWeights
 
 from .making import EPSILONS, InMemory, bits_of, exact_entropies, numbers_of
 
@@ -248,6 +249,19 @@ def test_nan_and_infinity_are_refused_by_name(value_type, bad, position):
     matrix = InMemory(bits_of(weights, value_type), value_type, chunk_size=TILE, name="h.3.mlp.weight", file="m.bin")
     with pytest.raises(NonFiniteWeights, match=r"m\.bin: tensor h\.3\.mlp\.weight holds 1 NaN or infinite of 196621"):
         measure(matrix)
+
+
+@pytest.mark.parametrize("weight", [1.7e308, -1.7e308, 1e71])
+def test_float64_weights_that_no_model_has_are_refused(weight):
+    with pytest.raises(InvalidCheckpoint, match=r"layers\.0\.weight holds 1.*; expected weights up to 1e\+70"):
+        measure(InMemory(np.array([[0.0, weight], [weight, 1.0]]), "F64"))
+
+
+@pytest.mark.parametrize("value_type", ["F32", "BF16"])
+def test_the_largest_float32_weights_are_read(value_type):
+    largest = float(np.finfo(np.float32).max) * (1 if value_type == "F32" else 0.99)
+    found = measure(InMemory(bits_of(np.array([largest, -largest, 0.0]), value_type), value_type), EPSILONS)
+    assert all(map(math.isfinite, (*found.entropies.values(), found.variance, found.kurtosis, found.mean)))
 
 
 @pytest.mark.parametrize(("value_type", "pattern"), [("F8_E4M3", 0x7F), ("F8_E4M3", 0xFF), ("F8_E5M2", 0x7C)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from typing import Any
 
 import pytest
@@ -166,6 +167,17 @@ def test_what_is_not_http_gets_the_error_shape(server, client, data):
     assert line == b"HTTP/1.1 400 Bad Request"
     assert document["error"]["code"] == "malformed_request"
     assert client.get("/readyz").status_code == 200
+
+
+def test_a_long_body_that_arrives_with_its_head_is_no_long_head(server, llama):
+    body = json.dumps({"config": {**llama, "padding": "x" * 150_000}}).encode()
+    head = b"POST /v1/plans HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    request = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    for first in (len(request), len(head) + 40, len(head) - 10):
+        with send_raw(server, request[:first]) as connection:
+            threading.Event().wait(0.05)
+            connection.sendall(request[first:])
+            assert connection.recv(64).startswith(b"HTTP/1.1 200 ")
 
 
 def test_requests_sent_ahead_are_answered_in_order(server, llama):

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from fastewq.predictor import load_predictor
+from fastewq.training.card import render
 from fastewq.training.table import load_blocks
 from fastewq.training.train import train
 
@@ -48,3 +49,8 @@ def test_the_shipped_card_is_about_the_shipped_table(root):
     assert card["trained_on"]["sha256"] == hashlib.sha256(data.read_bytes()).hexdigest()
     blocks = load_blocks(data)
     assert card["trained_on"]["blocks"] == card["metrics"]["leave_one_family_out"]["blocks"] == len(blocks)
+
+
+def test_the_shipped_model_card_is_that_of_the_shipped_artefact(root):
+    card = json.loads((root / "models" / "card.json").read_text())
+    assert (root / "models" / "model-card.md").read_text() == render(card)

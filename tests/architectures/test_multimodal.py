@@ -1,0 +1,60 @@
+"""Vision-language and audio-language models: towers, projectors, nested language models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from fastewq.architecture import Architecture
+from fastewq.architectures.registry import MODELS
+from fastewq.config import read_config
+from fastewq.errors import FastEWQError, UnsupportedArchitecture
+
+
+def read(model_type: str, name: str, **fields: Any) -> Architecture:
+    return read_config({"model_type": model_type, "architectures": [name], **fields})
+
+
+def test_llava_is_a_tower_a_projector_and_a_language_model() -> None:
+    architecture = read("llava", "LlavaForConditionalGeneration")
+    vision, decoder = architecture.stacks
+    assert vision.blocks[0].path == "model.vision_tower.encoder.layers.0"
+    assert decoder.blocks[0].path == "model.language_model.layers.0"
+    assert "model.multi_modal_projector.linear_1" in {group.path for group in architecture.outside}
+
+
+def test_flat_and_nested_qwen2_vl_configs_read_alike() -> None:
+    text = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    text |= {"num_key_value_heads": 2, "vocab_size": 100}
+    name = "Qwen2VLForConditionalGeneration"
+    assert read("qwen2_vl", name, **text).parameters == read("qwen2_vl", name, text_config=text).parameters
+
+
+@pytest.mark.parametrize("where", ["top", "text"])
+def test_head_is_tied_by_either_config(where: str) -> None:
+    name = "LlavaForConditionalGeneration"
+    change = {"tie_word_embeddings": True} if where == "top" else {"text_config": {"tie_word_embeddings": True}}
+    assert read("llava", name).parameters - read("llava", name, **change).parameters == 32000 * 4096
+
+
+def test_head_that_the_class_never_ties() -> None:
+    name = "VoxtralForConditionalGeneration"
+    assert read("voxtral", name).parameters == read("voxtral", name, tie_word_embeddings=True).parameters
+
+
+def test_unknown_language_model_is_refused_by_name() -> None:
+    with pytest.raises(UnsupportedArchitecture, match=r"text_config\.model_type is 'nothing'"):
+        read("llava", "LlavaForConditionalGeneration", text_config={"model_type": "nothing"})
+
+
+@pytest.mark.parametrize("model_type", sorted(MODELS))
+def test_stacks_have_names_of_their_own_and_blocks_run_on(model_type: str) -> None:
+    try:
+        architecture = read_config({"model_type": model_type})
+    except FastEWQError:
+        return
+    names = [stack.name for stack in architecture.stacks]
+    assert len(set(names)) == len(names)
+    for stack in architecture.stacks:
+        assert [block.index for block in stack.blocks] == list(range(len(stack.blocks)))
