@@ -775,5 +775,5 @@ ENCODERS: dict[str, Family] = {
     ),
     "yoso": Family("Yoso", unpooled_classes("yoso", past_padding(head_convolution("conv_window")))),
     "mra": Family("Mra", unpooled_classes("mra", past_padding())),
-    "fnet": Family("FNet", bert_classes("fnet", FNET)),
+    "fnet": Family("FNet", bert_classes("fnet", Assembly(FNET, POOLER), Rest())),
 }

@@ -33,6 +33,7 @@ class Server:
         self._reader.start()
         if not self._listening.wait(timeout=60) or not self.url:
             self.process.kill()
+            self.ended()
             raise AssertionError(f"the service did not start: {self.logs}")
 
     def _read_logs(self) -> None:

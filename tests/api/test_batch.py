@@ -74,7 +74,7 @@ def test_a_batch_that_takes_too_long_is_given_up(llama):
 
 def test_a_budget_that_takes_too_long_is_given_up_and_holds_up_nobody(llama):
     devices = [f"{100 + i}MiB" for i in range(256)]
-    with Server(work_seconds=0.05) as server, server.client() as client:
+    with Server(work_seconds=0.001) as server, server.client() as client:
         response = client.post("/v1/plans", json={"config": llama, "devices": devices, "context": 8192})
         assert_error(response, 503, "out_of_time")
         assert client.post("/v1/plans", json={"config": llama}).status_code == 200

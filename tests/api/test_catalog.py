@@ -32,7 +32,7 @@ def write(path: Path, configs: dict[str, dict[str, Any]], built_by: str, revisio
             "bytes_4bit_8bit_mixed": plan.totals.bytes,
             "predictor": built_by,
         }
-        rows.append({**dict.fromkeys(COLUMNS), **known})
+        rows.append({**dict.fromkeys([*COLUMNS, "headers"]), **known})
     write_index(path, rows, built_by)
 
 
