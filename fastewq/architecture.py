@@ -105,7 +105,7 @@ class Outside(NamedTuple):
 
 @dataclass(frozen=True)
 class Architecture:
-    """A whole model. `warnings` is non-empty exactly when something had to be assumed; then `exact` is False."""
+    """A whole model. `exact`: every parameter count is known; `warnings` name whatever had to be assumed."""
 
     model_type: str
     dtype: str

@@ -34,6 +34,9 @@ from fastewq.schemes import target_named
 __all__ = ["Plan", "PlannedBlock", "PlannedGroup", "PlannedStack", "Totals", "plan", "plan_architecture"]
 
 
+QUANTIZED_WARNING = "the checkpoint is already quantized; bytes and precisions are those of its weights before that"
+
+
 def plan(
     config: Mapping[str, Any],
     *,
@@ -128,7 +131,13 @@ def plan_architecture(
         other=other,
         layouts=layouts,
         totals=_totals(weights, architecture.parameters, draft.raw_bytes),
-        warnings=(*architecture.warnings, *outside_domain, *draft.warnings, *_ternary_warning(stacks)),
+        warnings=(
+            *architecture.warnings,
+            *((QUANTIZED_WARNING,) if already_quantized else ()),
+            *outside_domain,
+            *draft.warnings,
+            *_ternary_warning(stacks),
+        ),
         memory=report,
     )
 

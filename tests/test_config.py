@@ -151,3 +151,12 @@ def test_errors_name_field_value_and_expectation() -> None:
 
 def test_same_config_gives_equal_architectures() -> None:
     assert read_config(dict(LLAMA)) == read_config(dict(reversed(LLAMA.items())))
+
+
+def test_a_precision_that_had_to_be_assumed_is_a_warning() -> None:
+    plain, quantized = read_config(LLAMA), read_config(LLAMA | {"quantization_config": {"quant_method": "mxfp4"}})
+    assert (plain.dtype, quantized.dtype) == ("float32", "bfloat16")
+    assert plain.exact
+    assert quantized.exact
+    assert plain.warnings == ("the config names no dtype; float32 is assumed",)
+    assert read_config(LLAMA | {"dtype": "float16"}).warnings == ()

@@ -36,16 +36,17 @@ def read(config: Mapping[str, Any]) -> Architecture:
     body = model.build(f, head)
     text = f.optional_sub("text_config") or f
     warnings = (*guesses, *body.warnings)
+    stored, assumed = dtype(f, text)
     return Architecture(
         model_type=model_type,
-        dtype=dtype(f, text),
+        dtype=stored,
         stacks=body.stacks,
         outside=body.outside,
         vocab_size=body.vocab_size,
         tied_embeddings=f.flag("tie_word_embeddings", False),
         initializer_range=text.number("initializer_range") if text.get("initializer_range", None) is not None else 0.02,
         exact=not warnings,
-        warnings=warnings,
+        warnings=(*warnings, *assumed),
     )
 
 
@@ -67,10 +68,15 @@ def chosen_head(f: Fields, model: Model) -> tuple[str, tuple[str, ...]]:
     )
 
 
-def dtype(f: Fields, text: Fields) -> str:
-    """The stored precision a config names, the text model's where the top level names none."""
+def dtype(f: Fields, text: Fields) -> tuple[str, tuple[str, ...]]:
+    """The precision of the weights before any quantization, and a warning where the config names none.
+
+    The text model's `dtype` counts where the top level has none. Without either, quantized checkpoints were made from
+    bfloat16 weights as a rule, and the others are old enough to be float32.
+    """
     for level in (f, text):
         for name in ("dtype", "torch_dtype"):
             if name in level:
-                return level.text(name).removeprefix("torch.")
-    return "float32"
+                return level.text(name).removeprefix("torch."), ()
+    assumed = "bfloat16" if f.get("quantization_config", None) else "float32"
+    return assumed, (f"the config names no dtype; {assumed} is assumed",)

@@ -77,6 +77,8 @@ ONE_SCORE = Rest(Linear("classifier", 1, WIDTH))
 ONE_MATRIX = Rest(Linear("classifier", labels, WIDTH))
 DENSE_CLASSIFIER = Rest(Linear("classifier.dense", WIDTH, WIDTH), Linear("classifier.out_proj", labels, WIDTH))
 SPAN = Rest(Linear("qa_outputs", labels, WIDTH))
+START_AND_END = Rest(Linear("qa_outputs", 2, WIDTH))
+"""Where the class sets the number of labels itself."""
 
 
 def bert_classes(

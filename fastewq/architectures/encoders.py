@@ -51,6 +51,7 @@ from fastewq.architectures.bert import (
     ROBERTA_PRE_NORM,
     SELF_ATTENTION,
     SPAN,
+    START_AND_END,
     XLM_ROBERTA_XL,
     bert_classes,
     bert_layers,
@@ -106,6 +107,11 @@ ROFORMER = Assembly(
     PROJECTED,
     bert_layers(),
 )
+
+ROFORMER_CLASSES: dict[str, BodyBuilder] = {
+    **roberta_classes("roformer", ROFORMER, Rest(), head=mlm(width=embedding_width)),
+    "ForQuestionAnswering": Assembly(At("roformer", ROFORMER), START_AND_END),
+}
 
 
 def convbert_heads(f: Fields) -> int:
@@ -712,6 +718,7 @@ def unpooled_classes(prefix: str, body: BodyBuilder) -> dict[str, BodyBuilder]:
     return {
         **roberta_classes(prefix, body, Rest(), head=BERT_MLM),
         "ForMultipleChoice": Assembly(At(prefix, body), PRE_CLASSIFIED_CHOICE),
+        "ForQuestionAnswering": Assembly(At(prefix, body), START_AND_END),
     }
 
 
@@ -739,7 +746,7 @@ ENCODERS: dict[str, Family] = {
     "xlm-roberta-xl": Family("XLMRobertaXL", roberta_classes("roberta", XLM_ROBERTA_XL)),
     "xmod": Family("Xmod", roberta_classes("roberta", XMOD)),
     "electra": Family("Electra", ELECTRA_CLASSES),
-    "roformer": Family("RoFormer", roberta_classes("roformer", ROFORMER, Rest(), head=mlm(width=embedding_width))),
+    "roformer": Family("RoFormer", ROFORMER_CLASSES),
     "convbert": Family("ConvBert", CONVBERT_CLASSES),
     "rembert": Family("RemBert", bert_classes("rembert", REMBERT, head=REMBERT_LM)),
     "albert": Family("Albert", ALBERT_CLASSES),
