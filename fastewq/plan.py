@@ -37,6 +37,11 @@ __all__ = ["Plan", "PlannedBlock", "PlannedGroup", "PlannedStack", "Totals", "pl
 QUANTIZED_WARNING = "the checkpoint is already quantized; bytes and precisions are those of its weights before that"
 
 
+def quantized_warning(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The warning that a checkpoint is already quantized, where its config says so."""
+    return (QUANTIZED_WARNING,) if isinstance(config.get("quantization_config"), Mapping) else ()
+
+
 def plan(
     config: Mapping[str, Any],
     *,
@@ -81,7 +86,7 @@ def plan(
         cache=cache_bytes(config, architecture, context, batch, cache_bits) if context else None,
         model_id=model_id,
         revision=revision,
-        already_quantized=isinstance(config.get("quantization_config"), Mapping),
+        already_quantized=bool(quantized_warning(config)),
     )
 
 

@@ -169,10 +169,10 @@ class Batch:
         weigh = _Scale(default, self._weighed)
         return Result(
             architecture=architecture,
-            already_quantized=isinstance(config.get("quantization_config"), Mapping),
+            already_quantized=bool(quantized_warning(config)),
             headers_agree=headers_agree,
             probabilities=probabilities,
-            warnings=(*architecture.warnings, *outside, *default.warnings),
+            warnings=(*architecture.warnings, *quantized_warning(config), *outside, *default.warnings),
             extrapolating=bool(outside),
             totals={name: weigh.total(draft) for name, draft in drafts.items()},
             raw_bytes=architecture.parameters * default.raw_bytes,
