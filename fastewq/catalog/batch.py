@@ -24,6 +24,7 @@ from fastewq.draft import Draft
 from fastewq.errors import FastEWQError
 from fastewq.features import block_columns
 from fastewq.jsonio import parse_config
+from fastewq.plan import quantized_warning
 from fastewq.policy import DEFAULT_POLICY, KEEP, Policy, read_policy
 from fastewq.predictor import Predictor
 from fastewq.schemes import Target, target_named
