@@ -49,7 +49,7 @@ def random_splits(labels: NDArray[np.int_]) -> Iterator[Fold]:
 
 @dataclass(frozen=True)
 class Booster:
-    """The shipped procedure: XGBoost, calibrated on families that the booster in question had not seen."""
+    """The shipped procedure: XGBoost with its own probabilities; `calibrated` adds Platt scaling, for comparison."""
 
     features: tuple[str, ...] = SELECTED
     calibrated: bool = False

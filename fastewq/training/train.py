@@ -46,7 +46,7 @@ def train(data: Path, output: Path, *, epsilon: float = 0.01) -> dict[str, Any]:
         "threshold": None,
         "aggressive_share": round(aggressive_share(blocks), 6),
         "calibration": {
-            "method": "Platt, leave-one-family-out",
+            "method": "none: the booster's own probabilities",
             "slope": calibration.slope,
             "intercept": calibration.intercept,
         },
