@@ -9,8 +9,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from fastewq import __version__, cli_catalog, cli_exports, cli_offline
-from fastewq.cli_common import Json, need_extra, print_json
+from fastewq import __version__
+from fastewq.cli import catalog, exports, offline
+from fastewq.cli.common import Json, need_extra, print_json
 from fastewq.errors import FastEWQError, exit_code
 
 app = typer.Typer(
@@ -19,15 +20,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-app.command()(cli_exports.export)
-app.command()(cli_exports.apply)
-app.command()(cli_offline.analyze)
+app.command()(exports.export)
+app.command()(exports.apply)
+app.command()(offline.analyze)
 dataset_app = typer.Typer(help="The training data.", no_args_is_help=True)
-dataset_app.command("build")(cli_offline.dataset_build)
+dataset_app.command("build")(offline.dataset_build)
 app.add_typer(dataset_app, name="dataset")
-app.command()(cli_offline.train)
-app.command()(cli_offline.evaluate)
-app.add_typer(cli_catalog.app, name="catalog")
+app.command()(offline.train)
+app.command()(offline.evaluate)
+app.add_typer(catalog.app, name="catalog")
 
 
 def _show_version(value: bool) -> None:
@@ -51,20 +52,20 @@ def plan(
     policy: Annotated[
         str, typer.Option(help="8bit-mixed, 4bit-8bit-mixed, ternary-mixed or keep-ends.")
     ] = "4bit-8bit-mixed",
-    threshold: cli_exports.Threshold = None,
-    keep_ends: cli_exports.KeepEnds = None,
-    embeddings: cli_exports.Embeddings = None,
-    lm_head: cli_exports.LmHead = None,
-    routers: cli_exports.Routers = False,
-    vision: cli_exports.Vision = False,
-    override: cli_exports.Overrides = None,
-    target: cli_exports.Target = "plain",
-    memory: cli_exports.MemoryLimit = None,
-    device: cli_exports.Devices = None,
-    context: cli_exports.Context = 0,
-    batch: cli_exports.Batch = 1,
-    cache_bits: cli_exports.CacheBits = 16,
-    reserve: cli_exports.Reserve = "0",
+    threshold: exports.Threshold = None,
+    keep_ends: exports.KeepEnds = None,
+    embeddings: exports.Embeddings = None,
+    lm_head: exports.LmHead = None,
+    routers: exports.Routers = False,
+    vision: exports.Vision = False,
+    override: exports.Overrides = None,
+    target: exports.Target = "plain",
+    memory: exports.MemoryLimit = None,
+    device: exports.Devices = None,
+    context: exports.Context = 0,
+    batch: exports.Batch = 1,
+    cache_bits: exports.CacheBits = 16,
+    reserve: exports.Reserve = "0",
     artefact: Annotated[
         Path | None, typer.Option(envvar="FASTEWQ_ARTEFACT", help="A predictor trained by `fastewq train`.")
     ] = None,
@@ -86,7 +87,7 @@ def plan(
     headers = found.read_exact() if exact else None
     document = make_plan(
         found.config,
-        policy=cli_exports.policy_object(
+        policy=exports.policy_object(
             policy,
             override,
             threshold=threshold,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fastewq.cli_common import Json, need_extra, print_json
+from fastewq.cli.common import Json, need_extra, print_json
 from fastewq.document import Plan, read_plan
 from fastewq.errors import InvalidPlan
 from fastewq.jsonio import MAX_CONFIG_BYTES, load_config, parse_config

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastewq.cli_common import Json, need_extra, print_json
+from fastewq.cli.common import Json, need_extra, print_json
 from fastewq.errors import InputError, exit_code
 
 if TYPE_CHECKING:

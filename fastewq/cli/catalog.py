@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastewq.cli_common import Json, need_extra, print_json
+from fastewq.cli.common import Json, need_extra, print_json
 
 if TYPE_CHECKING:
     from fastewq.catalog.collect import Counts
