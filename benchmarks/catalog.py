@@ -152,8 +152,9 @@ def plan_command(arguments: argparse.Namespace) -> None:
 def plan_once(rows: int, arguments: argparse.Namespace) -> dict[str, Any]:
     from fastewq.catalog.build import build_index
     from fastewq.catalog.collect import collect
-    from fastewq.catalog.predict import Engine, predict
+    from fastewq.catalog.predict import predict
     from fastewq.catalog.store import Store
+    from fastewq.engine import Engine
 
     folder = Path(arguments.keep or tempfile.mkdtemp(prefix="fastewq-catalog-"))
     folder.mkdir(parents=True, exist_ok=True)

@@ -12,54 +12,30 @@ fetching anything.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from fastewq.engine import Engine, first_line, worker_class  # before daft: it decides what daft does on import
+
+# isort: split
+import daft
 import pyarrow as pa
 import pyarrow.compute as pc
-
-from fastewq.catalog.schema import BLOCKS, CONFIGS, MODELS, PLAN
-from fastewq.catalog.store import Store, write_table
-from fastewq.errors import FastEWQError, StorageFailure
-from fastewq.predictor import load_predictor
-
-# Neither engine may report home.
-os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "0")
-os.environ.setdefault("DO_NOT_TRACK", "true")
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-
-import daft
 from daft import DataType, col
 from daft.io import DataSink
 from daft.io.sink import WriteResult
 from daft.recordbatch import MicroPartition
 from daft.schema import Schema
 
+from fastewq.catalog.schema import BLOCKS, CONFIGS, MODELS, PLAN
+from fastewq.catalog.store import Store, write_table
+from fastewq.errors import FastEWQError, StorageFailure
+from fastewq.predictor import load_predictor
+
 BATCH_ROWS: Final = 1000
 """Models planned and written together: about 40,000 blocks, and what a killed run repeats at most per worker."""
-
-
-@dataclass(frozen=True)
-class Engine:
-    """Where the DataFrame runs.
-
-    name      local or ray
-    address   of a running Ray cluster; None starts one on this machine
-    workers   processes (actors) that plan; None: one per processor
-    """
-
-    name: str = "local"
-    address: str | None = None
-    workers: int | None = None
-
-    def start(self) -> int:
-        """Choose Daft's runner, which a process can do once; returns the number of workers."""
-        if self.name == "ray":
-            daft.set_runner_ray(self.address, noop_if_initialized=True)
-        return self.workers or os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -94,7 +70,7 @@ def predict(
     if kept:
         done = daft.read_parquet(str(folder / "models" / "*.parquet")).select("sequence")
         frame = frame.join(done, on="sequence", how="anti")
-    planner = daft.cls(_Planner, max_concurrency=workers, use_process=workers > 1 or None)
+    planner = worker_class(_Planner, workers)
     planned = frame.with_column("plan", planner(artefact and str(artefact))(col("config"), col("headers")))
     sink = _Sink(folder, progress, total - kept)
     try:
@@ -102,13 +78,9 @@ def predict(
     except FastEWQError:
         raise
     except (RuntimeError, OSError, pa.ArrowException) as error:
-        raise StorageFailure(f"{folder}: planning stopped: {_first_line(error)}") from error
+        raise StorageFailure(f"{folder}: planning stopped: {first_line(error)}") from error
     store.forget_other_plans(version)
     return Predicted(new, kept, folder)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[-1][:300]
 
 
 class _Planner:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastewq.cli.common import Json, need_extra, print_json
+from fastewq.cli.common import Address, EngineName, EngineOption, Json, need_extra, print_json, resumable
 
 if TYPE_CHECKING:
     from fastewq.catalog.collect import Counts
@@ -24,11 +22,6 @@ app = typer.Typer(help="Plans for many models: build, look up, search, count.", 
 Where = Annotated[
     Path, typer.Option("--catalog", envvar="FASTEWQ_CATALOG", help="A catalog's folder, or its index.sqlite.")
 ]
-
-
-class EngineName(StrEnum):
-    LOCAL = "local"
-    RAY = "ray"
 
 
 @app.command()
@@ -46,10 +39,8 @@ def build(
     headers: Annotated[
         bool, typer.Option("--headers", help="hub://, .txt: read the safetensors headers too, for exact shapes.")
     ] = False,
-    engine: Annotated[EngineName, typer.Option(help="Where plans are made.")] = EngineName.LOCAL,
-    address: Annotated[
-        str | None, typer.Option(help="Of a running Ray cluster; without it one is started here.")
-    ] = None,
+    engine: EngineOption = EngineName.LOCAL,
+    address: Address = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that plan; one per processor unless set.")
     ] = None,
@@ -67,13 +58,14 @@ def build(
     with need_extra("catalog"):
         from fastewq.catalog.build import build_index
         from fastewq.catalog.collect import collect
-        from fastewq.catalog.predict import Engine, predict
+        from fastewq.catalog.predict import predict
         from fastewq.catalog.store import Store
+        from fastewq.engine import Engine
         from fastewq.hub import Filters
 
     store = Store(output)
     filters = Filters(author, task, library, min_downloads, since, limit)
-    with _resumable(), store.locked():
+    with resumable(), store.locked():
         with _status("collecting") as show:
             counts = collect(store, source, filters=filters, headers=headers, progress=lambda c: show(_counted(c)))
         document: dict[str, Any] = {
@@ -217,17 +209,6 @@ def stats(
         typer.echo(f"  {name:28}{human_bytes(policy['bytes']):>14}  {saved}")
     for family in figures["families"]:
         typer.echo(f"  {family['model_type']:28}{family['models']:>10,}")
-
-
-@contextmanager
-def _resumable() -> Iterator[None]:
-    """Say what an interrupt means, and end at once: Daft's threads would abort the process while Python shuts down."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        typer.echo("interrupted: the same command goes on where it was", err=True)
-        sys.stderr.flush()
-        os._exit(130)
 
 
 def _open(path: Path) -> Catalog:

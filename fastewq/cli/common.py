@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +15,15 @@ import typer
 from fastewq.errors import MissingExtra
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
+
+
+class EngineName(StrEnum):
+    LOCAL = "local"
+    RAY = "ray"
+
+
+EngineOption = Annotated[EngineName, typer.Option("--engine", help="Where the work is done.")]
+Address = Annotated[str | None, typer.Option(help="Of a running Ray cluster; without it one is started here.")]
 
 
 def print_json(document: dict[str, Any]) -> None:
@@ -38,3 +50,14 @@ def need_extra(name: str) -> Iterator[None]:
         raise MissingExtra(
             f"the package {error.name} is not installed", hint=f"pip install 'fastewq[{name}]'"
         ) from None
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Say what an interrupt means, and end at once: Daft's threads would abort the process while Python shuts down."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted: the same command goes on where it was", err=True)
+        sys.stderr.flush()
+        os._exit(130)

@@ -20,8 +20,9 @@ import fastewq
 from fastewq.catalog.build import build_index
 from fastewq.catalog.collect import collect
 from fastewq.catalog.index import Catalog
-from fastewq.catalog.predict import Engine, predict
+from fastewq.catalog.predict import predict
 from fastewq.catalog.store import Store
+from fastewq.engine import Engine
 from fastewq.errors import HubUnavailable
 from fastewq.hub import Filters, Hub, Patience
 from fastewq.predictor import load_predictor

@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from fastewq.catalog.collect import collect
-from fastewq.catalog.predict import Engine, predict
+from fastewq.catalog.predict import predict
 from fastewq.catalog.schema import BLOCKS, CONFIGS, MODELS
 from fastewq.catalog.store import Store
+from fastewq.engine import Engine
 from fastewq.errors import InvalidDataset, NotFound, StorageFailure
 
 # Daft leaves the pipe to its worker processes to the garbage collector.
@@ -121,7 +122,7 @@ def test_a_ray_cluster_gives_identical_rows(store, undisturbed, artefact, tmp_pa
     shutil.rmtree(store.folder / "plans")
     code = (
         "import sys; from pathlib import Path; from fastewq.catalog.store import Store;"
-        "from fastewq.catalog.predict import Engine, predict;"
+        "from fastewq.engine import Engine; from fastewq.catalog.predict import predict;"
         "print(predict(Store(Path(sys.argv[1])), artefact=Path(sys.argv[2]), engine=Engine('ray', workers=2)).new)"
     )
     command = [sys.executable, "-c", code, str(store.folder), str(artefact)]
