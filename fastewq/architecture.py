@@ -118,7 +118,12 @@ class Architecture:
     warnings: tuple[str, ...] = field(default=())
 
     @cached_property
+    def layouts(self) -> tuple[Layout, ...]:
+        """The layouts of the blocks, each once, in order of their first block."""
+        return tuple({id(block.layout): block.layout for stack in self.stacks for block in stack.blocks}.values())
+
+    @cached_property
     def parameters(self) -> int:
         """All parameters, tied tensors counted once."""
-        blocks = sum(block.layout.parameters for stack in self.stacks for block in stack.blocks)
+        blocks = sum([block.layout.parameters for stack in self.stacks for block in stack.blocks])
         return blocks + sum(group.parameters for group in self.outside)

@@ -30,10 +30,8 @@ class PlannedBlock(NamedTuple):
     modules: dict[str, str]
 
     def as_dict(self) -> dict[str, Any]:
-        document = self._asdict()
-        if not self.modules:
-            del document["modules"]
-        return document
+        """All fields, without `modules` where there are none."""
+        return dict(zip(self._fields, self if self.modules else self[:-1], strict=False))
 
 
 class PlannedStack(NamedTuple):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Sequence
+from functools import partial
+from itertools import groupby, islice
 from typing import Final
 
 from fastewq.architecture import Architecture, Block, Layout, Outside, Role, Tensor
@@ -35,7 +36,7 @@ class Draft:
         self.raw, self.raw_bytes = raw_precision(architecture.dtype)
         self.roles: frozenset[Role] = MATRICES | {"router"} if policy.routers else MATRICES
         self.blocks: list[Block] = [block for stack in architecture.stacks for block in stack.blocks]
-        self.layouts: dict[int, Layout] = {id(block.layout): block.layout for block in self.blocks}
+        self.layouts: dict[int, Layout] = {id(layout): layout for layout in architecture.layouts}
         self.warnings: list[str] = []
         self.precisions: list[str] = []
         self.pinned: set[int] = set()
@@ -166,8 +167,11 @@ class Draft:
         """The planned stacks and outside groups, and the distinct layouts they refer to by number."""
         outside = self.architecture.outside
         layouts = self.layouts.values()
-        numbers = {key: number for number, key in enumerate(self.layouts)}
-        remaining = iter(self._planned(numbers))
+        planned = self._planned()
+        for number in self.exceptions:
+            size = self.block_bytes(number, self.precisions[number])
+            planned[number] = planned[number]._replace(bytes=size, modules=self._exceptions(number))
+        remaining = iter(planned)
         stacks = tuple(
             PlannedStack(stack.name, tuple(islice(remaining, len(stack.blocks)))) for stack in self.architecture.stacks
         )
@@ -177,29 +181,23 @@ class Draft:
         )
         return stacks, other, (*(layout.tensors for layout in layouts), *(group.tensors for group in outside))
 
-    def _planned(self, numbers: Mapping[int, int]) -> Iterator[PlannedBlock]:
-        """Every block; what alike blocks share is looked up once. `numbers`: id of a layout -> its number."""
-        shared: dict[tuple[int, str], tuple[str, int, str, int, int]] = {}
-        for number, (block, probability, precision) in enumerate(
-            zip(self.blocks, self.probabilities, self.precisions, strict=True)
-        ):
-            layout = block.layout
-            key = (id(layout), precision)
-            facts = shared.get(key)
-            if facts is None:
-                size = self._layout_bytes(layout, precision)
-                facts = shared[key] = (
-                    layout.kind,
-                    layout.parameters,
-                    self._named(precision),
-                    size,
-                    numbers[id(layout)],
+    def _planned(self) -> list[PlannedBlock]:
+        """Every block as if it had no exceptions, made run by run of alike ones."""
+        new = partial(tuple.__new__, PlannedBlock)  # a call of PlannedBlock itself takes several times as long
+        numbers = {key: number for number, key in enumerate(self.layouts)}
+        planned: list[PlannedBlock] = []
+        keys = zip([id(block.layout) for block in self.blocks], self.precisions, strict=True)
+        for (key, precision), run in groupby(keys):
+            layout, name, number = self.layouts[key], self._named(precision), numbers[key]
+            kind, parameters, size = layout.kind, layout.parameters, self._layout_bytes(layout, precision)
+            start, end = len(planned), len(planned) + len(list(run))
+            planned += [
+                new((index, path, kind, parameters, probability, name, size, number, NO_EXCEPTIONS))
+                for (index, path, _), probability in zip(
+                    self.blocks[start:end], self.probabilities[start:end], strict=True
                 )
-            kind, parameters, name, size, at = facts
-            exceptions = self._exceptions(number) if number in self.exceptions else NO_EXCEPTIONS
-            if exceptions:
-                size = self.block_bytes(number, precision)
-            yield PlannedBlock(block.index, block.path, kind, parameters, probability, name, size, at, exceptions)
+            ]
+        return planned
 
     def _named(self, precision: str) -> str:
         return self.raw if precision == KEEP else precision

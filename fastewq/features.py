@@ -7,8 +7,9 @@ Two steps, both also used by the trainer, so that training and serving cannot dr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,36 +19,7 @@ from fastewq.architecture import Architecture, Stack
 Columns = Mapping[str, NDArray[np.generic]]
 """Column name -> one value per block, all of the same length."""
 
-FACTS: tuple[str, ...] = (
-    "exec_index",
-    "num_blocks",
-    "num_parameters",
-    "stack_parameters",
-    "model_parameters",
-    "width",
-    "heads",
-    "kv_heads",
-    "head_dim",
-    "ffn_width",
-    "experts",
-    "vocab_size",
-    "initializer_range",
-    "tied_embeddings",
-    "layer_norm",
-    "causal",
-    "dtype_bytes",
-    "kind",
-)
-"""The facts `block_columns` gives. All are numbers but `kind`, a string such as `attention+dense`.
-
-exec_index         position in execution order within the stack, from 0
-num_blocks         blocks of the stack
-num_parameters     parameters of the block; stack_parameters, model_parameters: of its stack, of the whole model
-layer_norm         1 for LayerNorm, 0 for RMSNorm;  causal: 1 where the stack generates, 0 where it reads
-dtype_bytes        bytes per raw weight
-"""
-
-DTYPE_BYTES: dict[str, int] = {
+DTYPE_BYTES: Final = {
     "float64": 8,
     "float32": 4,
     "bfloat16": 2,
@@ -56,65 +28,104 @@ DTYPE_BYTES: dict[str, int] = {
     "float8_e5m2": 1,
 }
 
+STACK_FACTS: Final[Mapping[str, Callable[[Architecture, Stack], float]]] = {
+    "num_blocks": lambda _, stack: len(stack.blocks),
+    "stack_parameters": lambda _, stack: sum([block.layout.parameters for block in stack.blocks]),
+    "model_parameters": lambda model, _: model.parameters,
+    "width": lambda _, stack: stack.width,
+    "heads": lambda _, stack: stack.heads,
+    "kv_heads": lambda _, stack: stack.kv_heads,
+    "head_dim": lambda _, stack: stack.head_dim,
+    "ffn_width": lambda _, stack: stack.ffn_width,
+    "experts": lambda _, stack: stack.experts,
+    "vocab_size": lambda model, _: model.vocab_size,
+    "initializer_range": lambda model, _: model.initializer_range,
+    "tied_embeddings": lambda model, _: model.tied_embeddings,
+    "layer_norm": lambda _, stack: stack.norm == "layer",
+    "causal": lambda _, stack: stack.role == "decoder",
+    "dtype_bytes": lambda model, _: DTYPE_BYTES.get(model.dtype, 2),
+}
+"""What all blocks of a stack have in common: name -> how it is read off the model and the stack.
 
-def block_columns(*architectures: Architecture) -> dict[str, NDArray[np.generic]]:
+num_blocks         blocks of the stack
+stack_parameters, model_parameters   of the stack, of the whole model
+layer_norm         1 for LayerNorm, 0 for RMSNorm;  causal: 1 where the stack generates, 0 where it reads
+dtype_bytes        bytes per raw weight
+"""
+
+FACTS: Final = ("exec_index", "num_parameters", "kind", *STACK_FACTS)
+"""Every column of `block_columns`. All hold numbers but `kind`, a string such as `attention+dense`.
+
+exec_index         position in execution order within the stack, from 0
+num_parameters     parameters of the block
+"""
+
+
+def block_columns(*architectures: Architecture) -> Columns:
     """The FACTS of every block, model after model, stack after stack, in execution order."""
-    owned = [(model, stack) for model in architectures for stack in model.stacks if stack.blocks]
-    lengths = [len(stack.blocks) for _, stack in owned]
-    parameters = [[block.layout.parameters for block in stack.blocks] for _, stack in owned]
+    return _BlockColumns(architectures)
 
-    def repeated(values: list[float]) -> NDArray[np.float64]:
-        return np.repeat(np.array(values, dtype=np.float64), np.array(lengths, dtype=np.intp))
 
-    def of_model(fact: Callable[[Architecture], float]) -> NDArray[np.float64]:
-        return repeated([float(fact(model)) for model, _ in owned])
+class _BlockColumns(Columns):
+    """Columns that are computed when they are asked for: a predictor asks for few of them."""
 
-    def of_stack(fact: Callable[[Stack], float]) -> NDArray[np.float64]:
-        return repeated([float(fact(stack)) for _, stack in owned])
+    def __init__(self, architectures: Sequence[Architecture]) -> None:
+        self._owned = [(model, stack) for model in architectures for stack in model.stacks if stack.blocks]
+        self._lengths = [len(stack.blocks) for _, stack in self._owned]
 
-    return {
-        "exec_index": np.fromiter(chain.from_iterable(map(range, lengths)), np.float64, sum(lengths)),
-        "num_blocks": repeated([float(n) for n in lengths]),
-        "num_parameters": np.fromiter(chain.from_iterable(parameters), np.float64, sum(lengths)),
-        "stack_parameters": repeated([float(sum(values)) for values in parameters]),
-        "model_parameters": of_model(lambda model: model.parameters),
-        "width": of_stack(lambda stack: stack.width),
-        "heads": of_stack(lambda stack: stack.heads),
-        "kv_heads": of_stack(lambda stack: stack.kv_heads),
-        "head_dim": of_stack(lambda stack: stack.head_dim),
-        "ffn_width": of_stack(lambda stack: stack.ffn_width),
-        "experts": of_stack(lambda stack: stack.experts),
-        "vocab_size": of_model(lambda model: model.vocab_size),
-        "initializer_range": of_model(lambda model: model.initializer_range),
-        "tied_embeddings": of_model(lambda model: model.tied_embeddings),
-        "layer_norm": of_stack(lambda stack: stack.norm == "layer"),
-        "causal": of_stack(lambda stack: stack.role == "decoder"),
-        "dtype_bytes": of_model(lambda model: DTYPE_BYTES.get(model.dtype, 2)),
-        "kind": np.array([block.layout.kind for _, stack in owned for block in stack.blocks], dtype=np.str_),
-    }
+    def __getitem__(self, name: str) -> NDArray[np.generic]:
+        if name == "exec_index":
+            return np.fromiter(chain.from_iterable(map(range, self._lengths)), np.float64, sum(self._lengths))
+        layouts = (block.layout for _, stack in self._owned for block in stack.blocks)
+        if name == "num_parameters":
+            return np.fromiter((layout.parameters for layout in layouts), np.float64, sum(self._lengths))
+        if name == "kind":
+            return np.array([layout.kind for layout in layouts], dtype=np.str_)
+        fact = STACK_FACTS[name]
+        values = np.array([fact(model, stack) for model, stack in self._owned], dtype=np.float64)
+        return np.repeat(values, np.array(self._lengths, dtype=np.intp))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(FACTS)
+
+    def __len__(self) -> int:
+        return len(FACTS)
+
+
+def span(architecture: Architecture, fact: str) -> tuple[float, float]:
+    """The lowest and highest value of a number in FACTS other than `exec_index`. There must be a block."""
+    if fact == "num_parameters":
+        values: list[float] = [layout.parameters for layout in architecture.layouts]
+    else:
+        values = [STACK_FACTS[fact](architecture, stack) for stack in architecture.stacks if stack.blocks]
+    return float(min(values)), float(max(values))
 
 
 Feature = Callable[[Columns], NDArray[np.float64]]
 
 
+def _number(columns: Columns, name: str) -> NDArray[np.float64]:
+    return np.asarray(columns[name], dtype=np.float64)
+
+
 def _fact(name: str) -> Feature:
-    return lambda columns: columns[name].astype(np.float64)
+    return lambda columns: _number(columns, name)
 
 
 def _log(name: str) -> Feature:
-    return lambda columns: np.log(np.maximum(columns[name].astype(np.float64), 1))
+    return lambda columns: np.log(np.maximum(_number(columns, name), 1))
 
 
 def _ratio(top: str, bottom: str) -> Feature:
-    return lambda columns: columns[top].astype(np.float64) / np.maximum(columns[bottom].astype(np.float64), 1)
+    return lambda columns: _number(columns, top) / np.maximum(_number(columns, bottom), 1)
 
 
 def _from_end(columns: Columns) -> NDArray[np.float64]:
-    return columns["num_blocks"].astype(np.float64) - 1 - columns["exec_index"].astype(np.float64)
+    return _number(columns, "num_blocks") - 1 - _number(columns, "exec_index")
 
 
 def _relative_depth(columns: Columns) -> NDArray[np.float64]:
-    return columns["exec_index"].astype(np.float64) / np.maximum(columns["num_blocks"].astype(np.float64) - 1, 1)
+    return _number(columns, "exec_index") / np.maximum(_number(columns, "num_blocks") - 1, 1)
 
 
 FEATURES: dict[str, Feature] = {
@@ -151,4 +162,4 @@ SELECTED: tuple[str, ...] = ("exec_index", "from_end", "ffn_ratio")
 
 def feature_matrix(columns: Columns, names: tuple[str, ...] = SELECTED) -> NDArray[np.float32]:
     """One row per block, one column per feature name, in that order, float32 as XGBoost stores them."""
-    return np.stack([FEATURES[name](columns) for name in names], axis=1).astype(np.float32)
+    return np.array([FEATURES[name](columns) for name in names], dtype=np.float32).T

@@ -74,12 +74,10 @@ def plan(
     predictor = predictor or load_predictor()
     wanted = read_memory(memory, devices, context, batch, cache_bits, reserve)
     architecture = architecture or read_config(config)
-    columns = block_columns(architecture)
     return plan_architecture(
         architecture,
-        predictor.probabilities(columns),
+        predictor.probabilities(block_columns(architecture)),
         predictor=predictor,
-        outside_domain=predictor.outside_domain(columns),
         policy=policy,
         target=target,
         memory=wanted,
@@ -95,7 +93,6 @@ def plan_architecture(
     probabilities: NDArray[np.float64],
     *,
     predictor: Predictor,
-    outside_domain: Sequence[str] = (),
     policy: str | Mapping[str, Any] | Policy = DEFAULT_POLICY,
     target: str = "plain",
     memory: Memory | None = None,
@@ -106,13 +103,14 @@ def plan_architecture(
 ) -> Plan:
     """The plan for blocks whose probabilities are known.
 
-    `probabilities` and `cache` (bytes of KV cache, see `fastewq.kv_cache`) hold one value per block, stack after stack;
-    `outside_domain` is the predictor's word on the same blocks. Raises InvalidConfig, InvalidPolicy, DoesNotFit.
+    `probabilities` and `cache` (bytes of KV cache, see `fastewq.kv_cache`) hold one value per block, stack after stack.
+    Raises InvalidConfig, InvalidPolicy, DoesNotFit.
     """
     chosen = read_policy(policy, predictor.card)
     draft = Draft(architecture, np.round(probabilities, 6).tolist(), chosen, target_named(target))
     report = None if memory is None else fit(draft, memory, list(cache) if cache else [0] * len(draft.blocks))
     stacks, other, layouts = draft.document()
+    outside_domain = predictor.outside_domain(architecture)
     weights = sum(b.bytes for s in stacks for b in s.blocks) + sum(g.bytes for g in other)
     return Plan(
         model={
@@ -141,14 +139,14 @@ def plan_architecture(
             *((QUANTIZED_WARNING,) if already_quantized else ()),
             *outside_domain,
             *draft.warnings,
-            *_ternary_warning(stacks),
+            *_ternary_warning(draft),
         ),
         memory=report,
     )
 
 
-def _ternary_warning(stacks: Sequence[PlannedStack]) -> tuple[str, ...]:
-    if any(block.precision == "ternary" or "ternary" in block.modules.values() for s in stacks for block in s.blocks):
+def _ternary_warning(draft: Draft) -> tuple[str, ...]:
+    if "ternary" in draft.precisions or any("ternary" in found.values() for found in draft.exceptions.values()):
         error = f"{DAMAGE['ternary']:.0%} of a matrix's energy"
         return (f"ternary rounding of a model not trained for it loses about {error}; see docs/plans.md",)
     return ()

@@ -16,6 +16,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import translate
+from functools import cache
+from types import MappingProxyType
 from typing import Any, Final
 
 from fastewq.errors import InvalidPolicy
@@ -87,11 +89,13 @@ def quantized_blocks(probabilities: Sequence[float], threshold: float | None = N
     if threshold is not None:
         return [index for index, p in enumerate(probabilities) if p >= threshold]
     count = max(1, math.floor(math.fsum(probabilities) + 0.5))
-    by_probability = sorted(range(len(probabilities)), key=lambda index: (-probabilities[index], -index))
+    last_first = range(len(probabilities) - 1, -1, -1)
+    by_probability = sorted(last_first, key=probabilities.__getitem__, reverse=True)  # stable: ties stay last first
     return sorted(by_probability[:count])
 
 
-def policies(threshold: float | None, aggressive_share: float) -> dict[str, Policy]:
+@cache
+def policies(threshold: float | None, aggressive_share: float) -> Mapping[str, Policy]:
     """Every named policy, with the threshold and share that the predictor's card recommends."""
     default = Policy(DEFAULT_POLICY, threshold, aggressive_share)
     named = (
@@ -100,7 +104,7 @@ def policies(threshold: float | None, aggressive_share: float) -> dict[str, Poli
         replace(default, name="ternary-mixed", aggressive="ternary"),
         replace(default, name="keep-ends", keep_ends=True),
     )
-    return {policy.name: policy for policy in named}
+    return MappingProxyType({policy.name: policy for policy in named})
 
 
 def read_policy(value: str | Mapping[str, Any] | Policy, card: Mapping[str, Any]) -> Policy:
@@ -123,7 +127,8 @@ def read_policy(value: str | Mapping[str, Any] | Policy, card: Mapping[str, Any]
     unknown = sorted(str(key)[:40] for key in changes if key not in _CHECKS)
     if unknown:
         raise InvalidPolicy(f"policy has the unknown field {unknown[0]!r}; expected {', '.join(_CHECKS)}")
-    return replace(named[name], **{key: _CHECKS[key](key, entry) for key, entry in changes.items()})
+    changed = {key: _CHECKS[key](key, entry) for key, entry in changes.items()}
+    return replace(named[name], **changed) if changed else named[name]
 
 
 def _share(name: str, value: Any) -> float:

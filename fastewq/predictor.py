@@ -15,63 +15,106 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from math import prod
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastewq.architecture import Architecture
 from fastewq.errors import InvalidArtefact
-from fastewq.features import FEATURES, Columns, feature_matrix
+from fastewq.features import FEATURES, Columns, feature_matrix, span
 
 FORMAT: Final = 1
 """Raised whenever card.json or its meaning changes; a card of another format is refused."""
 MAX_FILE_BYTES: Final = 64 * 2**20
+MAX_DEPTH: Final = 8
+"""So that a byte counts the leaves of a tree."""
+ROWS_AT_ONCE: Final = 4096
+"""Rows per walk of the trees: what it allocates grows with rows times trees."""
+MAX_CELLS: Final = 2**14
+"""Making a table takes as long as predicting that many blocks: some hundredths of a second."""
 
 
 @dataclass(frozen=True)
 class Trees:
     """A boosted ensemble as complete binary trees of one depth, so that every tree is walked in step.
 
-    features, thresholds   shape (inner nodes, trees); leaves   shape (leaves, trees), float32
-    A row goes left where its feature is below the threshold (XGBoost's rule).
+    features, thresholds   the distinct conditions "feature >= threshold", which send a row to the right (XGBoost's
+                           rule); the trees ask few different ones, many times
+    nodes                  shape (inner nodes, trees): the number of each node's condition
+    leaves                 shape (trees, leaves), float32; those of the first tree include the base margin
     """
 
     features: NDArray[np.intp]
     thresholds: NDArray[np.float32]
+    nodes: NDArray[np.intp]
     leaves: NDArray[np.float32]
-    base_margin: np.float32
 
     def margins(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
         """Log-odds per row of `matrix`, shape (rows, features), summed in tree order like XGBoost does."""
-        columns = np.ascontiguousarray(matrix.T)
-        right = columns.take(self.features, axis=0) >= self.thresholds[:, :, None]
-        values = np.broadcast_to(self.leaves[:, :, None], (*self.leaves.shape, len(matrix)))
-        # From the lowest level up, each node takes the value of the child a row would go to: no walk, no look-up.
-        first = len(right)
-        while first:
-            last, first = first, (first - 1) // 2
-            values = np.where(right[first:last], values[1::2], values[::2])
+        parts = range(0, max(len(matrix), 1), ROWS_AT_ONCE)
+        return np.concatenate([self._margins(matrix[start : start + ROWS_AT_ONCE]) for start in parts])
+
+    def _margins(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+        trees, leaves = self.leaves.shape
+        met = (matrix.T.take(self.features, axis=0) >= self.thresholds[:, None]).view(np.uint8)
+        right = met.take(self.nodes, axis=0)
+        # From the lowest level up, each node learns which of the leaves below it a row reaches: bytes, and no branch.
+        first, width = leaves // 2 - 1, 1
+        reached = right[first:]
+        while first > 0:
+            last, first, width = first, (first - 1) // 2, width * 2
+            left = reached[::2]
+            reached = left + right[first:last] * (reached[1::2] - left + np.uint8(width))
+        values = self.leaves.take(reached[0] + np.arange(0, trees * leaves, leaves)[:, None])
         # cumsum adds strictly in order, tree after tree, like XGBoost; a plain sum depends on the number of
         # rows, and a batch must give the same bytes as its items.
-        terms = np.vstack([np.full(len(matrix), self.base_margin), values[0]])
-        return np.asarray(np.cumsum(terms, axis=0, dtype=np.float32)[-1])
+        return np.asarray(np.cumsum(values, axis=0, dtype=np.float32)[-1])
 
 
-def _complete(tree: Mapping[str, Any], depth: int) -> tuple[list[int], list[float], list[float]]:
-    """One XGBoost tree as a complete tree of `depth` levels: a leaf above them is repeated below itself."""
+@dataclass(frozen=True)
+class Grid:
+    """The same ensemble tabulated: between two neighbouring thresholds of a feature, every row gets the same answer.
+
+    edges    per feature, its thresholds in ascending order
+    values   the margin of each cell, float32, the last feature running fastest
+    """
+
+    edges: tuple[NDArray[np.float32], ...]
+    values: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, trees: Trees, features: int) -> Grid | None:
+        """The table of an ensemble; None where it would have more than MAX_CELLS cells."""
+        edges = tuple(np.unique(trees.thresholds[trees.features == number]) for number in range(features))
+        if prod(len(edge) + 1 for edge in edges) > MAX_CELLS:
+            return None
+        inside = np.meshgrid(*(np.insert(edge, 0, -np.inf) for edge in edges), indexing="ij")
+        return cls(edges, trees.margins(np.stack([values.ravel() for values in inside], axis=1)))
+
+    def margins(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What `Trees.margins` gives, bit for bit."""
+        cell = np.zeros(len(matrix), dtype=np.intp)
+        for column, edge in zip(matrix.T, self.edges, strict=True):
+            cell = cell * (len(edge) + 1) + edge.searchsorted(column, side="right")
+        return self.values.take(cell)
+
+
+def _complete(tree: Mapping[str, Any], depth: int) -> tuple[list[tuple[int, float]], list[float]]:
+    """The conditions and leaves of a tree as a complete one of `depth` levels: a leaf higher up is repeated below."""
     left, right = tree["left_children"], tree["right_children"]
     feature, condition = tree["split_indices"], tree["split_conditions"]
-    level, features, thresholds = [0], [], []
+    level, conditions = [0], []
     for _ in range(depth):
         below = []
         for node in level:
             leaf = left[node] < 0
-            features.append(0 if leaf else int(feature[node]))
-            thresholds.append(float("inf") if leaf else float(condition[node]))
+            conditions.append((0, float("inf")) if leaf else (int(feature[node]), float(condition[node])))
             below += [node, node] if leaf else [int(left[node]), int(right[node])]
         level = below
-    return features, thresholds, [float(condition[node]) for node in level]
+    return conditions, [float(condition[node]) for node in level]
 
 
 def _depth(tree: Mapping[str, Any]) -> int:
@@ -79,8 +122,8 @@ def _depth(tree: Mapping[str, Any]) -> int:
     depth, level = 0, [0]
     while level := [child for node in level if left[node] >= 0 for child in (left[node], right[node])]:
         depth += 1
-        if depth > 16:
-            raise ValueError("a tree is deeper than 16 levels")
+        if depth > MAX_DEPTH:
+            raise ValueError(f"a tree is deeper than {MAX_DEPTH} levels")
     return depth
 
 
@@ -95,17 +138,20 @@ def parse_booster(text: bytes) -> tuple[Trees, tuple[str, ...]]:
         if learner["objective"]["name"] != "binary:logistic":
             raise ValueError(f"objective is {learner['objective']['name']!r}")
         trees = learner["gradient_booster"]["model"]["trees"]
-        depth = max((_depth(tree) for tree in trees), default=0)
+        depth = max(1, *(_depth(tree) for tree in trees))
         complete = [_complete(tree, depth) for tree in trees]
         score = float(np.ravel(json.loads(learner["learner_model_param"]["base_score"]))[0])
-        names = tuple(learner["feature_names"])
-        count = len(trees)
+        conditions = sorted({condition for inner, _ in complete for condition in inner})
+        number = {condition: i for i, condition in enumerate(conditions)}
+        nodes = [[number[condition] for condition in inner] for inner, _ in complete]
+        leaves = np.array([values for _, values in complete], dtype=np.float32)
+        leaves[0] += np.float32(np.log(score / (1 - score)))
         return Trees(
-            features=np.array([t[0] for t in complete], dtype=np.intp).reshape(count, -1).T.copy(),
-            thresholds=np.array([t[1] for t in complete], dtype=np.float32).reshape(count, -1).T.copy(),
-            leaves=np.array([t[2] for t in complete], dtype=np.float32).reshape(count, -1).T.copy(),
-            base_margin=np.float32(np.log(score / (1 - score))),
-        ), names
+            features=np.array([feature for feature, _ in conditions], dtype=np.intp),
+            thresholds=np.array([threshold for _, threshold in conditions], dtype=np.float32),
+            nodes=np.array(nodes, dtype=np.intp).T.copy(),
+            leaves=leaves,
+        ), tuple(learner["feature_names"])
     except (KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
         raise InvalidArtefact(f"booster.json is not an XGBoost binary:logistic model: {error!r}") from error
 
@@ -115,7 +161,7 @@ class Predictor:
     """A loaded and verified artefact."""
 
     card: Mapping[str, Any]
-    trees: Trees
+    ensemble: Trees | Grid
     features: tuple[str, ...]
 
     @property
@@ -123,31 +169,28 @@ class Predictor:
         return str(self.card["version"])
 
     def probabilities(self, columns: Columns) -> NDArray[np.float64]:
-        """The calibrated probability of "quantize" for every block of `fastewq.features.block_columns`."""
-        return self.calibrate(self.trees.margins(feature_matrix(columns, self.features)))
+        """The probability of "quantize" for every block of `fastewq.features.block_columns`."""
+        return self.calibrate(self.ensemble.margins(feature_matrix(columns, self.features)))
 
     def calibrate(self, margins: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Platt scaling of the log-odds, fitted on held-out families (card: calibration)."""
+        """Platt scaling of the log-odds, with what the card's `calibration` says; the identity where that helps not."""
         slope, intercept = self.card["calibration"]["slope"], self.card["calibration"]["intercept"]
         return np.asarray(1 / (1 + np.exp(-(slope * margins.astype(np.float64) + intercept))))
 
-    def outside_domain(self, columns: Columns) -> list[str]:
+    def outside_domain(self, architecture: Architecture) -> list[str]:
         """The facts in which a model lies outside the blocks the booster was trained on, in words; empty if none."""
-        domain = self.card["domain"]
-        found = []
+        if not architecture.layouts:
+            return []
+        domain, found = self.card["domain"], []
         for name, (low, high) in domain["ranges"].items():
-            values = columns[name].astype(np.float64)
-            if len(values) and (values.min() < low or values.max() > high):
-                found.append(f"{name} is {_span(values)}; the predictor was trained on {low:.15g} to {high:.15g}")
-        kinds = sorted(set(columns["kind"].tolist()) - set(domain["kinds"]))
+            lowest, highest = span(architecture, name)
+            if lowest < low or highest > high:
+                values = f"{lowest:.15g}" if lowest == highest else f"{lowest:.15g} to {highest:.15g}"
+                found.append(f"{name} is {values}; the predictor was trained on {low:.15g} to {high:.15g}")
+        kinds = sorted({layout.kind for layout in architecture.layouts}.difference(domain["kinds"]))
         if kinds:
             found.append(f"block kind is {', '.join(kinds)}; the predictor was trained on {', '.join(domain['kinds'])}")
         return found
-
-
-def _span(values: NDArray[np.float64]) -> str:
-    low, high = float(values.min()), float(values.max())
-    return f"{low:.15g}" if low == high else f"{low:.15g} to {high:.15g}"
 
 
 def load_predictor(folder: Path | None = None) -> Predictor:
@@ -182,7 +225,7 @@ def _load(folder: Path) -> Predictor:
         unknown = [name for name in card["features"] if name not in FEATURES]
         if unknown or tuple(card["features"]) != names:
             raise InvalidArtefact(f"{folder}/card.json lists features {card['features']}; the booster reads {names}")
-        predictor = Predictor(card, trees, names)
+        predictor = Predictor(card, Grid.of(trees, len(names)) or trees, names)
         _check_golden(predictor, folder)
     except (KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
         raise InvalidArtefact(f"{folder}/card.json is damaged: {error!r}") from error
@@ -192,7 +235,7 @@ def _load(folder: Path) -> Predictor:
 def _check_golden(predictor: Predictor, folder: Path) -> None:
     """Predict the rows on the card and compare with what XGBoost itself gave when they were written."""
     golden = predictor.card["golden"]
-    margins = predictor.trees.margins(np.array(golden["rows"], dtype=np.float32))
+    margins = predictor.ensemble.margins(np.array(golden["rows"], dtype=np.float32))
     if not np.allclose(margins, np.array(golden["margins"], dtype=np.float32), rtol=1e-6, atol=1e-6):
         raise InvalidArtefact(f"{folder}: the booster does not reproduce the golden predictions on its card")
 

@@ -63,7 +63,7 @@ class Scheme:
 
     def size(self, shape: tuple[int, ...]) -> int:
         """Bytes of a tensor of this shape with all that belongs to it; leading dimensions are separate matrices."""
-        matrices, rows, columns = prod(shape[:-2]), prod(shape[-2:-1]), shape[-1]
+        matrices, rows, columns = prod(shape[:-2]), shape[-2] if len(shape) > 1 else 1, shape[-1]
         if self.flat:
             packed = -(-rows * columns * self.bits // 8)
             groups = -(-rows * columns // self.group)
@@ -110,7 +110,11 @@ class Target:
             return None
         if tensor.role == "linear" and tensor.transposed and not self.conv1d:
             return None
-        return next((s for s in self.schemes.get(precision, ()) if s.fits(tensor.oriented[-1])), None)
+        columns = tensor.shape[-2] if tensor.transposed else tensor.shape[-1]
+        for scheme in self.schemes.get(precision, ()):
+            if scheme.fits(columns):
+                return scheme
+        return None
 
     def tensor_bytes(self, tensor: Tensor, precision: str, raw_bytes: int) -> int:
         """Bytes of a tensor that is stored at `precision`, one of LEVELS or a raw precision."""
@@ -123,6 +127,8 @@ class Target:
 
     def layout_bytes(self, layout: Layout, precision: str, raw_bytes: int, roles: frozenset[Role] = MATRICES) -> int:
         """Bytes of a whole block whose tensors of `roles` are stored at `precision` and whose others stay raw."""
+        if precision not in LEVELS and self.small_bytes is None:
+            return layout.parameters * raw_bytes
         return sum(
             self.tensor_bytes(tensor, precision if tensor.role in roles else "raw", raw_bytes)
             for tensor in layout.tensors

@@ -255,16 +255,14 @@ def test_plan_of_a_config_is_the_plan_of_its_architecture(llama: dict[str, Any])
     from fastewq.features import block_columns
 
     predictor, architecture = load_predictor(), fastewq.read_config(llama)
-    columns = block_columns(architecture)
     whole = fastewq.plan(llama, memory="9GiB", devices=["6GiB", "6GiB"], context=4096)
     from fastewq.kv_cache import cache_bytes
     from fastewq.memory import read_memory
 
     halves = plan_architecture(
         architecture,
-        predictor.probabilities(columns),
+        predictor.probabilities(block_columns(architecture)),
         predictor=predictor,
-        outside_domain=predictor.outside_domain(columns),
         memory=read_memory("9GiB", ["6GiB", "6GiB"], 4096),
         cache=cache_bytes(llama, architecture, 4096, 1, 16),
     )

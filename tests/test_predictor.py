@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fastewq.errors import InvalidArtefact
 from fastewq.features import SELECTED
-from fastewq.predictor import load_predictor, parse_booster
+from fastewq.predictor import Grid, load_predictor, parse_booster
 from fastewq.training.artefact import write_artefact
 
 NAMES = SELECTED
@@ -35,6 +35,23 @@ def test_margins_are_those_of_xgboost_to_the_last_bit_in_any_batch(depth, rounds
     assert names == NAMES
     np.testing.assert_array_equal(trees.margins(matrix), expected)
     np.testing.assert_array_equal(np.concatenate([trees.margins(row[None]) for row in matrix[:20]]), expected[:20])
+
+
+@settings(max_examples=25, deadline=None)
+@given(depth=st.integers(1, 4), rounds=st.integers(1, 8), seed=st.integers(0, 1000))
+def test_the_table_of_an_ensemble_gives_its_margins_to_the_last_bit(depth, rounds, seed):
+    model, matrix = booster(depth, rounds, seed, max_bin=8)
+    trees, _ = parse_booster(bytes(model.save_raw("json")))
+    grid = Grid.of(trees, len(NAMES))
+    assert grid is not None
+    on_edges = np.stack([np.resize(np.append(edge, 0), 100) for edge in grid.edges], axis=1)
+    for rows in (matrix, on_edges.astype(np.float32)):
+        np.testing.assert_array_equal(grid.margins(rows), trees.margins(rows))
+
+
+def test_an_ensemble_with_too_many_cells_is_walked():
+    trees, _ = parse_booster(bytes(booster(6, 40, 0)[0].save_raw("json")))
+    assert Grid.of(trees, len(NAMES)) is None
 
 
 def test_another_base_score_moves_every_margin():

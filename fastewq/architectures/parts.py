@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from math import prod
 from typing import ClassVar, Literal
 
@@ -49,6 +49,7 @@ def size(f: Fields, spec: Size) -> int:
     return prod(factor if isinstance(factor, int) else f.size(factor) for factor in _factors(spec))
 
 
+@lru_cache(4096)
 def join(*names: str) -> str:
     """Module path from its parts, skipping empty ones."""
     return ".".join(filter(None, names))

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from fastewq.architecture import Architecture
 from fastewq.catalog.schema import BLOCK, PLAN, POLICIES
@@ -30,8 +29,6 @@ from fastewq.predictor import Predictor
 from fastewq.schemes import Target, target_named
 from fastewq.stored import dumped_architecture
 
-ROWS_AT_ONCE: Final = 4096
-"""Blocks per call of the booster: what it allocates grows with rows times trees."""
 REMEMBERED: Final = 4096
 """Configs whose result is kept: most repositories of the Hub are fine-tunes that carry another model's config."""
 IRRELEVANT: Final = frozenset(
@@ -126,33 +123,17 @@ class Batch:
                 read.append(error)
                 agree.append(None)
         known = [entry for entry in read if isinstance(entry, Architecture)]
-        columns = block_columns(*known)
-        probabilities = self._probabilities(columns)
-        # The facts that the predictor's word on its domain is about: slicing all of them for each model costs more.
-        facts = {name: columns[name] for name in (*self._predictor.card["domain"]["ranges"], "kind")}
+        probabilities = np.round(self._predictor.probabilities(block_columns(*known)), 6).tolist()
         results, start = [], 0
         for entry, agrees, (config, _) in zip(read, agree, configs, strict=True):
             if not isinstance(entry, Architecture):
                 results.append(Result(error=entry))
                 continue
             end = start + sum(len(stack.blocks) for stack in entry.stacks)
-            own = {name: values[start:end] for name, values in facts.items()}
-            outside = self._predictor.outside_domain(own)
+            outside = self._predictor.outside_domain(entry)
             results.append(self._result(entry, agrees, config, outside, probabilities[start:end]))
             start = end
         return results
-
-    def _probabilities(self, columns: Mapping[str, NDArray[np.generic]]) -> list[float]:
-        """Of every block of every model, in as few calls of the booster as ROWS_AT_ONCE allows."""
-        rows = len(columns["exec_index"])
-        pieces = [
-            self._predictor.probabilities(
-                {name: values[start : start + ROWS_AT_ONCE] for name, values in columns.items()}
-            )
-            for start in range(0, rows, ROWS_AT_ONCE)
-        ]
-        rounded: list[float] = np.round(np.concatenate([*pieces, np.empty(0)]), 6).tolist()
-        return rounded
 
     def _result(
         self,
