@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,11 +24,10 @@ def parse_config(text: bytes, source: str) -> dict[str, Any]:
         raise InvalidConfig(f"{source} has {len(text)} bytes; expected at most {MAX_CONFIG_BYTES}")
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        for key, value in pairs:
-            if key in found:
-                raise InvalidConfig(f"{source}: the key {key[:80]!r} appears twice in one object; expected once")
-            found[key] = value
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            key = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+            raise InvalidConfig(f"{source}: the key {key[:80]!r} appears twice in one object; expected once")
         return found
 
     def integer(digits: str) -> int:

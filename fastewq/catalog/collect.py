@@ -34,7 +34,7 @@ IN_FLIGHT: Final = 16
 """Requests at once, far below what the Hub's rate limits allow; the waits they ask for hold all of them back."""
 FLUSH_ROWS: Final = 500
 FLUSH_SECONDS: Final = 20.0
-IMPORT_ROWS: Final = 50_000
+IMPORT_ROWS: Final = 20_000
 MAX_HEADERS: Final = 32 << 20
 """Characters of one model's list of tensors; a mixture of experts with 400,000 tensors stays below."""
 MAX_FILES: Final = 1_000_000

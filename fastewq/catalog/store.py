@@ -27,6 +27,8 @@ from filelock import FileLock, Timeout
 from fastewq.catalog.schema import CONFIGS
 from fastewq.errors import InvalidDataset, StorageFailure
 
+ROW_GROUP: Final = 5000
+"""Rows that a reader must hold at once."""
 _VERSION: Final = re.compile(r"[\w.-]{1,100}", re.ASCII)
 
 
@@ -149,7 +151,7 @@ def write_table(path: Path, table: pa.Table) -> int:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:
-            pq.write_table(table, stream, compression="zstd")
+            pq.write_table(table, stream, compression="zstd", row_group_size=ROW_GROUP)
             stream.flush()
             os.fsync(stream.fileno())
         size = temporary.stat().st_size
