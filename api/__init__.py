@@ -8,6 +8,7 @@ access.py     bearer keys and rate limits
 routes.py     one handler per route
 reading.py    body -> bytes -> JSON -> a request model
 planner.py    request models -> plans, one or many, cached
+shortcut.py   straight to the handlers that take nothing but the request
 answers.py    documents -> responses with an entity tag
 schemas.py    requests and answers as pydantic models: what OpenAPI documents
 errors.py     errors of the service and the one table error -> HTTP status

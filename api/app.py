@@ -28,6 +28,7 @@ from .schemas import REQUESTS
 from .server import drained_before_exit
 from .service import Service
 from .settings import Settings
+from .shortcut import Shortcut
 
 STATIC = Path(__file__).with_name("static")
 DESCRIPTION = """
@@ -68,8 +69,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_api_route("/", lambda: FileResponse(STATIC / "index.html"), include_in_schema=False)
     app.add_exception_handler(HTTPException, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_parameters)
+    app.add_middleware(Shortcut, routes=router.routes)
     app.add_middleware(Guard, access=access, max_concurrency=settings.max_concurrency)
-    app.add_middleware(Envelope, service=service)
+    app.add_middleware(Envelope, service=service, access_log=logs.AccessLog(settings.log_level))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

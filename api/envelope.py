@@ -14,6 +14,7 @@ from fastewq.errors import FastEWQError
 
 from . import metrics
 from .errors import ClientGone, InternalError, error_response
+from .logs import AccessLog
 from .service import Service
 
 log = structlog.get_logger()
@@ -21,17 +22,19 @@ log = structlog.get_logger()
 REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 """Ids of other shapes are replaced, not escaped: they go into logs and headers."""
 
+CONTENT_POLICY: Final = (
+    b"default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 SAFE_HEADERS: Final[tuple[tuple[bytes, bytes], ...]] = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
-)
-CONTENT_POLICY: Final = (
-    b"default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    (b"content-security-policy", CONTENT_POLICY),
 )
 DOCS_POLICY: Final = CONTENT_POLICY + b"; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'"
 """Swagger UI starts from a script inside its page, and sets styles on elements."""
+DOCS_HEADERS: Final = (*SAFE_HEADERS[:-1], (b"content-security-policy", DOCS_POLICY))
 CLIENT_GONE: Final = 499
 """Status in logs and metrics of a request whose client left before an answer (nginx's convention)."""
 
@@ -39,15 +42,16 @@ CLIENT_GONE: Final = 499
 class Envelope:
     """ASGI middleware around the whole application."""
 
-    def __init__(self, app: ASGIApp, service: Service) -> None:
+    def __init__(self, app: ASGIApp, service: Service, access_log: AccessLog) -> None:
         self.app = app
         self.service = service
+        self.access_log = access_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = Exchange(scope, send, self.service.version)
+        exchange = Exchange(scope, send, self.service.version, self.access_log)
         try:
             await self.app(scope, receive, exchange.send)
         except ClientGone:
@@ -64,15 +68,16 @@ class Envelope:
 class Exchange:
     """One request and what has been answered to it."""
 
-    __slots__ = ("_send", "_version", "request_id", "scope", "started", "status")
+    __slots__ = ("_access_log", "_send", "_version", "request_id", "scope", "started", "status")
 
-    def __init__(self, scope: Scope, send: Send, version: str) -> None:
+    def __init__(self, scope: Scope, send: Send, version: str, access_log: AccessLog) -> None:
         self.scope = scope
         self.started = time.perf_counter()
         self.request_id = _request_id(scope)
         self.status = 0
         self._send = send
         self._version = version
+        self._access_log = access_log
         scope.setdefault("state", {})["request_id"] = self.request_id
         metrics.IN_PROGRESS.inc()
 
@@ -80,13 +85,13 @@ class Exchange:
         """Send to the client, with the headers that every answer has."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [
+            headers = [
                 *message["headers"],
-                *SAFE_HEADERS,
-                (b"content-security-policy", DOCS_POLICY if self.scope["path"] == "/docs" else CONTENT_POLICY),
+                *(DOCS_HEADERS if self.scope["path"] == "/docs" else SAFE_HEADERS),
                 (b"x-request-id", self.request_id.encode()),
                 (b"x-predictor-version", self._version.encode()),
             ]
+            message = {**message, "headers": headers}
         await self._send(message)
 
     async def refuse(self, error: FastEWQError) -> None:
@@ -101,16 +106,17 @@ class Exchange:
         route = getattr(self.scope.get("route"), "path", "other")
         metrics.IN_PROGRESS.dec()
         metrics.observe_request(route, method, self.status, seconds)
-        log.info(
-            "request",
-            request_id=self.request_id,
-            method=method,
-            path=path,
-            route=route,
-            status=self.status,
-            seconds=round(seconds, 6),
-            **({"key": key} if (key := self.scope["state"].get("key")) else {}),
-        )
+        line = {
+            "request_id": self.request_id,
+            "method": method,
+            "path": path,
+            "route": route,
+            "status": self.status,
+            "seconds": round(seconds, 6),
+        }
+        if key := self.scope["state"].get("key"):
+            line["key"] = key
+        self._access_log.write(line)
 
 
 async def _no_body() -> Message:

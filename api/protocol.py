@@ -13,6 +13,7 @@ from typing import Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from .errors import MalformedRequest, error_response
+from .reading import BODY_IS_HERE
 
 MAX_HEAD_BYTES: Final = 64 * 2**10
 """Request line and headers together."""
@@ -60,6 +61,7 @@ class Protocol(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
         super().on_message_complete()
+        self.scope["state"][BODY_IS_HERE] = True
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from fastewq.errors import InvalidConfig
 from fastewq.jsonio import parse_config
@@ -16,6 +16,9 @@ from fastewq.jsonio import parse_config
 from .errors import BodyTooLarge, ClientGone, InvalidRequest, MalformedRequest, SlowRequest, UnsupportedMediaType
 
 Model = TypeVar("Model", bound=BaseModel)
+
+BODY_IS_HERE: Final = "body_is_here"
+"""Set in a request's state by our protocol once the whole body has arrived: a timer would cost more than reading it."""
 
 
 async def read_body(request: Request, *, limit: int, seconds: float) -> bytes:
@@ -28,18 +31,26 @@ async def read_body(request: Request, *, limit: int, seconds: float) -> bytes:
     declared = headers.get(b"content-length", b"0")
     if declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
         raise BodyTooLarge(f"the body has {declared[:20].decode()} bytes; expected at most {limit}")
-    parts, size = [], 0
+    if BODY_IS_HERE in request.scope["state"]:
+        return await _receive(request, limit)
     try:
         async with asyncio.timeout(seconds):
-            async for part in request.stream():
-                size += len(part)
-                if size > limit:
-                    raise BodyTooLarge(f"the body has more than {limit} bytes; expected at most that many")
-                parts.append(part)
+            return await _receive(request, limit)
     except TimeoutError:
         raise SlowRequest(f"the body did not arrive within {seconds:g} seconds") from None
-    except ClientDisconnect:
-        raise ClientGone from None
+
+
+async def _receive(request: Request, limit: int) -> bytes:
+    parts, size, more = [], 0, True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        part, more = message.get("body", b""), message.get("more_body", False)
+        size += len(part)
+        if size > limit:
+            raise BodyTooLarge(f"the body has more than {limit} bytes; expected at most that many")
+        parts.append(part)
     return b"".join(parts)
 
 
@@ -60,8 +71,9 @@ def _check_media_type(headers: Mapping[bytes, bytes]) -> None:
 def parse_json(body: bytes, *, max_values: int, max_depth: int) -> Any:
     """The JSON document in a body. Raises MalformedRequest.
 
-    orjson reads nearly all bodies. Published configs may hold Infinity or NaN, which JSON does not have but Python's
-    writer makes; such bodies are read a second time by the parser of the command line, with its bounds.
+    orjson reads nearly all bodies. Two kinds are read a second time by the parser of the command line, with its bounds:
+    those with Infinity or NaN, which JSON does not have but Python's writer puts into published configs, and those that
+    may name a key twice in one object, which orjson would pass over.
     """
     containers = body.count(b"[") + body.count(b"{")
     values = body.count(b",") + containers
@@ -70,23 +82,32 @@ def parse_json(body: bytes, *, max_values: int, max_depth: int) -> Any:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        document = _parse_with_infinity(body, str(error))
+        if b"Infinity" not in body and b"NaN" not in body:
+            raise MalformedRequest(f"the body is not JSON: {error}") from None
+        document = _parse_strictly(body)
     if containers > max_depth and depth_exceeds(document, max_depth):
         raise MalformedRequest(f"the body is nested too deeply; expected at most {max_depth} levels")
+    if _may_repeat_a_key(body, document):
+        _parse_strictly(body)
     return document
 
 
-def _parse_with_infinity(body: bytes, message: str) -> Any:
-    if b"Infinity" not in body and b"NaN" not in body:
-        raise MalformedRequest(f"the body is not JSON: {message}")
+def _may_repeat_a_key(body: bytes, document: Any) -> bool:
+    """Whether colons were lost between the body and its document: one goes with each key that is dropped.
+
+    The count says nothing where a string spells a colon as an escape.
+    """
     try:
-        document = parse_config(body, "the body")
-        orjson.dumps(document)  # refuses what no JSON answer could hold: lone surrogates, integers above 64 bits
+        return body.count(b":") != orjson.dumps(document).count(b":") or b"\\u003" in body
+    except TypeError as error:  # a lone surrogate or an integer above 64 bits, beside Infinity or NaN
+        raise MalformedRequest(f"the body is not JSON: {error}") from None
+
+
+def _parse_strictly(body: bytes) -> Any:
+    try:
+        return parse_config(body, "the body", limit=len(body))
     except InvalidConfig as error:
         raise MalformedRequest(error.message) from None
-    except TypeError as error:
-        raise MalformedRequest(f"the body is not JSON: {error}") from None
-    return document
 
 
 def depth_exceeds(document: Any, limit: int) -> bool:

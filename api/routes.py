@@ -45,18 +45,10 @@ def _service(request: Request) -> Service:
     "/v1/plans",
     tags=["plans"],
     openapi_extra=_body(schemas.PlanRequest),
-    responses={
-        200: {"model": schemas.Plan},
-        304: {"description": "If-None-Match names this plan."},
-        **REFUSALS,
-        **LOOKUP_ERRORS,
-    },
+    responses={200: {"model": schemas.Plan}, **REFUSALS, **LOOKUP_ERRORS},
 )
 async def create_plan(request: Request) -> Response:
-    """The precision of every block of one model.
-
-    The same request gives the same bytes, so the answer has an ETag and If-None-Match gives 304: nothing is created.
-    """
+    """The precision of every block of one model. The same request gives the same bytes, and the same ETag."""
     service = _service(request)
     planner, settings = service.planner, service.settings
     body = await read_body(request, limit=settings.max_body_bytes, seconds=settings.body_seconds)
@@ -66,7 +58,7 @@ async def create_plan(request: Request) -> Response:
         answer = Answer((await service.plan(plan_request)).as_dict())
         if plan_request.config is not None:
             planner.keep(body, answer)
-    return answer.to(request)
+    return answer
 
 
 @router.post(
@@ -80,8 +72,8 @@ async def create_plans(request: Request) -> Response:
     service = _service(request)
     planner, settings = service.planner, service.settings
     body = await read_body(request, limit=settings.max_batch_body_bytes, seconds=settings.body_seconds)
-    answer = await service.in_thread(planner.batch, body, request.state.request_id)
-    return answer.to(request)
+    answer: Answer = await service.in_thread(planner.batch, body, request.state.request_id)
+    return answer
 
 
 @router.get(
@@ -101,7 +93,7 @@ async def read_model_plan(
     """The plan of a published model, from its config in the catalog, or at the Hub where that is allowed."""
     fields = {"model": f"{org}/{name}", "revision": revision, "policy": policy, "target": target, "memory": memory}
     plan = await _service(request).plan(parse_model(schemas.PlanRequest, fields))
-    return Answer(plan.as_dict()).to(request)
+    return Answer(plan.as_dict()).unless_known(request)
 
 
 @router.get("/v1/catalog", tags=["catalog"], responses={200: {"model": schemas.CatalogPage}, **LOOKUP_ERRORS})
@@ -132,7 +124,7 @@ async def search_catalog(
         cursor=cursor,
     )
     entries = [entry.as_dict() for entry in page.entries]
-    return Answer({"version": version, "entries": entries, "cursor": page.cursor}).to(request)
+    return Answer({"version": version, "entries": entries, "cursor": page.cursor}).unless_known(request)
 
 
 @router.post(
@@ -149,7 +141,7 @@ async def create_export(request: Request, tool: Annotated[str, Path(json_schema_
     asked = planner.read(body, schemas.ExportRequest)
     plan = await service.plan(asked) if asked.plan is None else read_plan(asked.plan)
     made = await service.in_thread(partial(export, plan, tool, nearest=asked.nearest))
-    return Answer(made.as_dict()).to(request)
+    return Answer(made.as_dict())
 
 
 @router.get("/v1/exports", tags=["exports"])
@@ -163,7 +155,7 @@ async def list_exports() -> schemas.Tools:
 @router.get("/v1/predictor", tags=["predictor"], responses={200: {"model": schemas.Card}, **_errors(503)})
 async def read_predictor(request: Request) -> Response:
     """The predictor's card: version, features, training data, measured quality."""
-    return Answer(_service(request).predictor.card).to(request)
+    return Answer(_service(request).predictor.card).unless_known(request)
 
 
 @router.get("/livez", tags=["operation"])

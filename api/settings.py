@@ -29,7 +29,7 @@ class Settings(BaseSettings):
         default=64 * 2**20, ge=1, description="Most bytes of plans in one batch answer."
     )
     max_json_values: int = Field(default=1_000_000, ge=1, description="Most JSON values in one body.")
-    max_json_depth: int = Field(default=64, ge=1, le=512, description="Deepest nesting of a body.")
+    max_json_depth: int = Field(default=64, ge=1, le=250, description="Deepest nesting of a body.")
     body_seconds: float = Field(default=10, gt=0, description="Time a client may take to send a body.")
     work_seconds: float = Field(default=30, gt=0, description="Time a batch, a budget or an export may take.")
     keys_file: Path | None = Field(default=None, description="File of bearer keys; unset: no key is needed.")

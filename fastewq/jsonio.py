@@ -14,14 +14,14 @@ MAX_CONFIG_BYTES: Final = 8 * 2**20
 MAX_INTEGER_DIGITS: Final = 64
 
 
-def parse_config(text: bytes, source: str) -> dict[str, Any]:
-    """A JSON object from bytes. `source` names it in errors. Raises InvalidConfig.
+def parse_config(text: bytes, source: str, *, limit: int = MAX_CONFIG_BYTES) -> dict[str, Any]:
+    """A JSON object from at most `limit` bytes. `source` names it in errors. Raises InvalidConfig.
 
     Infinity and NaN are accepted, since published configs contain them in fields that do not matter here; a size
     field that holds one is refused where it is read.
     """
-    if len(text) > MAX_CONFIG_BYTES:
-        raise InvalidConfig(f"{source} has {len(text)} bytes; expected at most {MAX_CONFIG_BYTES}")
+    if len(text) > limit:
+        raise InvalidConfig(f"{source} has {len(text)} bytes; expected at most {limit}")
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)

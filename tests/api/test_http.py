@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from fastewq.errors import InvalidConfig
+from fastewq.jsonio import parse_config
+
 from .server import Server, assert_error
 
 JSON = {"Content-Type": "application/json"}
@@ -55,6 +58,35 @@ def test_unknown_methods(client, method):
 )
 def test_bodies_that_are_not_json_within_bounds(client, body):
     assert_error(client.post(PLANS, content=body, headers=JSON), 400, "malformed_request")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"config": {"vocab_size": 1, "vocab_size": 2}}',
+        b'{"config": {}, "config" : {}}',
+        b'{"config": {"a": [{"b": 1, "c": 2, "b": null}]}}',
+        rb'{"config": {"a": 1, "\u0061": 2}}',
+        rb'{"config": {"a": 1, "a": "\u003a"}}',
+        rb'{"config": {"a": 1, "a": "\u003A"}}',
+        b'{"config": {"a": NaN, "a": 2}}',
+    ],
+)
+def test_a_key_given_twice_is_refused_like_on_the_command_line(client, body):
+    error = assert_error(client.post(PLANS, content=body, headers=JSON), 400, "malformed_request")
+    with pytest.raises(InvalidConfig) as refused:
+        parse_config(body, "the body")
+    assert error["message"] == refused.value.message
+    assert "appears twice" in error["message"]
+
+
+def test_colons_in_texts_are_no_keys(client, llama):
+    plan = client.post(PLANS, json={"config": llama}).json()
+    for text in ("a:b", "\\u003a", ":::", '"a": 1, "a": 2'):
+        body = json.dumps({"config": {**llama, "template": text, text: 1}})
+        assert client.post(PLANS, content=body, headers=JSON).json() == plan
+    escaped = json.dumps({"config": {**llama, "template": ":"}}).replace('":"', '"\\u003a"')
+    assert client.post(PLANS, content=escaped, headers=JSON).json() == plan
 
 
 @pytest.mark.parametrize(

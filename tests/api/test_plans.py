@@ -45,17 +45,18 @@ def test_the_same_request_gives_the_same_bytes(client, llama):
 
 
 @pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', "*"])
-def test_a_plan_the_client_has_is_not_sent_again(client, llama, form):
-    etag = post(client, {"config": llama}).headers["etag"]
-    response = post(client, {"config": llama}, **{"If-None-Match": form.format(etag)})
-    assert (response.status_code, response.content, response.headers["etag"]) == (304, b"", etag)
+def test_only_a_get_is_conditional(client, llama, form):
+    """A POST selects nothing that could match (RFC 9110, section 13.1.2), so its answer is sent."""
+    plan = post(client, {"config": llama})
+    again = post(client, {"config": llama}, **{"If-None-Match": form.format(plan.headers["etag"])})
+    assert (again.status_code, again.content, again.headers["etag"]) == (200, plan.content, plan.headers["etag"])
+    etag = client.get("/v1/predictor").headers["etag"]
+    known = client.get("/v1/predictor", headers={"If-None-Match": form.format(etag)})
+    assert (known.status_code, known.content, known.headers["etag"]) == (304, b"", etag)
 
 
-def test_another_plan_is_sent(client, llama):
-    etag = post(client, {"config": llama}).headers["etag"]
-    response = post(client, {"config": {**llama, "num_hidden_layers": 3}}, **{"If-None-Match": etag})
-    assert response.status_code == 200
-    assert len(response.json()["stacks"][0]["blocks"]) == 3
+def test_another_answer_is_sent(client):
+    assert client.get("/v1/predictor", headers={"If-None-Match": '"other"'}).status_code == 200
 
 
 def test_infinity_in_a_field_that_does_not_matter_is_accepted(client, llama):
@@ -67,7 +68,6 @@ def test_the_card_is_that_of_the_predictor(client):
     response = client.get("/v1/predictor")
     assert response.status_code == 200
     assert response.json() == fastewq.load_predictor().card
-    assert client.get("/v1/predictor", headers={"If-None-Match": response.headers["etag"]}).status_code == 304
 
 
 @pytest.mark.parametrize(
