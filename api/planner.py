@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
+import numpy as np
 import orjson
 from cachetools import LRUCache
+from numpy.typing import NDArray
 
+from fastewq.architecture import Architecture
+from fastewq.config import read_config
 from fastewq.errors import FastEWQError
 from fastewq.plan import Plan, plan
 from fastewq.predictor import Predictor
@@ -25,6 +29,18 @@ Asked = TypeVar("Asked", bound=PlanRequest)
 
 OPTIONS: Final = ("revision", "policy", "target", "memory", "devices", "context", "batch", "cache_bits", "reserve")
 """The fields of a request that `fastewq.plan` takes under the same name."""
+
+
+BLOCKS_AT_ONCE: Final = 65_536
+"""Blocks of a batch predicted in one call: those of a thousand models, but no more than memory has room for."""
+
+
+class Item(NamedTuple):
+    """One request of a batch, or why it is none; its blocks and their probabilities, where its config can be read."""
+
+    request: PlanRequest | FastEWQError
+    architecture: Architecture | None = None
+    probabilities: NDArray[np.float64] | None = None
 
 
 class Planner:
@@ -49,12 +65,23 @@ class Planner:
         """The request in a body. Raises MalformedRequest, InvalidRequest."""
         return parse_model(model, self._parse(body))
 
-    def plan(self, request: PlanRequest) -> Plan:
+    def plan(
+        self,
+        request: PlanRequest,
+        architecture: Architecture | None = None,
+        probabilities: NDArray[np.float64] | None = None,
+    ) -> Plan:
         """Raises InvalidRequest where the request has no config, and the errors of `fastewq.plan`."""
         if request.config is None:
             raise InvalidRequest("config: field required; a model named without its config is not looked up here")
-        options = {name: getattr(request, name) for name in OPTIONS}
-        made = plan(request.config, predictor=self._predictor, model_id=request.model, **options)
+        made = plan(
+            request.config,
+            predictor=self._predictor,
+            architecture=architecture,
+            probabilities=probabilities,
+            model_id=request.model,
+            **{name: getattr(request, name) for name in OPTIONS},
+        )
         metrics.PLAN_BLOCKS.observe(sum(len(stack.blocks) for stack in made.stacks))
         return made
 
@@ -69,14 +96,17 @@ class Planner:
             raise BatchTooLarge(f"the batch has {len(requests)} requests; expected at most {limit}")
         return Answer({"results": list(self._results(requests, request_id))})
 
-    def _results(self, requests: list[Any], request_id: str) -> Iterator[orjson.Fragment]:
+    def _results(self, documents: list[Any], request_id: str) -> Iterator[orjson.Fragment]:
         deadline = time.monotonic() + self._settings.work_seconds
         room = self._settings.max_batch_answer_bytes
-        for request in requests:
+        for item in self._items(documents):
             if time.monotonic() > deadline:
                 raise OutOfTime(f"the batch took longer than {self._settings.work_seconds:g} seconds")
             try:
-                result = orjson.dumps({"plan": self.plan(parse_model(PlanRequest, request)).as_dict()})
+                if isinstance(item.request, FastEWQError):
+                    raise item.request
+                made = self.plan(item.request, item.architecture, item.probabilities)
+                result = orjson.dumps({"plan": made.as_dict()})
                 if len(result) > room:
                     raise AnswerTooLarge(
                         f"the plans of this batch take more than {self._settings.max_batch_answer_bytes} bytes"
@@ -86,9 +116,38 @@ class Planner:
             room -= len(result)
             yield orjson.Fragment(result)
 
+    def _items(self, documents: list[Any]) -> Iterator[Item]:
+        """The requests of a batch in order, their blocks predicted many models at a time."""
+        waiting: list[Item] = []
+        blocks = 0
+        for document in documents:
+            item = _item(document)
+            waiting.append(item)
+            blocks += sum(len(stack.blocks) for stack in item.architecture.stacks) if item.architecture else 0
+            if blocks >= BLOCKS_AT_ONCE:
+                yield from self._predicted(waiting)
+                waiting, blocks = [], 0
+        yield from self._predicted(waiting)
+
+    def _predicted(self, items: list[Item]) -> Iterator[Item]:
+        probabilities = iter(self._predictor.of_models([item.architecture for item in items if item.architecture]))
+        for item in items:
+            yield item._replace(probabilities=next(probabilities)) if item.architecture else item
+
     def _parse(self, body: bytes) -> Any:
         settings = self._settings
         return parse_json(body, max_values=settings.max_json_values, max_depth=settings.max_json_depth)
+
+
+def _item(document: Any) -> Item:
+    try:
+        request = parse_model(PlanRequest, document)
+    except InvalidRequest as error:
+        return Item(error)
+    try:
+        return Item(request, read_config(request.config or {}))
+    except FastEWQError:
+        return Item(request)  # planning will say what is wrong, in the order in which it looks
 
 
 def _key(body: bytes) -> bytes:

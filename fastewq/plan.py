@@ -55,6 +55,7 @@ def plan(
     reserve: int | str = 0,
     predictor: Predictor | None = None,
     architecture: Architecture | None = None,
+    probabilities: NDArray[np.float64] | None = None,
     model_id: str | None = None,
     revision: str | None = None,
 ) -> Plan:
@@ -66,7 +67,8 @@ def plan(
                 least damage that fits (`fastewq.budget`), whatever the threshold
     devices     memory of each device, in pipeline order: the blocks are placed in contiguous runs
     context, batch, cache_bits, reserve    see `fastewq.memory.Memory`
-    architecture   the model's blocks, where they are known better than from the config (`fastewq.headers`)
+    architecture   the model's blocks, where they are known already, or better than from the config (`fastewq.headers`)
+    probabilities  of these blocks, where the predictor was asked about many models at once
 
     `model_id` and `revision` are carried into the document. Raises InvalidConfig, UnsupportedArchitecture,
     InvalidPolicy, DoesNotFit.
@@ -76,7 +78,7 @@ def plan(
     architecture = architecture or read_config(config)
     return plan_architecture(
         architecture,
-        predictor.probabilities(block_columns(architecture)),
+        predictor.probabilities(block_columns(architecture)) if probabilities is None else probabilities,
         predictor=predictor,
         policy=policy,
         target=target,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from fastewq.architecture import Architecture
 from fastewq.errors import InvalidArtefact
-from fastewq.features import FEATURES, Columns, feature_matrix, span
+from fastewq.features import FEATURES, Columns, block_columns, feature_matrix, span
 
 FORMAT: Final = 1
 """Raised whenever card.json or its meaning changes; a card of another format is refused."""
@@ -171,6 +171,13 @@ class Predictor:
     def probabilities(self, columns: Columns) -> NDArray[np.float64]:
         """The probability of "quantize" for every block of `fastewq.features.block_columns`."""
         return self.calibrate(self.ensemble.margins(feature_matrix(columns, self.features)))
+
+    def of_models(self, architectures: Sequence[Architecture]) -> list[NDArray[np.float64]]:
+        """The probabilities of the blocks of each of many models, from one call of the ensemble."""
+        if not architectures:
+            return []
+        ends = np.cumsum([sum(len(stack.blocks) for stack in model.stacks) for model in architectures])
+        return np.split(self.probabilities(block_columns(*architectures)), ends[:-1])
 
     def calibrate(self, margins: NDArray[np.float32]) -> NDArray[np.float64]:
         """Platt scaling of the log-odds, with what the card's `calibration` says; the identity where that helps not."""

@@ -23,7 +23,6 @@ from fastewq.catalog.schema import BLOCK, PLAN, POLICIES
 from fastewq.config import read_config
 from fastewq.draft import Draft
 from fastewq.errors import FastEWQError
-from fastewq.features import block_columns
 from fastewq.jsonio import parse_config
 from fastewq.plan import quantized_warning
 from fastewq.policy import DEFAULT_POLICY, KEEP, Policy, read_policy
@@ -128,16 +127,15 @@ class Batch:
                 read.append(error)
                 agree.append(None)
         known = [entry for entry in read if isinstance(entry, Architecture)]
-        probabilities = np.round(self._predictor.probabilities(block_columns(*known)), 6).tolist()
-        results, start = [], 0
+        predicted = iter(self._predictor.of_models(known))
+        results = []
         for entry, agrees, (config, _) in zip(read, agree, configs, strict=True):
             if not isinstance(entry, Architecture):
                 results.append(Result(error=entry))
                 continue
-            end = start + sum(len(stack.blocks) for stack in entry.stacks)
+            probabilities = np.round(next(predicted), 6).tolist()
             outside = self._predictor.outside_domain(entry)
-            results.append(self._result(entry, agrees, config, outside, probabilities[start:end]))
-            start = end
+            results.append(self._result(entry, agrees, config, outside, probabilities))
         return results
 
     def _result(

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
+from fastewq.api import planner
+from fastewq.api.planner import Planner
+from fastewq.api.settings import Settings
+
+import fastewq
 
 from .server import Server, assert_error
 
@@ -38,6 +44,39 @@ def test_a_batch_of_a_thousand(client, llama):
     configs = [{**llama, "num_hidden_layers": 1 + i % 40} for i in range(1000)]
     results = client.post(BATCH, json={"requests": [{"config": config} for config in configs]}).json()["results"]
     assert [len(r["plan"]["stacks"][0]["blocks"]) for r in results] == [c["num_hidden_layers"] for c in configs]
+
+
+class Counted:
+    """An ensemble that counts how often it is asked."""
+
+    def __init__(self, ensemble) -> None:
+        self.ensemble, self.calls = ensemble, 0
+
+    def margins(self, matrix):
+        self.calls += 1
+        return self.ensemble.margins(matrix)
+
+
+def test_the_booster_is_called_once_for_a_batch(llama):
+    predictor = fastewq.load_predictor()
+    counted = Counted(predictor.ensemble)
+    planner = Planner(replace(predictor, ensemble=counted), Settings())
+    requests = [{"config": {**llama, "num_hidden_layers": 1 + i % 40}} for i in range(100)] + [{"config": {}}]
+    results = json.loads(planner.batch(json.dumps({"requests": requests}).encode(), "id").body)["results"]
+    assert counted.calls == 1
+    assert [result["plan"] for result in results[:100]] == [fastewq.plan(r["config"]).as_dict() for r in requests[:100]]
+    assert results[100]["error"]["code"] == "invalid_config"
+
+
+def test_a_batch_of_very_deep_models_is_predicted_in_parts(llama, monkeypatch):
+    monkeypatch.setattr(planner, "BLOCKS_AT_ONCE", 10)
+    predictor = fastewq.load_predictor()
+    counted = Counted(predictor.ensemble)
+    requests = [{"config": {**llama, "num_hidden_layers": blocks}} for blocks in (4, 5, 6, 20, 3)]
+    body = json.dumps({"requests": requests}).encode()
+    results = json.loads(Planner(replace(predictor, ensemble=counted), Settings()).batch(body, "id").body)["results"]
+    assert counted.calls == 3
+    assert [result["plan"] for result in results] == [fastewq.plan(r["config"]).as_dict() for r in requests]
 
 
 def test_a_batch_above_the_limit_is_refused(client):
