@@ -8,7 +8,6 @@ Two steps, both also used by the trainer, so that training and serving cannot dr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -67,23 +66,28 @@ def block_columns(*architectures: Architecture) -> Columns:
 
 
 class _BlockColumns(Columns):
-    """Columns that are computed when they are asked for: a predictor asks for few of them."""
+    """Columns that are computed when they are first asked for: a predictor asks for few of them."""
 
     def __init__(self, architectures: Sequence[Architecture]) -> None:
         self._owned = [(model, stack) for model in architectures for stack in model.stacks if stack.blocks]
-        self._lengths = [len(stack.blocks) for _, stack in self._owned]
+        self._lengths = np.array([len(stack.blocks) for _, stack in self._owned], dtype=np.intp)
+        self._known: dict[str, NDArray[np.generic]] = {}
 
     def __getitem__(self, name: str) -> NDArray[np.generic]:
+        if name not in self._known:
+            self._known[name] = self._column(name)
+        return self._known[name]
+
+    def _column(self, name: str) -> NDArray[np.generic]:
         if name == "exec_index":
-            return np.fromiter(chain.from_iterable(map(range, self._lengths)), np.float64, sum(self._lengths))
+            return np.concatenate([np.arange(0.0, length) for length in self._lengths] or [np.empty(0)])
         layouts = (block.layout for _, stack in self._owned for block in stack.blocks)
         if name == "num_parameters":
-            return np.fromiter((layout.parameters for layout in layouts), np.float64, sum(self._lengths))
+            return np.array([layout.parameters for layout in layouts], dtype=np.float64)
         if name == "kind":
             return np.array([layout.kind for layout in layouts], dtype=np.str_)
         fact = STACK_FACTS[name]
-        values = np.array([fact(model, stack) for model, stack in self._owned], dtype=np.float64)
-        return np.repeat(values, np.array(self._lengths, dtype=np.intp))
+        return np.array([fact(*owned) for owned in self._owned], dtype=np.float64).repeat(self._lengths)
 
     def __iter__(self) -> Iterator[str]:
         return iter(FACTS)

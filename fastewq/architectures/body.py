@@ -124,7 +124,7 @@ class BlockStack:
         if self.per_layer is None:
             f.require("per_layer_config", ({},))
         keys = self.keys(f)
-        counts = Counter(keys)
+        counts = Counter(keys) if len(set(keys)) > 1 else dict.fromkeys(keys, len(keys))
         varied = {key: f.replaced(**dict(key[2])) if key[2] else f for key in counts}
         layouts = {key: self.layout(fields, key[0], key[1]) for key, fields in varied.items()}
         mixing = typical({key: n for key, n in counts.items() if layouts[key].mixer in ("attention", "hybrid")})

@@ -40,10 +40,8 @@ def _factors(product: str) -> tuple[int | str, ...]:
 
 def size(f: Fields, spec: Size) -> int:
     """The number a size stands for. Raises InvalidConfig where a named field is not a positive integer."""
-    if isinstance(spec, int):
-        return spec
     if not isinstance(spec, str):
-        return spec(f)
+        return spec if isinstance(spec, int) else spec(f)
     if "*" not in spec:
         return f.size(spec)
     return prod(factor if isinstance(factor, int) else f.size(factor) for factor in _factors(spec))
