@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 import structlog
 from anyio import CapacityLimiter, to_thread
 
+from fastewq.architectures import supported
 from fastewq.errors import FastEWQError, InvalidArtefact
 from fastewq.plan import Plan
 from fastewq.predictor import Predictor, load_predictor
@@ -47,6 +48,7 @@ class Service:
         """Verify the artefact's hash and golden predictions. A failure is logged, and the service stays unready."""
         try:
             predictor = load_predictor(self.settings.artefact)
+            supported()  # imports every family now, so that no request has to wait for it
             self._lookup = Lookup(self.settings)
         except FastEWQError as error:
             self._problem = "no usable predictor" if isinstance(error, InvalidArtefact) else "no usable catalog"

@@ -56,3 +56,5 @@ def test_a_plan_needs_nothing_heavy_either(root):
     config = root / "examples" / "llama-3.1-8b.json"
     loaded = modules_after(f"import json, fastewq; fastewq.plan(json.load(open({str(config)!r})))")
     assert not FORBIDDEN & loaded
+    # Nor what only other models need: the families not asked for, and a part of numpy that one careless call loads.
+    assert not {"fastewq.architectures.text", "fastewq.architectures.assembly", "numpy.ma"} & loaded

@@ -1,26 +1,53 @@
-"""model_type -> Model, gathered from the family modules."""
+"""model_type -> Model, looked up in one family module after another."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Final
 
-from fastewq.architectures.audio import AUDIO
-from fastewq.architectures.captions import CAPTIONS
 from fastewq.architectures.heads import Model
-from fastewq.architectures.images import IMAGES
-from fastewq.architectures.multimodal import MULTIMODAL
-from fastewq.architectures.speech_language import SPEECH_LANGUAGE
-from fastewq.architectures.text import TEXT
-from fastewq.architectures.towers import TOWERS
-from fastewq.architectures.vision import VISION
 
-MODELS: Mapping[str, Model] = {
-    **TEXT,
-    **AUDIO,
-    **VISION,
-    **IMAGES,
-    **TOWERS,
-    **MULTIMODAL,
-    **CAPTIONS,
-    **SPEECH_LANGUAGE,
-}
+FAMILIES: Final = (
+    ("decoders", "DECODERS"),
+    ("gemma", "GEMMA"),
+    ("moe", "MOE"),
+    ("text", "TEXT"),
+    ("audio", "AUDIO"),
+    ("vision", "VISION"),
+    ("images", "IMAGES"),
+    ("towers", "TOWERS"),
+    ("multimodal", "MULTIMODAL"),
+    ("captions", "CAPTIONS"),
+    ("speech_language", "SPEECH_LANGUAGE"),
+)
+"""Modules and their tables, the most asked for first; `text` has those before it, too."""
+
+
+class _Models(Mapping[str, Model]):
+    """Imports a family module only once a model is not found before it: all of them take a good part of a second."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Model] = {}
+        self._waiting = list(FAMILIES)
+
+    def __getitem__(self, model_type: str) -> Model:
+        while model_type not in self._known and self._waiting:
+            self._load_next()
+        return self._known[model_type]
+
+    def __iter__(self) -> Iterator[str]:
+        while self._waiting:
+            self._load_next()
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def _load_next(self) -> None:
+        module, table = self._waiting[0]
+        self._known.update(getattr(import_module(f"fastewq.architectures.{module}"), table))
+        self._waiting.remove((module, table))
+
+
+MODELS: Final[Mapping[str, Model]] = _Models()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import get_args
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from fastewq.architecture import FeedForward, Mixer, Role
 from fastewq.architectures import MODELS, supported
 from fastewq.architectures.fields import STAND_INS, config_class
+from fastewq.architectures.registry import FAMILIES
 from fastewq.config import read_config
 
 IN_LIBRARY = [name for name in supported() if name not in STAND_INS and config_class(name).fields]
@@ -17,6 +19,15 @@ IN_LIBRARY = [name for name in supported() if name not in STAND_INS and config_c
 def test_breadth() -> None:
     assert len(IN_LIBRARY) >= 150
     assert supported() == sorted(MODELS)
+
+
+def test_no_family_hides_a_model_of_another() -> None:
+    tables = {name: getattr(import_module(f"fastewq.architectures.{name}"), table) for name, table in FAMILIES}
+    text = tables.pop("text")
+    for name in ("decoders", "gemma", "moe"):
+        assert tables.pop(name).items() <= text.items(), name
+    tables["text"] = text
+    assert sum(map(len, tables.values())) == len(MODELS)
 
 
 @pytest.mark.parametrize("model_type", supported())
