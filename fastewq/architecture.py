@@ -25,16 +25,31 @@ Mixer = Literal["attention", "linear_attention", "state_space", "hybrid", "conv"
 FeedForward = Literal["dense", "experts", "none"]
 
 
+class Stored(NamedTuple):
+    """How a quantized checkpoint stores a matrix.
+
+    precision   its name in a plan: fp8, mxfp4, stored-int4 ... (`fastewq.quantized`)
+    bits        per weight, without scales
+    bytes       of the matrix with its scales, zero points and the like
+    """
+
+    precision: str
+    bits: int
+    bytes: int
+
+
 class Tensor(NamedTuple):
     """One parameter tensor. `name` is relative to its block, in the transformers library's module naming.
 
     `transposed` marks a matrix stored as (..., inputs, outputs), as GPT-2's Conv1D and some stacked experts are.
+    `stored` is set where the checkpoint holds it quantized.
     """
 
     name: str
     shape: tuple[int, ...]
     role: Role
     transposed: bool = False
+    stored: Stored | None = None
 
     @property
     def oriented(self) -> tuple[int, ...]:
@@ -105,7 +120,10 @@ class Outside(NamedTuple):
 
 @dataclass(frozen=True)
 class Architecture:
-    """A whole model. `exact`: every parameter count is known; `warnings` name whatever had to be assumed."""
+    """A whole model. `exact`: every parameter count is known; `warnings` name whatever had to be assumed.
+
+    quantization   the method with which the checkpoint is already quantized, None where it is not
+    """
 
     model_type: str
     dtype: str
@@ -116,6 +134,7 @@ class Architecture:
     initializer_range: float = 0.02
     exact: bool = True
     warnings: tuple[str, ...] = field(default=())
+    quantization: str | None = None
 
     @cached_property
     def layouts(self) -> tuple[Layout, ...]:

@@ -8,14 +8,17 @@ from typing import Any
 from fastewq.architecture import Architecture
 from fastewq.architectures import read
 from fastewq.errors import InvalidConfig
+from fastewq.quantized import with_stored
 
 
 def read_config(config: Mapping[str, Any]) -> Architecture:
     """The exact blocks of the model a config describes.
+
+    Matrices that the checkpoint stores quantized are marked so (`Tensor.stored`).
 
     Raises InvalidConfig where a field is missing, of the wrong type or out of bounds, and UnsupportedArchitecture
     where no layout is known for the `model_type`.
     """
     if not isinstance(config, Mapping):
         raise InvalidConfig(f"the config is {type(config).__name__}; expected a JSON object")
-    return read(config)
+    return with_stored(read(config), config)

@@ -87,7 +87,7 @@ def parameter(name: str, *shape: int, role: Role = "other") -> Tensors:
 def prefixed(prefix: str, tensors: Tensors) -> Tensors:
     if not prefix:
         return tensors
-    return tuple([Tensor(f"{prefix}.{name}", shape, role, flipped) for name, shape, role, flipped in tensors])
+    return tuple([Tensor(f"{prefix}.{name}", shape, role, flipped) for name, shape, role, flipped, _ in tensors])
 
 
 def field_or(name: str, otherwise: Size) -> Callable[[Fields], int]:

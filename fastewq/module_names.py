@@ -1,0 +1,264 @@
+"""Which modules of a model a list of names and patterns stands for, as quantized checkpoints write such lists.
+
+    lm_head, mlp.gate                     a name, or some consecutive parts of one: the module and all below it
+    model.layers.3.mlp                    the same with an index
+    model.layers.*.self_attn, *lm_head*   shell wildcards
+    re:.*mlp\\.(gate|up)_proj.*            a regular expression that must match from the start
+
+Lists come from outside, and a regular expression can be made to run for ever. So only those are taken that amount to
+shell wildcards once their alternatives are written out, as all published ones seen do; the others are `not_understood`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import product
+from typing import Final, Literal, NamedTuple
+
+from fastewq.errors import InvalidConfig
+
+MAX_ENTRIES: Final = 65_536
+MAX_LENGTH: Final = 400
+MAX_ALTERNATIVES: Final = 512
+MAX_GROUPS: Final = 32
+MAX_FLOATING: Final = 256
+"""Patterns with an index that could be in any block: each is tried on every module of every block."""
+
+WRAPPERS: Final = ("model.", "language_model.")
+"""Outer modules that libraries disagree about; they are dropped from names on both sides."""
+
+_INDEX: Final = re.compile(r"(?:[A-Za-z_][^*.]*\.)+?(\d+)(?=\.|\*|$)")
+_DIGIT: Final = re.compile(r"\d")
+_WILD: Final = re.compile(r"\\[dw]|\[(?:0-9|\\d|\^\.|\^\\\.|a-z|a-z_|a-zA-Z0-9_)\]|\.")
+
+
+class Pattern(NamedTuple):
+    """Literal pieces with anything between them. `end`: what must follow the last one."""
+
+    pieces: tuple[str, ...]
+    end: Literal["end", "boundary", "anything"]
+
+    def matches(self, path: str) -> bool:
+        first, last = self.pieces[0], self.pieces[-1]
+        if not path.startswith(first):
+            return False
+        if len(self.pieces) == 1:
+            return self._ends(path, len(first))
+        at = len(first)
+        for piece in self.pieces[1:-1]:
+            at = path.find(piece, at)
+            if at < 0:
+                return False
+            at += len(piece)
+        if self.end == "end":
+            return path.endswith(last) and len(path) - len(last) >= at
+        while (at := path.find(last, at)) >= 0:
+            if self._ends(path, at + len(last)):
+                return True
+            at += 1
+        return False
+
+    def _ends(self, path: str, at: int) -> bool:
+        return self.end == "anything" or at == len(path) or (self.end == "boundary" and path[at] == ".")
+
+
+WHOLE_BLOCK: Final = Pattern(("",), "anything")
+
+
+def unwrapped(path: str) -> str:
+    """The path without outer modules whose names differ between libraries."""
+    while path.startswith(WRAPPERS):
+        path = path[path.index(".") + 1 :]
+    return path
+
+
+class ModuleNames:
+    """A list of entries, ready to be asked about modules.
+
+    `everywhere` holds for any block alike; `by_block` what is said about single blocks, by the path of the block.
+    """
+
+    def __init__(self, entries: Iterable[str], *, regex: bool = False) -> None:
+        """`regex`: entries are regular expressions without the mark `re:`."""
+        self.not_understood: list[str] = []
+        self.parts: list[str] = []
+        self.everywhere: list[Pattern] = []
+        self.floating: list[Pattern] = []
+        self.by_block: dict[str, list[Pattern]] = {}
+        for entry in entries:
+            if regex or entry.startswith("re:"):
+                self._add_regex(entry.removeprefix("re:"))
+            elif entry:
+                self._add_name(entry.removesuffix(".weight"))
+        if len(self.floating) > MAX_FLOATING:
+            raise InvalidConfig(f"quantization_config: {len(self.floating)} patterns; expected at most {MAX_FLOATING}")
+
+    def __bool__(self) -> bool:
+        return bool(self.parts or self.everywhere or self.floating or self.by_block)
+
+    def _add_name(self, name: str) -> None:
+        if _DIGIT.search(name) or "*" in name:
+            self._add(Pattern(tuple(unwrapped(name).split("*")), "boundary"))
+        else:
+            self.parts.append(f".{unwrapped(name)}.")
+
+    def _add_regex(self, text: str) -> None:
+        alternatives = written_out(text.removeprefix("^").removesuffix("$"))
+        if alternatives is None:
+            self.not_understood.append(text)
+            return
+        end: Literal["end", "anything"] = "end" if text.endswith("$") else "anything"
+        for alternative in alternatives:
+            self._add(Pattern(tuple(unwrapped(alternative).split("*")), end))
+
+    def _add(self, pattern: Pattern) -> None:
+        text = "*".join(pattern.pieces)
+        block = _INDEX.match(text)
+        if block:
+            self.by_block.setdefault(block.group(), []).append(pattern)
+        elif _DIGIT.search(text):
+            self.floating.append(pattern)
+        else:
+            self.everywhere.append(pattern)
+
+    def about(self, block: str) -> tuple[Pattern, ...]:
+        """What is said about one block alone, relative to it: equal for blocks that are treated alike."""
+        if not self.by_block:
+            return ()
+        path, found = unwrapped(block), []
+        parts = path.split(".")
+        for length, part in enumerate(parts, 1):
+            if part.isdigit():
+                for pattern in self.by_block.get(".".join(parts[:length]), ()):
+                    first = pattern.pieces[0]
+                    if first.startswith(path):
+                        rest = first[len(path) :].removeprefix(".")
+                        found.append(Pattern((rest, *pattern.pieces[1:]), pattern.end))
+                    elif path.startswith(first):
+                        found.append(WHOLE_BLOCK)
+        return tuple(found)
+
+    def include(self, path: str, block: str, own: Sequence[Pattern]) -> bool:
+        """Whether a module is named. `path` is relative to `block`; `own` is what `about` gave for that block."""
+        if any(pattern.pieces == WHOLE_BLOCK.pieces or pattern.matches(path) for pattern in own):
+            return True
+        whole = unwrapped(f"{block}.{path}" if block else path)
+        dotted = f".{whole}."
+        if any(part in dotted for part in self.parts):
+            return True
+        return any(pattern.matches(whole) for pattern in (*self.everywhere, *self.floating))
+
+
+def names(value: object, field: str) -> list[str]:
+    """A list of names from a config; null counts as empty. Raises InvalidConfig."""
+    if value is None:
+        return []
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list | tuple) or len(value) > MAX_ENTRIES:
+        raise InvalidConfig(f"quantization_config.{field} must be a list of at most {MAX_ENTRIES} module names")
+    for entry in value:
+        if not isinstance(entry, str) or len(entry) > MAX_LENGTH:
+            raise InvalidConfig(f"quantization_config.{field} has the entry {entry!r:.60}; expected a module name")
+    return list(value)
+
+
+# -- regular expressions that amount to wildcards ---------------------------------------------------------------------
+
+
+def written_out(regex: str) -> list[str] | None:
+    """The alternatives of a regular expression as shell wildcards; None where it cannot be written that way.
+
+    An unescaped dot stands for a dot, as its authors mean it; `\\d+` and the like for anything.
+    """
+    if regex.count("(") > MAX_GROUPS:
+        return None
+    try:
+        found, at = _alternatives(regex, 0)
+    except _CannotWriteOut:
+        return None
+    return found if at == len(regex) else None
+
+
+class _CannotWriteOut(Exception):
+    pass
+
+
+def _alternatives(text: str, at: int) -> tuple[list[str], int]:
+    """Everything up to the end of the text or of the group, alternatives separated by `|`."""
+    found: list[str] = []
+    sequence: list[list[str]] = []
+    while at < len(text) and text[at] != ")":
+        if text[at] == "|":
+            found += _joined(sequence)
+            sequence, at = [], at + 1
+            continue
+        choices, at = _atom(text, at)
+        sequence.append(choices)
+    return _bounded(found + _joined(sequence)), at
+
+
+def _joined(sequence: list[list[str]]) -> list[str]:
+    total = 1
+    for choices in sequence:
+        total *= len(choices)
+        if total > MAX_ALTERNATIVES:
+            raise _CannotWriteOut
+    return ["".join(parts) for parts in product(*sequence)]
+
+
+def _bounded(found: list[str]) -> list[str]:
+    if len(found) > MAX_ALTERNATIVES:
+        raise _CannotWriteOut
+    return found
+
+
+def _atom(text: str, at: int) -> tuple[list[str], int]:
+    """One character, class or group, with the quantifier after it."""
+    if text[at] == "(":
+        at += 3 if text.startswith("(?:", at) else 1
+        choices, at = _alternatives(text, at)
+        if at >= len(text):
+            raise _CannotWriteOut
+        return _optional(choices, text, at + 1)
+    wild = _WILD.match(text, at)
+    if wild:
+        at = wild.end()
+        if at < len(text) and text[at] in "*+":
+            return ["*"], at + 1 + text.startswith("?", at + 1)
+        if wild.group() == ".":
+            return _optional(["."], text, at)
+        if wild.group() in (r"\d", "[0-9]", r"[\d]"):
+            return _optional(list("0123456789"), text, at)
+        raise _CannotWriteOut
+    if text[at] == "[":
+        return _class(text, at)
+    if text[at] == "\\":
+        at += 1
+        if at >= len(text) or text[at].isalnum():
+            raise _CannotWriteOut
+    elif text[at] in "^$*+?{":
+        raise _CannotWriteOut
+    return _optional([text[at]], text, at + 1)
+
+
+def _class(text: str, at: int) -> tuple[list[str], int]:
+    """[0369], [2-7], [.]"""
+    end = text.find("]", at)
+    inside = text[at + 1 : end] if end > 0 else "^"
+    if inside.startswith("^") or "\\" in inside or not inside:
+        raise _CannotWriteOut
+    span = re.fullmatch(r"(\d)-(\d)", inside)
+    choices = [str(i) for i in range(int(span[1]), int(span[2]) + 1)] if span else list(inside)
+    if not span and "-" in inside:
+        raise _CannotWriteOut
+    return _optional(choices, text, end + 1)
+
+
+def _optional(choices: list[str], text: str, at: int) -> tuple[list[str], int]:
+    if at < len(text) and text[at] in "*+{":
+        raise _CannotWriteOut
+    if at < len(text) and text[at] == "?":
+        return ["", *choices], at + 1
+    return choices, at

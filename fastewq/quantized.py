@@ -1,0 +1,475 @@
+"""Checkpoints that are already quantized: `quantization_config` -> how every matrix is stored. Pure.
+
+Every method quantizes the matrices of blocks, and of what surrounds them, except those a list in the config names.
+Embeddings, routers, norms and biases stay in the model's own type. Sizes follow what the tools write: packed weights,
+scales, zero points, indices and shapes. Formulas are checked against files and modules of those tools by
+tests/test_quantized.py and `tools/oracle.py stored`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any, Final, NamedTuple
+
+from fastewq.architecture import Architecture, Layout, Outside, Stack, Stored, Tensor
+from fastewq.errors import InvalidConfig
+from fastewq.module_names import ModuleNames, Pattern, names
+from fastewq.modules import TOKEN_HEADS, module_name
+
+Config = Mapping[str, Any]
+Shape = tuple[int, ...]
+
+NESTED: Final = ("text_config", "llm_config", "language_config", "thinker_config")
+MAX_GROUP: Final = 2**20
+DEFAULT_BLOCK: Final = (128, 128)
+F32: Final = 32
+FP8_SCALES: Final = 8
+
+
+class Packing(NamedTuple):
+    """The format of one matrix (rows, columns), columns being its inputs.
+
+    precision          the name in a plan
+    bits               per weight
+    tile               rows and columns that share a scale; 0 means all of them
+    scale_bits         scale and zero point, per tile
+    column_bytes       per column: GPTQ's index of the group
+    matrix_bytes       per matrix: scales of the whole, a shape, a code book
+    word               packed weights of a row are padded to this many bytes
+    nested             this many scales share a further float32 one (double quantization)
+    """
+
+    precision: str
+    bits: int
+    tile: tuple[int, int]
+    scale_bits: int = 0
+    column_bytes: int = 0
+    matrix_bytes: int = 0
+    word: int = 1
+    nested: int = 0
+
+    def size(self, rows: int, columns: int) -> int:
+        """Bytes of a matrix with all that belongs to it."""
+        packed = rows * _round_up(-(-columns * self.bits // 8), self.word)
+        height, width = (size or whole for size, whole in zip(self.tile, (rows, columns), strict=True))
+        tiles = -(-rows // height) * -(-columns // width)
+        scales = -(-tiles * self.scale_bits // 8) + (4 * -(-tiles // self.nested) if self.nested else 0)
+        return packed + scales + columns * self.column_bytes + self.matrix_bytes
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def grouped(precision: str, bits: int, group: int, scale_bits: int, **details: Any) -> Packing:
+    """Groups along a row share a scale; 0 means the whole row."""
+    return Packing(precision, bits, (1, group), scale_bits, **details)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What one entry of a config says.
+
+    packing   None: the modules stay in the model's own type
+    modules   None: all of them
+    """
+
+    packing: Packing | None
+    modules: ModuleNames | None = None
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a checkpoint is quantized: for each matrix the first rule that names it.
+
+    roles    whether dense matrices, stacked experts or both are quantized
+    text     only the blocks of text decoders
+    head     whether the LM head can be quantized
+    """
+
+    method: str
+    rules: tuple[Rule, ...]
+    roles: frozenset[str] = frozenset({"linear", "experts"})
+    text: bool = False
+    head: bool = False
+    not_understood: tuple[str, ...] = ()
+
+
+# -- the methods ------------------------------------------------------------------------------------------------------
+
+
+def _integer(q: Config, name: str, default: int | None, low: int, high: int) -> int:
+    value = q.get(name)
+    value = default if value is None else value
+    if type(value) is not int or not low <= value <= high:
+        raise InvalidConfig(f"quantization_config.{name} is {value!r:.40}; expected an integer from {low} to {high}")
+    return value
+
+
+def _group(q: Config, default: int | None = 128) -> int:
+    """The group size; 0 for -1, which stands for the whole row."""
+    return max(_integer(q, "group_size", default, -1, MAX_GROUP), 0)
+
+
+def _object(value: Any, field: str) -> Config:
+    if not isinstance(value, Mapping):
+        raise InvalidConfig(f"quantization_config.{field} is {type(value).__name__}; expected an object")
+    return value
+
+
+def _kept(q: Config) -> Rule:
+    """The modules left alone, under any of the names that the tools use for their list."""
+    fields = ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules", "exclude", "llm_int8_skip_modules")
+    return Rule(None, ModuleNames([entry for field in fields for entry in names(q.get(field), field)]))
+
+
+def fp8(q: Config, config: Config) -> Scheme:
+    """DeepSeek's and Qwen's: float8 with a scale per tile of 128 x 128, or one scale per matrix.
+
+    DeepSeek-V4 stores scales as powers of two in 8 bits, and its experts in 4 bits with a scale per 32 inputs.
+    """
+    block = q.get("weight_block_size")
+    small = config.get("expert_dtype") or q.get("expert_dtype")
+    powers = q.get("scale_fmt") == "ue8m0" and (small is not None or block == [1, 32])
+    scale = FP8_SCALES if powers else F32
+    static = 4 * (q.get("activation_scheme") == "static")
+    if block is None:
+        packing = Packing("fp8", 8, (0, 0), F32, matrix_bytes=static)
+    else:
+        packing = Packing("fp8", 8, _tile(block, "weight_block_size"), scale, matrix_bytes=static)
+    rules = [_kept(q), Rule(None, ModuleNames(["indexer.weights_proj"]))]
+    if small == "fp4":
+        rules.append(Rule(grouped("mxfp4", 4, 32, scale), ModuleNames(["mlp.experts", "ffn.experts"])))
+    return Scheme("fp8", (*rules, Rule(packing)))
+
+
+def _tile(value: Any, field: str) -> tuple[int, int]:
+    if not isinstance(value, list | tuple) or len(value) != 2 or not all(
+        type(size) is int and 0 < size <= MAX_GROUP for size in value
+    ):
+        raise InvalidConfig(f"quantization_config.{field} is {value!r:.40}; expected two positive integers")
+    return value[0], value[1]
+
+
+def fbgemm_fp8(q: Config, _: Config) -> Scheme:
+    """float8 with a float32 scale per row and one bound for the activations."""
+    return Scheme("fbgemm_fp8", (_kept(q), Rule(grouped("fp8", 8, 0, F32, matrix_bytes=4))))
+
+
+def gptq(q: Config, _: Config) -> Scheme:
+    """Integers in 32-bit words; float16 scale and packed zero point per group, int32 group index per input.
+
+    `dynamic` gives modules named by regular expressions other bits ("+:"), or none ("-:").
+    """
+    bits, group = _integer(q, "bits", 4, 2, 8), _group(q)
+    rules = [_kept(q)]
+    for key, change in _object(q.get("dynamic") or {}, "dynamic").items():
+        named = ModuleNames([str(key).removeprefix("+:").removeprefix("-:")], regex=True)
+        own = _object(change, "dynamic")
+        packing = _gptq(_integer(own, "bits", bits, 2, 8), _group(own, group))
+        rules.append(Rule(None if str(key).startswith("-:") else packing, named))
+    return Scheme("gptq", (*rules, Rule(_gptq(bits, group))), text=True, head=q.get("lm_head") is True)
+
+
+def _gptq(bits: int, group: int, column_bytes: int = 4) -> Packing:
+    return grouped(f"stored-int{bits}", bits, group, 16 + bits, column_bytes=column_bytes)
+
+
+def awq(q: Config, _: Config) -> Scheme:
+    """As GPTQ without the group index."""
+    bits = _integer(q, "bits", _integer(q, "w_bit", 4, 2, 8), 2, 8)
+    group = _group(q, _integer(q, "q_group_size", 128, -1, MAX_GROUP))
+    return Scheme("awq", (_kept(q), Rule(_gptq(bits, group, 0))), text=True)
+
+
+def auto_round(q: Config, _: Config) -> Scheme:
+    """As GPTQ without the group index; `extra_config` gives single modules other bits, 16 meaning none."""
+    bits, group = _integer(q, "bits", 4, 2, 16), _group(q)
+    by_packing: dict[Packing | None, list[str]] = {}
+    for module, change in _object(q.get("extra_config") or {}, "extra_config").items():
+        own = _object(change, "extra_config")
+        width = _integer(own, "bits", bits, 1, 32)
+        packing = _gptq(width, _group(own, group), 0) if width <= 8 else None
+        by_packing.setdefault(packing, []).extend(names([module], "extra_config"))
+    rules = [_kept(q), *(Rule(packing, ModuleNames(modules)) for packing, modules in by_packing.items())]
+    return Scheme("auto-round", (*rules, Rule(_gptq(bits, group, 0))), text=True, head=True)
+
+
+# A JSON description of a 4-bit matrix takes about 150 bytes with double quantization, 91 without.
+_NF4: Final = {False: {"scale_bits": 32, "matrix_bytes": 64 + 91}, True: {"scale_bits": 8, "matrix_bytes": 64 + 1024 + 150}}
+
+
+def bitsandbytes(q: Config, _: Config) -> Scheme:
+    """8 bits: a float32 scale per row and a marker. 4 bits: a scale per 64 weights, code book, JSON description."""
+    if q.get("load_in_8bit") or q.get("_load_in_8bit"):
+        packing = grouped("stored-int8", 8, 0, F32, matrix_bytes=1)
+    else:
+        kind = "nf4" if q.get("bnb_4bit_quant_type", "fp4") == "nf4" else "fp4"
+        double = q.get("bnb_4bit_use_double_quant") is True
+        packing = grouped(kind, 4, 64, nested=256 if double else 0, **_NF4[double])
+    return Scheme("bitsandbytes", (_kept(q), Rule(packing)))
+
+
+def mxfp4(q: Config, _: Config) -> Scheme:
+    """gpt-oss: only the experts, 4 bits with an 8-bit scale per 32 inputs."""
+    return Scheme("mxfp4", (_kept(q), Rule(MXFP4)), roles=frozenset({"experts"}))
+
+
+MXFP4: Final = grouped("mxfp4", 4, 32, 8)
+
+
+def bitnet(q: Config, _: Config) -> Scheme:
+    """Four ternary weights per byte and a 16-bit scale per matrix."""
+    return Scheme("bitnet", (_kept(q), Rule(Packing("stored-ternary", 2, (0, 0), 16))))
+
+
+def modelopt(q: Config, _: Config) -> Scheme:
+    """NVIDIA's ModelOpt: one algorithm for all modules, or one each in `quantized_layers`."""
+    inner = q.get("quantization")
+    q = {**inner, **q} if isinstance(inner, Mapping) else q
+    algorithm = str(q.get("quant_algo")).upper()
+    if algorithm == "MIXED_PRECISION":
+        by_packing: dict[Packing, list[str]] = {}
+        for module, change in _object(q.get("quantized_layers"), "quantized_layers").items():
+            own = _object(change, "quantized_layers")
+            packing = _modelopt(str(own.get("quant_algo")).upper(), own)
+            by_packing.setdefault(packing, []).extend(names([module], "quantized_layers"))
+        rules = [Rule(packing, ModuleNames(modules)) for packing, modules in by_packing.items()]
+        return Scheme("modelopt", (_kept(q), *rules, Rule(None)), head=True)
+    return Scheme("modelopt", (_kept(q), Rule(_modelopt(algorithm, q))), head=True)
+
+
+def _modelopt(algorithm: str, q: Config) -> Packing:
+    """Scales of the inputs are float32, one per matrix; a second float32 scale per matrix with 4-bit floats."""
+    if algorithm in ("NVFP4", "NVFP4_AWQ", "NVFP4_SVD", "W4A8_NVFP4_FP8"):
+        return grouped("nvfp4", 4, _group(q, 16) or 16, FP8_SCALES, matrix_bytes=8)
+    if algorithm == "W4A16_NVFP4":
+        return grouped("nvfp4", 4, _group(q, 16) or 16, FP8_SCALES, matrix_bytes=4)
+    if algorithm == "FP8":
+        return Packing("fp8", 8, (0, 0), F32, matrix_bytes=4)
+    if algorithm == "FP8_PER_CHANNEL_PER_TOKEN":
+        return grouped("fp8", 8, 0, F32)
+    if algorithm in ("FP8_PB_WO", "FP8_PB_REAL"):
+        return Packing("fp8", 8, DEFAULT_BLOCK, F32)
+    if algorithm == "MXFP8":
+        return grouped("mxfp8", 8, 32, 8)
+    if algorithm == "MXFP4":
+        return MXFP4
+    if algorithm in ("W4A16_AWQ", "INT4_AWQ", "W4A16", "W4A8_AWQ"):
+        return grouped("stored-int4", 4, _group(q), 16)
+    if algorithm in ("W8A16", "INT8_SQ", "W8A8_SQ_PER_CHANNEL"):
+        return grouped("stored-int8", 8, 0, F32)
+    raise _NotUnderstood(f"quant_algo {algorithm[:40]}")
+
+
+def compressed_tensors(q: Config, _: Config) -> Scheme:
+    """vLLM's: groups of modules, each with its own format; `ignore` comes first, then names, then classes."""
+    named, classes = [], []
+    for name, entry in _object(q.get("config_groups") or {}, "config_groups").items():
+        group = _object(entry, f"config_groups.{name:.40}" if isinstance(name, str) else "config_groups")
+        weights = group.get("weights")
+        targets = names(group.get("targets"), "targets")
+        packing = None if weights is None else _compressed(_object(weights, "weights"), group, q)
+        if any(target in ("Linear", "LinearBase") for target in targets):
+            classes.append(Rule(packing))
+        modules = ModuleNames([t for t in targets if t.startswith("re:") or "." in t or t in TOKEN_HEADS])
+        if modules or modules.not_understood:
+            named.append(Rule(packing, modules))
+    return Scheme("compressed-tensors", (_kept(q), *named, *classes, Rule(None)), head=True)
+
+
+def _compressed(weights: Config, group: Config, q: Config) -> Packing:
+    bits, kind = _integer(weights, "num_bits", 8, 1, 16), weights.get("type", "int")
+    strategy = weights.get("strategy") or ("group" if weights.get("group_size") else "tensor")
+    form = str(group.get("format") or q.get("format") or "")
+    inputs = group.get("input_activations")
+    static = 4 if isinstance(inputs, Mapping) and inputs.get("dynamic") is False else 0
+    if kind == "float" and bits == 4:
+        size = _group(weights, 32 if "mxfp4" in form else 16) or 16
+        if "mxfp4" in form or size == 32:
+            return MXFP4
+        return grouped("nvfp4", 4, size, FP8_SCALES, matrix_bytes=4 + (4 if inputs else 0))
+    name = "fp8" if kind == "float" else f"stored-int{bits}"
+    packed = "pack" in form or (kind == "int" and bits < 8)
+    zero = 0 if weights.get("symmetric", True) else bits if packed else 8
+    details = {
+        "word": 4 if packed else 1,
+        "matrix_bytes": (16 if packed else 0) + static,
+        "column_bytes": 4 if weights.get("actorder") in ("group", True) else 0,
+    }
+    tile = {
+        "tensor": (0, 0),
+        "channel": (1, 0),
+        "group": (1, _group(weights)),
+        "tensor_group": (1, _group(weights)),
+    }.get(strategy)
+    if strategy == "block":
+        tile = _tile(weights.get("block_structure"), "block_structure")
+    if tile is None or (kind not in ("int", "float")) or (kind == "float" and bits != 8):
+        raise _NotUnderstood(f"strategy {strategy!r:.20} with {bits}-bit {kind!r:.20} weights")
+    return Packing(name, 16 if packed and bits > 8 else bits, tile, 16 + zero, **details)
+
+
+METHODS: Final[Mapping[str, Callable[[Config, Config], Scheme]]] = {
+    "fp8": fp8,
+    "fbgemm_fp8": fbgemm_fp8,
+    "gptq": gptq,
+    "gptq_marlin": gptq,
+    "awq": awq,
+    "awq_marlin": awq,
+    "auto-round": auto_round,
+    "intel/auto-round": auto_round,
+    "bitsandbytes": bitsandbytes,
+    "mxfp4": mxfp4,
+    "bitnet": bitnet,
+    "modelopt": modelopt,
+    "modelopt_fp4": modelopt,
+    "compressed-tensors": compressed_tensors,
+}
+
+
+class _NotUnderstood(Exception):
+    """A method, or something of it, that has no rule here."""
+
+
+# -- applying them ----------------------------------------------------------------------------------------------------
+
+
+def quantization_of(config: Config) -> tuple[Config | None, bool]:
+    """The config's own word on quantization, None where there is none; whether it is said of the text model alone."""
+    for level in (config, *(config[name] for name in NESTED if isinstance(config.get(name), Mapping))):
+        for field in ("quantization_config", "compression_config"):
+            if isinstance(level.get(field), Mapping) and level[field]:
+                return level[field], level is not config
+    return None, False
+
+
+def method_of(q: Config) -> str:
+    """The name of the method in lower case; "unknown" where the config does not say."""
+    method = q.get("quant_method")
+    if isinstance(method, str) and method:
+        return method.lower()[:40]
+    if q.get("load_in_4bit") or q.get("load_in_8bit"):
+        return "bitsandbytes"
+    if "config_groups" in q:
+        return "compressed-tensors"
+    return "modelopt" if "quant_algo" in q or "quantization" in q else "unknown"
+
+
+def with_stored(architecture: Architecture, config: Config) -> Architecture:
+    """The architecture with every matrix marked that the checkpoint stores quantized; the same object where none is.
+
+    What is not understood leaves the matrices as before quantization, with a warning. Raises InvalidConfig for a
+    malformed `quantization_config`.
+    """
+    q, nested = quantization_of(config)
+    if q is None:
+        return architecture
+    method = method_of(q)
+    try:
+        if method not in METHODS:
+            raise _NotUnderstood(f"quant_method {method!r}")
+        scheme = METHODS[method](q, config)
+    except _NotUnderstood as reason:
+        warning = f"quantization_config: {reason} is not understood; bytes and precisions are those before quantization"
+        return replace(architecture, quantization=method, warnings=(*architecture.warnings, warning))
+    scheme = replace(scheme, text=True) if nested else scheme
+    return _Marking(scheme).architecture(architecture)
+
+
+class _Marking:
+    """Marks the tensors of one model; blocks that are treated alike keep sharing a layout."""
+
+    def __init__(self, scheme: Scheme) -> None:
+        self.scheme = scheme
+        self.layouts: dict[tuple[Any, ...], Layout] = {}
+        self.by_index = any(rule.modules is not None and rule.modules.floating for rule in scheme.rules)
+
+    def architecture(self, architecture: Architecture) -> Architecture:
+        stacks = tuple(self._stack(stack) for stack in architecture.stacks)
+        outside = tuple(self._outside(group) for group in architecture.outside)
+        unknown = [text for rule in self.scheme.rules if rule.modules for text in rule.modules.not_understood]
+        warnings = architecture.warnings
+        if unknown:
+            listed = ", ".join(repr(text[:60]) for text in unknown[:3])
+            warnings = (*warnings, f"quantization_config: the patterns {listed} are not understood and left out")
+        return replace(
+            architecture,
+            stacks=stacks,
+            outside=outside,
+            quantization=self.scheme.method,
+            warnings=warnings,
+            exact=architecture.exact,
+        )
+
+    def _stack(self, stack: Stack) -> Stack:
+        if self.scheme.text and stack.role != "decoder":
+            return stack
+        return replace(stack, blocks=tuple(b._replace(layout=self._layout(b.path, b.layout)) for b in stack.blocks))
+
+    def _layout(self, path: str, layout: Layout) -> Layout:
+        own = tuple(rule.modules.about(path) if rule.modules else () for rule in self.scheme.rules)
+        key = (id(layout), own, path if self.by_index else path.rpartition(".")[0])
+        if key not in self.layouts:
+            marked = tuple(self._tensor(tensor, path, own) for tensor in layout.tensors)
+            self.layouts[key] = replace(layout, tensors=marked)
+        return self.layouts[key]
+
+    def _outside(self, group: Outside) -> Outside:
+        if group.path.rpartition(".")[2] in TOKEN_HEADS and not self.scheme.head:
+            return group
+        if self.scheme.text and group.path.rpartition(".")[2] not in TOKEN_HEADS:
+            return group
+        own = tuple(rule.modules.about(group.path) if rule.modules else () for rule in self.scheme.rules)
+        return group._replace(tensors=tuple(self._tensor(tensor, group.path, own) for tensor in group.tensors))
+
+    def _tensor(self, tensor: Tensor, path: str, own: Sequence[tuple[Pattern, ...]]) -> Tensor:
+        if tensor.role not in self.scheme.roles or len(tensor.shape) < 2:
+            return tensor
+        modules = spellings(module_name(tensor.name) if tensor.name != "weight" else "")
+        for rule, about in zip(self.scheme.rules, own, strict=True):
+            if rule.modules is None or any(rule.modules.include(name, path, about) for name in modules):
+                return tensor if rule.packing is None else tensor._replace(stored=stored(tensor, rule.packing))
+        return tensor
+
+
+def spellings(module: str) -> tuple[str, ...]:
+    """The names under which a checkpoint can know a module: stacked experts are one module per expert and matrix."""
+    above, _, last = module.rpartition(".")
+    if above.rpartition(".")[2] != "experts":
+        return (module,)
+    parts = ("gate_proj", "up_proj", "w1", "w3") if last == "gate_up_proj" else (last, "w2")
+    outer = above.rpartition(".")[0]
+    return (module, *(f"{outer}.experts.0.{part}" for part in parts), f"block_sparse_moe.experts.0.{parts[-1]}")
+
+
+def stored(tensor: Tensor, packing: Packing) -> Stored:
+    """How a matrix, or a stack of them, is stored. Gate and up projections of experts are two matrices in the files."""
+    *leading, rows, columns = tensor.oriented
+    matrices = prod(leading)
+    if tensor.role == "experts" and tensor.name.endswith("gate_up_proj") and rows % 2 == 0:
+        matrices, rows = 2 * matrices, rows // 2
+    return Stored(packing.precision, packing.bits, matrices * packing.size(rows, columns))
+
+
+def dequantized(architecture: Architecture) -> Architecture:
+    """The model as it was before quantization, which is what tools that start from plain weights work on."""
+    if architecture.quantization is None:
+        return architecture
+    plain: dict[tuple[str, tuple[Tensor, ...]], Layout] = {}
+
+    def bare(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(tensor._replace(stored=None) for tensor in tensors)
+
+    def layout(found: Layout) -> Layout:
+        tensors = bare(found.tensors)
+        return plain.setdefault((found.kind, tensors), replace(found, tensors=tensors))
+
+    stacks = tuple(
+        replace(stack, blocks=tuple(block._replace(layout=layout(block.layout)) for block in stack.blocks))
+        for stack in architecture.stacks
+    )
+    outside = tuple(group._replace(tensors=bare(group.tensors)) for group in architecture.outside)
+    return replace(architecture, stacks=stacks, outside=outside)
