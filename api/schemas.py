@@ -109,6 +109,7 @@ class Model(BaseModel):
     parameters: int
     tied_embeddings: bool
     already_quantized: bool
+    quantization: str | None = Field(None, description="The method, where the checkpoint is already quantized.")
 
 
 class PredictorNote(BaseModel):
@@ -148,11 +149,18 @@ class Group(BaseModel):
     layout: int
 
 
+class Stored(BaseModel):
+    precision: str
+    bits: int = Field(description="Per weight, without scales.")
+    bytes: int = Field(description="With scales, zero points and the like.")
+
+
 class Tensor(BaseModel):
     name: str = Field(description="Relative to its block or group.")
     shape: list[int]
     role: str
     transposed: bool = Field(False, description="Stored as (inputs, outputs).")
+    stored: Stored | None = Field(None, description="There where the checkpoint holds the tensor quantized.")
 
 
 class Totals(BaseModel):

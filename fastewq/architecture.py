@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 Role = Literal["linear", "experts", "router", "embedding", "norm", "bias", "conv", "other"]
 """What a tensor is to a quantizer.
@@ -25,10 +25,17 @@ Mixer = Literal["attention", "linear_attention", "state_space", "hybrid", "conv"
 FeedForward = Literal["dense", "experts", "none"]
 
 
+STORED_PRECISIONS: Final = frozenset(
+    {"fp8", "mxfp8", "mxfp4", "nvfp4", "nf4", "fp4", "stored-ternary", *(f"stored-int{bits}" for bits in range(1, 9))}
+)
+"""Precisions of matrices that a checkpoint holds quantized. Integers are marked, since int8 and int4 are what a plan
+asks a tool for, and these ask for nothing."""
+
+
 class Stored(NamedTuple):
     """How a quantized checkpoint stores a matrix.
 
-    precision   its name in a plan: fp8, mxfp4, stored-int4 ... (`fastewq.quantized`)
+    precision   its name in a plan, one of STORED_PRECISIONS
     bits        per weight, without scales
     bytes       of the matrix with its scales, zero points and the like
     """

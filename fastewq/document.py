@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, Final, NamedTuple, get_args
 
-from fastewq.architecture import Role, Tensor
+from fastewq.architecture import STORED_PRECISIONS, Role, Stored, Tensor
 from fastewq.errors import InvalidConfig, InvalidPlan
 from fastewq.memory import Memory, MemoryReport
 from fastewq.placement import Run
-from fastewq.schemes import raw_precision
+from fastewq.schemes import LEVELS, raw_precision
 
 SCHEMA: Final = "fastewq.plan/1"
 
@@ -50,7 +50,7 @@ class PlannedGroup(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """bytes: the model under the plan; raw_bytes: as stored; bits_per_weight: 8 * bytes / parameters."""
+    """bytes: the model under the plan; raw_bytes: as the checkpoint holds it; bits_per_weight: 8 * bytes / parameters."""
 
     bytes: int
     raw_bytes: int
@@ -101,8 +101,12 @@ class Plan(NamedTuple):
 
 
 def _tensor(tensor: Tensor) -> dict[str, Any]:
-    document = {"name": tensor.name, "shape": list(tensor.shape), "role": tensor.role}
-    return {**document, "transposed": True} if tensor.transposed else document
+    document: dict[str, Any] = {"name": tensor.name, "shape": list(tensor.shape), "role": tensor.role}
+    if tensor.transposed:
+        document["transposed"] = True
+    if tensor.stored is not None:
+        document["stored"] = tensor.stored._asdict()
+    return document
 
 
 # -- reading a document back ------------------------------------------------------------------------------------------
@@ -159,7 +163,7 @@ class _Reader:
     """What blocks and groups are checked against: the raw precision's name and the layouts they refer to."""
 
     def __init__(self, raw: str, layouts: Sequence[tuple[Tensor, ...]]) -> None:
-        self.precisions = (raw, "int8", "int4", "ternary")
+        self.precisions = (raw, *LEVELS)
         self.layouts = layouts
 
     def stack(self, entry: Any, where: str) -> PlannedStack:
@@ -202,7 +206,7 @@ class _Reader:
 
     def precision(self, entry: Mapping[str, Any], name: str, at: str) -> str:
         value: str = _get(entry, name, str, at)
-        if value not in self.precisions:
+        if value not in self.precisions and value not in STORED_PRECISIONS:
             raise InvalidPlan(f"{at}{name} is {value!r:.40}; expected one of {', '.join(self.precisions)}")
         return value
 
@@ -229,7 +233,17 @@ def _read_tensor(entry: Any, where: str) -> Tensor:
         raise InvalidPlan(f"{at}role is {role!r:.40}; expected one of {', '.join(sorted(ROLES))}")
     if role in ("linear", "experts", "embedding") and len(shape) < 2:
         raise InvalidPlan(f"{at}shape is {shape}; expected a matrix for the role {role}")
-    return Tensor(_path(entry, at, "name"), shape, role, entry.get("transposed") is True)
+    return Tensor(_path(entry, at, "name"), shape, role, entry.get("transposed") is True, _stored(entry, at))
+
+
+def _stored(entry: Mapping[str, Any], at: str) -> Stored | None:
+    if entry.get("stored") is None:
+        return None
+    stored, at = _object(entry["stored"], f"{at}stored"), f"{at}stored."
+    precision, bits = _get(stored, "precision", str, at), _count(stored, "bits", at)
+    if precision not in STORED_PRECISIONS or not 1 <= bits <= 8:
+        raise InvalidPlan(f"{at}precision is {precision!r:.40} with {bits} bits; expected a precision of 1 to 8 bits")
+    return Stored(precision, bits, _count(stored, "bytes", at))
 
 
 def _memory(entry: Any) -> MemoryReport:

@@ -13,7 +13,7 @@ from fastewq.document import PlannedBlock, PlannedGroup, PlannedStack
 from fastewq.errors import InvalidPolicy
 from fastewq.modules import TOKEN_HEADS, fused, module_name, modules
 from fastewq.policy import KEEP, Pattern, Policy
-from fastewq.schemes import MATRICES, OUTSIDE_MATRICES, Target, raw_precision
+from fastewq.schemes import MATRICES, OUTSIDE_MATRICES, Target, follows, raw_precision
 
 NO_EXCEPTIONS: Final[dict[str, str]] = {}
 
@@ -43,6 +43,7 @@ class Draft:
         self.exceptions: dict[int, dict[str, str]] = {}
         self.groups = [self._group_precision(group) for group in architecture.outside]
         self._sizes: dict[tuple[int, str], int] = {}
+        self._named_alike: dict[tuple[int, str], tuple[str, dict[str, str]]] = {}
         self._follow_policy()
         if policy.overrides:
             self._override()
@@ -138,13 +139,13 @@ class Draft:
     def _tensor_bytes(self, tensor: Tensor, precision: str) -> int:
         return self.target.tensor_bytes(tensor, precision if tensor.role in self.roles else KEEP, self.raw_bytes)
 
-    def quantized_parameters(self, number: int) -> int:
-        """Parameters of a block that follow its precision: what a budget's damage is counted over."""
+    def quantized_parameters(self, number: int, level: str) -> int:
+        """Parameters of a block that follow its precision to `level`: what a budget's damage is counted over."""
         exceptions = self.exceptions.get(number, {})
         return sum(
             t.parameters
             for t in self.blocks[number].layout.tensors
-            if t.role in self.roles and module_name(t.name) not in exceptions
+            if t.role in self.roles and module_name(t.name) not in exceptions and (level == KEEP or follows(t, level))
         )
 
     def group_bytes(self, number: int) -> int:
@@ -171,13 +172,15 @@ class Draft:
         for number in self.exceptions:
             size = self.block_bytes(number, self.precisions[number])
             planned[number] = planned[number]._replace(bytes=size, modules=self._exceptions(number))
+        if self.architecture.quantization is not None:
+            planned = [self._as_stored(number, block) for number, block in enumerate(planned)]
         remaining = iter(planned)
         stacks = tuple(
             PlannedStack(stack.name, tuple(islice(remaining, len(stack.blocks)))) for stack in self.architecture.stacks
         )
         other = tuple(
-            PlannedGroup(group.path, group.parameters, self._named(precision), self.group_bytes(i), len(layouts) + i)
-            for i, (group, precision) in enumerate(zip(outside, self.groups, strict=True))
+            PlannedGroup(group.path, group.parameters, self._group_named(i), self.group_bytes(i), len(layouts) + i)
+            for i, group in enumerate(outside)
         )
         return stacks, other, (*(layout.tensors for layout in layouts), *(group.tensors for group in outside))
 
@@ -198,6 +201,54 @@ class Draft:
                 )
             ]
         return planned
+
+    def names(self) -> list[str]:
+        """The precision of every block, by its name in a plan."""
+        if self.architecture.quantization is None:
+            return [self._named(precision) for precision in self.precisions]
+        return [self._found(number)[0] for number in range(len(self.blocks))]
+
+    def _as_stored(self, number: int, block: PlannedBlock) -> PlannedBlock:
+        precision, exceptions = self._found(number)
+        return block._replace(precision=precision, modules=exceptions)
+
+    def _found(self, number: int) -> tuple[str, dict[str, str]]:
+        """A block's precision and the modules that differ, where the checkpoint holds matrices quantized.
+
+        Such a matrix keeps what it has where that is no more bits than its block gets. The block is named by what most
+        of its weights have then.
+        """
+        layout, exceptions = self.blocks[number].layout, self.exceptions.get(number)
+        key = (id(layout), self.precisions[number])
+        if exceptions is None and key in self._named_alike:
+            return self._named_alike[key]
+        weights: Counter[str] = Counter()
+        found = {}
+        for tensor in layout.tensors:
+            if tensor.role in self.roles:
+                module = module_name(tensor.name)
+                found[module] = self._precision_of(tensor, (exceptions or {}).get(module, key[1]))
+                weights[found[module]] += tensor.parameters
+        usual = max(weights, key=weights.__getitem__, default=self._named(key[1]))
+        named = usual, {module: precision for module, precision in found.items() if precision != usual}
+        if exceptions is None:
+            self._named_alike[key] = named
+        return named
+
+    def _precision_of(self, tensor: Tensor, asked: str) -> str:
+        if tensor.stored is not None and (asked == KEEP or not follows(tensor, asked)):
+            return tensor.stored.precision
+        return self._named(asked)
+
+    def _group_named(self, number: int) -> str:
+        """The precision of an outside group: that of most of its weights."""
+        asked = self.groups[number]
+        if self.architecture.quantization is None:
+            return self._named(asked)
+        weights: Counter[str] = Counter()
+        for tensor in self.architecture.outside[number].tensors:
+            weights[self._precision_of(tensor, asked)] += tensor.parameters
+        return max(weights, key=weights.__getitem__, default=self._named(asked))
 
     def _named(self, precision: str) -> str:
         return self.raw if precision == KEEP else precision

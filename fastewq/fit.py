@@ -62,7 +62,7 @@ class Fitting:
         self.class_levels: list[list[int]] = []
         for numbers in alike.values():
             sizes = [draft.block_bytes(numbers[0], level) for level in self.levels]
-            damages = [DAMAGE[level] * draft.quantized_parameters(numbers[0]) for level in self.levels]
+            damages = [DAMAGE[level] * draft.quantized_parameters(numbers[0], level) for level in self.levels]
             kept = convex_levels(sizes, damages)
             if len(kept) > 1:
                 self.class_levels.append(kept)

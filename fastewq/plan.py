@@ -29,24 +29,17 @@ from fastewq.kv_cache import cache_bytes
 from fastewq.memory import Memory, read_memory
 from fastewq.policy import DEFAULT_POLICY, Policy, read_policy
 from fastewq.predictor import Predictor, load_predictor
-from fastewq.schemes import target_named
+from fastewq.quantized import dequantized
+from fastewq.schemes import DEFAULT_TARGET, stored_bytes, target_named
 
 __all__ = ["Plan", "PlannedBlock", "PlannedGroup", "PlannedStack", "Totals", "plan", "plan_architecture"]
-
-
-QUANTIZED_WARNING = "the checkpoint is already quantized; bytes and precisions are those of its weights before that"
-
-
-def quantized_warning(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The warning that a checkpoint is already quantized, where its config says so."""
-    return (QUANTIZED_WARNING,) if isinstance(config.get("quantization_config"), Mapping) else ()
 
 
 def plan(
     config: Mapping[str, Any],
     *,
     policy: str | Mapping[str, Any] | Policy = DEFAULT_POLICY,
-    target: str = "plain",
+    target: str = DEFAULT_TARGET,
     memory: int | str | None = None,
     devices: Sequence[int | str] = (),
     context: int = 0,
@@ -86,7 +79,6 @@ def plan(
         cache=cache_bytes(config, architecture, context, batch, cache_bits) if context else None,
         model_id=model_id,
         revision=revision,
-        already_quantized=bool(quantized_warning(config)),
     )
 
 
@@ -96,12 +88,11 @@ def plan_architecture(
     *,
     predictor: Predictor,
     policy: str | Mapping[str, Any] | Policy = DEFAULT_POLICY,
-    target: str = "plain",
+    target: str = DEFAULT_TARGET,
     memory: Memory | None = None,
     cache: Sequence[int] | None = None,
     model_id: str | None = None,
     revision: str | None = None,
-    already_quantized: bool = False,
 ) -> Plan:
     """The plan for blocks whose probabilities are known.
 
@@ -109,7 +100,8 @@ def plan_architecture(
     Raises InvalidConfig, InvalidPolicy, DoesNotFit.
     """
     chosen = read_policy(policy, predictor.card)
-    draft = Draft(architecture, np.round(probabilities, 6).tolist(), chosen, target_named(target))
+    start = starting_point(architecture, target)
+    draft = Draft(start, np.round(probabilities, 6).tolist(), chosen, target_named(target))
     report = None if memory is None else fit(draft, memory, list(cache) if cache else [0] * len(draft.blocks))
     stacks, other, layouts = draft.document()
     outside_domain = predictor.outside_domain(architecture)
@@ -122,7 +114,8 @@ def plan_architecture(
             "dtype": architecture.dtype,
             "parameters": architecture.parameters,
             "tied_embeddings": architecture.tied_embeddings,
-            "already_quantized": already_quantized,
+            "already_quantized": architecture.quantization is not None,
+            **({"quantization": architecture.quantization} if architecture.quantization else {}),
         },
         predictor={
             "version": predictor.version,
@@ -135,10 +128,10 @@ def plan_architecture(
         stacks=stacks,
         other=other,
         layouts=layouts,
-        totals=_totals(weights, architecture.parameters, draft.raw_bytes),
+        totals=_totals(weights, architecture.parameters, stored_bytes(architecture, draft.raw_bytes)),
         warnings=(
             *architecture.warnings,
-            *((QUANTIZED_WARNING,) if already_quantized else ()),
+            *quantized_warning(architecture, target),
             *outside_domain,
             *draft.warnings,
             *_ternary_warning(draft),
@@ -154,8 +147,23 @@ def _ternary_warning(draft: Draft) -> tuple[str, ...]:
     return ()
 
 
-def _totals(planned: int, parameters: int, raw_bytes: int) -> Totals:
-    raw = parameters * raw_bytes
+def starting_point(architecture: Architecture, target: str) -> Architecture:
+    """What a target's tool works on: a checkpoint as stored for "plain", weights without quantization for the others."""
+    return architecture if target == DEFAULT_TARGET else dequantized(architecture)
+
+
+def quantized_warning(architecture: Architecture, target: str) -> tuple[str, ...]:
+    """What to know about a plan for a checkpoint that is already quantized by a method understood here."""
+    method = architecture.quantization
+    if method is None or not any(t.stored for s in architecture.stacks for b in s.blocks for t in b.layout.tensors):
+        return ()
+    words = f"the checkpoint is already quantized ({method}); raw_bytes are those it has now"
+    if target == DEFAULT_TARGET:
+        return (f"{words}, and what it holds in as few bits as its block would get is kept as stored",)
+    return (f"{words}; {target} starts from weights without quantization, so convert them to {architecture.dtype} first",)
+
+
+def _totals(planned: int, parameters: int, raw: int) -> Totals:
     return Totals(
         bytes=planned,
         raw_bytes=raw,

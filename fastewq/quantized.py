@@ -125,6 +125,10 @@ def _kept(q: Config) -> Rule:
     return Rule(None, ModuleNames([entry for field in fields for entry in names(q.get(field), field)]))
 
 
+KEPT_BY_DEEPSEEK: Final = ("weights_proj", "compressor.kv_proj", "compressor.gate_proj", "indexer.kv_proj", "indexer.gate_proj")
+"""Modules of DeepSeek V3.2 and V4 that their fp8 checkpoints keep without a list that says so."""
+
+
 def fp8(q: Config, config: Config) -> Scheme:
     """DeepSeek's and Qwen's: float8 with a scale per tile of 128 x 128, or one scale per matrix.
 
@@ -139,7 +143,7 @@ def fp8(q: Config, config: Config) -> Scheme:
         packing = Packing("fp8", 8, (0, 0), F32, matrix_bytes=static)
     else:
         packing = Packing("fp8", 8, _tile(block, "weight_block_size"), scale, matrix_bytes=static)
-    rules = [_kept(q), Rule(None, ModuleNames(["indexer.weights_proj"]))]
+    rules = [_kept(q), Rule(None, ModuleNames(KEPT_BY_DEEPSEEK))]
     if small == "fp4":
         rules.append(Rule(grouped("mxfp4", 4, 32, scale), ModuleNames(["mlp.experts", "ffn.experts"])))
     return Scheme("fp8", (*rules, Rule(packing)))

@@ -8,12 +8,13 @@ docs/exports-verified.md compares predicted and written sizes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any, Final
 
-from fastewq.architecture import Layout, Outside, Role, Tensor
+from fastewq.architecture import Architecture, Layout, Outside, Role, Tensor
 from fastewq.errors import InvalidConfig, InvalidPolicy
 
 RAW_PRECISIONS: Final[dict[str, tuple[str, int]]] = {
@@ -23,8 +24,9 @@ RAW_PRECISIONS: Final[dict[str, tuple[str, int]]] = {
 }
 """Config dtype -> (precision in a plan, bytes per weight)."""
 
-LEVELS: Final = ("int8", "int4", "ternary")
-"""The quantized precisions, from mild to aggressive."""
+BITS: Final = {"int8": 8, "int4": 4, "ternary": 2}
+LEVELS: Final = tuple(BITS)
+"""The quantized precisions, from mild to aggressive, and the bits they take per weight."""
 
 MATRICES: Final[frozenset[Role]] = frozenset({"linear", "experts"})
 """Roles that take their block's precision. Routers, norms, biases and convolutions stay raw."""
@@ -101,7 +103,9 @@ class Target:
     """Last names of embedding modules that count as small: position and token type tables in GGUF."""
 
     def scheme(self, tensor: Tensor, precision: str) -> Scheme | None:
-        """The format of a tensor that is to have `precision`; None where it stays raw."""
+        """The format of a tensor that is to have `precision`; None where it stays as stored."""
+        if not follows(tensor, precision):
+            return None
         if tensor.role == "experts" and not self.experts:
             return None
         if tensor.role == "embedding" and not self.embeddings:
@@ -121,6 +125,8 @@ class Target:
         scheme = self.scheme(tensor, precision) if precision in LEVELS else None
         if scheme is not None:
             return scheme.size(tensor.oriented)
+        if tensor.stored is not None:
+            return tensor.stored.bytes
         if self.small_bytes is not None and tensor.role not in ("linear", "experts", "embedding"):
             return tensor.parameters * self.small_bytes
         return tensor.parameters * raw_bytes
@@ -260,12 +266,36 @@ TARGETS: Final[dict[str, Target]] = {
 }
 
 
+DEFAULT_TARGET: Final = "plain"
+
+
 def target_named(name: str) -> Target:
     """A target by name. Raises InvalidPolicy for any other name."""
     try:
         return TARGETS[name]
     except KeyError:
         raise InvalidPolicy(f"target is {name[:40]!r}; expected one of {', '.join(TARGETS)}") from None
+
+
+def follows(tensor: Tensor, precision: str) -> bool:
+    """Whether a tensor can take one of LEVELS: not where the checkpoint holds it in as few bits already."""
+    return tensor.stored is None or tensor.stored.bits > BITS[precision]
+
+
+def stored_bytes(architecture: Architecture, raw_bytes: int) -> int:
+    """Bytes of all weights as the checkpoint holds them; `raw_bytes` per weight that is not quantized."""
+    total = architecture.parameters * raw_bytes
+    if architecture.quantization is None:
+        return total
+    blocks = [block.layout for stack in architecture.stacks for block in stack.blocks]
+    quantized = Counter(map(id, blocks))
+    layouts = {id(layout): layout for layout in blocks}
+    total -= sum(count * _saved(layouts[key].tensors, raw_bytes) for key, count in quantized.items())
+    return total - sum(_saved(group.tensors, raw_bytes) for group in architecture.outside)
+
+
+def _saved(tensors: Sequence[Tensor], raw_bytes: int) -> int:
+    return sum(t.parameters * raw_bytes - t.stored.bytes for t in tensors if t.stored is not None)
 
 
 def raw_precision(dtype: str) -> tuple[str, int]:

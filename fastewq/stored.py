@@ -20,6 +20,7 @@ from fastewq.analysis.tensors import BITS, TensorInfo
 from fastewq.architecture import Architecture, Block, FeedForward, Layout, Mixer, Outside, Role, Stack, Tensor
 from fastewq.config import read_config
 from fastewq.errors import InvalidCheckpoint, UnsupportedArchitecture
+from fastewq.quantized import with_stored
 
 NAMES_LISTED: Final = 5
 DTYPES: Final[Mapping[str, str]] = {
@@ -153,7 +154,7 @@ def exact_architecture(config: Mapping[str, Any], tensors: Sequence[TensorInfo])
     try:
         architecture = read_config(config)
     except UnsupportedArchitecture as error:
-        return architecture_from(tensors, config, (error.message,)), False
+        return with_stored(architecture_from(tensors, config, (error.message,)), config), False
     corrected = reconciled(architecture, tensors, config)
     return corrected, corrected is architecture
 
@@ -166,7 +167,7 @@ def reconciled(architecture: Architecture, tensors: Sequence[TensorInfo], config
     """
     blocks, outside, expected = _block_differences(architecture, tensors)
     if blocks:
-        return architecture_from(tensors, config, blocks)
+        return with_stored(architecture_from(tensors, config, blocks), config)
     found = _outside_difference(architecture, outside, expected)
     changed = replace(architecture, outside=_outside(outside)) if found else architecture
     stored = _main_dtype(tensors)

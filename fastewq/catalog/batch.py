@@ -24,10 +24,10 @@ from fastewq.config import read_config
 from fastewq.draft import Draft
 from fastewq.errors import FastEWQError
 from fastewq.jsonio import parse_config
-from fastewq.plan import quantized_warning
-from fastewq.policy import DEFAULT_POLICY, KEEP, Policy, read_policy
+from fastewq.plan import quantized_warning, starting_point
+from fastewq.policy import DEFAULT_POLICY, Policy, read_policy
 from fastewq.predictor import Predictor
-from fastewq.schemes import Target, target_named
+from fastewq.schemes import Target, stored_bytes, target_named
 from fastewq.stored import dumped_architecture
 
 REMEMBERED: Final = 4096
@@ -147,21 +147,22 @@ class Batch:
         probabilities: Sequence[float],
     ) -> Result:
         try:
-            drafts = {n: Draft(architecture, probabilities, p, self._target) for n, p in self._policies.items()}
+            start = starting_point(architecture, self._target.name)
+            drafts = {n: Draft(start, probabilities, p, self._target) for n, p in self._policies.items()}
         except FastEWQError as error:
             return Result(error=error)
         default = drafts[DEFAULT_POLICY]
         weigh = _Scale(default, self._weighed)
         return Result(
             architecture=architecture,
-            already_quantized=bool(quantized_warning(config)),
+            already_quantized=architecture.quantization is not None,
             headers_agree=headers_agree,
             probabilities=probabilities,
-            warnings=(*architecture.warnings, *quantized_warning(config), *outside, *default.warnings),
+            warnings=(*architecture.warnings, *quantized_warning(architecture, self._target.name), *outside, *default.warnings),
             extrapolating=bool(outside),
             totals={name: weigh.total(draft) for name, draft in drafts.items()},
-            raw_bytes=architecture.parameters * default.raw_bytes,
-            precisions=[default.raw if p == KEEP else p for p in default.precisions],
+            raw_bytes=stored_bytes(architecture, default.raw_bytes),
+            precisions=default.names(),
             sizes=weigh.sizes(default),
         )
 

@@ -26,6 +26,7 @@ from fastewq.exports import (
 )
 from fastewq.exports.assignment import Difference, assign
 from fastewq.exports.base import Export, Tool
+from fastewq.schemes import DEFAULT_TARGET
 
 __all__ = ["TOOLS", "Export", "export"]
 
@@ -56,6 +57,11 @@ def export(plan: Plan, tool: str, *, nearest: bool = False) -> Export:
     if tool not in TOOLS:
         raise CannotExport(f"tool is {tool[:40]!r}; expected one of {', '.join(TOOLS)}")
     chosen = TOOLS[tool]
+    if chosen.target != DEFAULT_TARGET and any(tensor.stored for layout in plan.layouts for tensor in layout):
+        raise CannotExport(
+            f"{tool} does not start from a checkpoint that is already quantized ({plan.model.get('quantization')})",
+            hint=f"Convert it to {plan.model['dtype']} weights first, and plan with --target {chosen.target}.",
+        )
     assignment = chosen.adapt(assign(plan, chosen.target))
     if assignment.differences and not nearest:
         raise CannotExport(
