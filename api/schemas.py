@@ -150,6 +150,8 @@ class Group(BaseModel):
 
 
 class Stored(BaseModel):
+    """How the checkpoint holds a tensor that is already quantized."""
+
     precision: str
     bits: int = Field(description="Per weight, without scales.")
     bytes: int = Field(description="With scales, zero points and the like.")

@@ -81,6 +81,11 @@ class Layout:
         return sum(t.parameters for t in self.tensors)
 
     @cached_property
+    def quantized(self) -> bool:
+        """Whether the checkpoint holds some of the tensors quantized."""
+        return any(t.stored for t in self.tensors)
+
+    @cached_property
     def kind(self) -> str:
         """Mixer and feed-forward joined by '+', for instance `attention+dense`, `state_space`, `experts`."""
         return "+".join(part for part in (self.mixer, self.feed_forward) if part != "none") or "identity"

@@ -50,7 +50,7 @@ class PlannedGroup(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """bytes: the model under the plan; raw_bytes: as the checkpoint holds it; bits_per_weight: 8 * bytes / parameters."""
+    """bytes: the model under the plan; raw_bytes: as it is stored; bits_per_weight: 8 * bytes / parameters."""
 
     bytes: int
     raw_bytes: int

@@ -7,6 +7,7 @@
 
 Lists come from outside, and a regular expression can be made to run for ever. So only those are taken that amount to
 shell wildcards once their alternatives are written out, as all published ones seen do; the others are `not_understood`.
+Lists that would take too long to follow raise `TooMuch`.
 """
 
 from __future__ import annotations
@@ -18,12 +19,17 @@ from typing import Final, Literal, NamedTuple
 
 from fastewq.errors import InvalidConfig
 
-MAX_ENTRIES: Final = 65_536
+MAX_ENTRIES: Final = 16_384
+MAX_REGEXES: Final = 128
 MAX_LENGTH: Final = 400
 MAX_ALTERNATIVES: Final = 512
 MAX_GROUPS: Final = 32
-MAX_FLOATING: Final = 256
-"""Patterns with an index that could be in any block: each is tried on every module of every block."""
+MAX_PATTERNS: Final = 4096
+MAX_EVERYWHERE: Final = 128
+"""Patterns that are tried on the modules of every kind of block."""
+MAX_OF_ONE_BLOCK: Final = 64
+MAX_TRIES: Final = 1024
+"""Patterns with an index that could be in any block, times blocks."""
 
 WRAPPERS: Final = ("model.", "language_model.")
 """Outer modules that libraries disagree about; they are dropped from names on both sides."""
@@ -31,6 +37,10 @@ WRAPPERS: Final = ("model.", "language_model.")
 _INDEX: Final = re.compile(r"(?:[A-Za-z_][^*.]*\.)+?(\d+)(?=\.|\*|$)")
 _DIGIT: Final = re.compile(r"\d")
 _WILD: Final = re.compile(r"\\[dw]|\[(?:0-9|\\d|\^\.|\^\\\.|a-z|a-z_|a-zA-Z0-9_)\]|\.")
+
+
+class TooMuch(Exception):
+    """A list with more patterns than can be followed in time."""
 
 
 class Pattern(NamedTuple):
@@ -82,26 +92,35 @@ class ModuleNames:
     def __init__(self, entries: Iterable[str], *, regex: bool = False) -> None:
         """`regex`: entries are regular expressions without the mark `re:`."""
         self.not_understood: list[str] = []
-        self.parts: list[str] = []
-        self.everywhere: list[Pattern] = []
-        self.floating: list[Pattern] = []
+        self.parts: dict[str, None] = {}
+        self.everywhere: dict[Pattern, None] = {}
+        self.floating: dict[Pattern, None] = {}
         self.by_block: dict[str, list[Pattern]] = {}
+        self._left = MAX_PATTERNS
+        regexes = 0
         for entry in entries:
             if regex or entry.startswith("re:"):
+                regexes += 1
                 self._add_regex(entry.removeprefix("re:"))
             elif entry:
                 self._add_name(entry.removesuffix(".weight"))
-        if len(self.floating) > MAX_FLOATING:
-            raise InvalidConfig(f"quantization_config: {len(self.floating)} patterns; expected at most {MAX_FLOATING}")
+            if regexes > MAX_REGEXES or len(self.parts) + len(self.everywhere) > MAX_EVERYWHERE:
+                raise TooMuch("a list of more patterns than are followed")
+        longest = max(map(len, self.by_block.values()), default=0)
+        if longest > MAX_OF_ONE_BLOCK:
+            raise TooMuch(f"a list of {longest} patterns for one block")
 
     def __bool__(self) -> bool:
         return bool(self.parts or self.everywhere or self.floating or self.by_block)
 
     def _add_name(self, name: str) -> None:
+        _, stacked, expert = name.partition(".experts.")
+        if stacked and expert[:1].isdigit() and not expert.startswith("0."):
+            return  # experts are stacked here, and the first one stands for all
         if _DIGIT.search(name) or "*" in name:
             self._add(Pattern(tuple(unwrapped(name).split("*")), "boundary"))
         else:
-            self.parts.append(f".{unwrapped(name)}.")
+            self.parts[f".{unwrapped(name)}."] = None
 
     def _add_regex(self, text: str) -> None:
         alternatives = written_out(text.removeprefix("^").removesuffix("$"))
@@ -113,14 +132,17 @@ class ModuleNames:
             self._add(Pattern(tuple(unwrapped(alternative).split("*")), end))
 
     def _add(self, pattern: Pattern) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise TooMuch(f"a list of more than {MAX_PATTERNS} patterns")
         text = "*".join(pattern.pieces)
         block = _INDEX.match(text)
         if block:
             self.by_block.setdefault(block.group(), []).append(pattern)
         elif _DIGIT.search(text):
-            self.floating.append(pattern)
+            self.floating[pattern] = None
         else:
-            self.everywhere.append(pattern)
+            self.everywhere[pattern] = None
 
     def about(self, block: str) -> tuple[Pattern, ...]:
         """What is said about one block alone, relative to it: equal for blocks that are treated alike."""
@@ -156,8 +178,10 @@ def names(value: object, field: str) -> list[str]:
         return []
     if isinstance(value, str):
         value = [value]
-    if not isinstance(value, list | tuple) or len(value) > MAX_ENTRIES:
-        raise InvalidConfig(f"quantization_config.{field} must be a list of at most {MAX_ENTRIES} module names")
+    if not isinstance(value, list | tuple):
+        raise InvalidConfig(f"quantization_config.{field} is {type(value).__name__}; expected a list of module names")
+    if len(value) > MAX_ENTRIES:
+        raise TooMuch(f"{field} with {len(value)} entries")
     for entry in value:
         if not isinstance(entry, str) or len(entry) > MAX_LENGTH:
             raise InvalidConfig(f"quantization_config.{field} has the entry {entry!r:.60}; expected a module name")

@@ -148,19 +148,21 @@ def _ternary_warning(draft: Draft) -> tuple[str, ...]:
 
 
 def starting_point(architecture: Architecture, target: str) -> Architecture:
-    """What a target's tool works on: a checkpoint as stored for "plain", weights without quantization for the others."""
+    """What a target's tool works on: the checkpoint as it is for "plain", unquantized weights for the others."""
     return architecture if target == DEFAULT_TARGET else dequantized(architecture)
 
 
 def quantized_warning(architecture: Architecture, target: str) -> tuple[str, ...]:
     """What to know about a plan for a checkpoint that is already quantized by a method understood here."""
     method = architecture.quantization
-    if method is None or not any(t.stored for s in architecture.stacks for b in s.blocks for t in b.layout.tensors):
+    if method is None or not any(layout.quantized for layout in architecture.layouts):
         return ()
     words = f"the checkpoint is already quantized ({method}); raw_bytes are those it has now"
     if target == DEFAULT_TARGET:
         return (f"{words}, and what it holds in as few bits as its block would get is kept as stored",)
-    return (f"{words}; {target} starts from weights without quantization, so convert them to {architecture.dtype} first",)
+    return (
+        f"{words}; {target} starts from weights without quantization, so convert them to {architecture.dtype} first",
+    )
 
 
 def _totals(planned: int, parameters: int, raw: int) -> Totals:

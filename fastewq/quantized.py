@@ -8,14 +8,14 @@ tests/test_quantized.py and `tools/oracle.py stored`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Final, NamedTuple
 
 from fastewq.architecture import Architecture, Layout, Outside, Stack, Stored, Tensor
 from fastewq.errors import InvalidConfig
-from fastewq.module_names import ModuleNames, Pattern, names
+from fastewq.module_names import MAX_ENTRIES, MAX_TRIES, ModuleNames, Pattern, TooMuch, names
 from fastewq.modules import TOKEN_HEADS, module_name
 
 Config = Mapping[str, Any]
@@ -23,6 +23,7 @@ Shape = tuple[int, ...]
 
 NESTED: Final = ("text_config", "llm_config", "language_config", "thinker_config")
 MAX_GROUP: Final = 2**20
+MAX_RULES: Final = 64
 DEFAULT_BLOCK: Final = (128, 128)
 F32: Final = 32
 FP8_SCALES: Final = 8
@@ -53,8 +54,8 @@ class Packing(NamedTuple):
     def size(self, rows: int, columns: int) -> int:
         """Bytes of a matrix with all that belongs to it."""
         packed = rows * _round_up(-(-columns * self.bits // 8), self.word)
-        height, width = (size or whole for size, whole in zip(self.tile, (rows, columns), strict=True))
-        tiles = -(-rows // height) * -(-columns // width)
+        height, width = self.tile
+        tiles = -(-rows // (height or rows)) * -(-columns // (width or columns))
         scales = -(-tiles * self.scale_bits // 8) + (4 * -(-tiles // self.nested) if self.nested else 0)
         return packed + scales + columns * self.column_bytes + self.matrix_bytes
 
@@ -119,13 +120,34 @@ def _object(value: Any, field: str) -> Config:
     return value
 
 
+def _entries(value: Any, field: str, limit: int) -> Iterable[tuple[Any, Any]]:
+    """The items of an object, which may be absent."""
+    found = _object({} if value is None else value, field)
+    if len(found) > limit:
+        raise TooMuch(f"{field} with {len(found)} entries")
+    return found.items()
+
+
 def _kept(q: Config) -> Rule:
     """The modules left alone, under any of the names that the tools use for their list."""
-    fields = ("modules_to_not_convert", "ignored_layers", "ignore", "exclude_modules", "exclude", "llm_int8_skip_modules")
+    fields = (
+        "modules_to_not_convert",
+        "ignored_layers",
+        "ignore",
+        "exclude_modules",
+        "exclude",
+        "llm_int8_skip_modules",
+    )
     return Rule(None, ModuleNames([entry for field in fields for entry in names(q.get(field), field)]))
 
 
-KEPT_BY_DEEPSEEK: Final = ("weights_proj", "compressor.kv_proj", "compressor.gate_proj", "indexer.kv_proj", "indexer.gate_proj")
+KEPT_BY_DEEPSEEK: Final = (
+    "weights_proj",
+    "compressor.kv_proj",
+    "compressor.gate_proj",
+    "indexer.kv_proj",
+    "indexer.gate_proj",
+)
 """Modules of DeepSeek V3.2 and V4 that their fp8 checkpoints keep without a list that says so."""
 
 
@@ -150,8 +172,10 @@ def fp8(q: Config, config: Config) -> Scheme:
 
 
 def _tile(value: Any, field: str) -> tuple[int, int]:
-    if not isinstance(value, list | tuple) or len(value) != 2 or not all(
-        type(size) is int and 0 < size <= MAX_GROUP for size in value
+    if (
+        not isinstance(value, list | tuple)
+        or len(value) != 2
+        or not all(type(size) is int and 0 < size <= MAX_GROUP for size in value)
     ):
         raise InvalidConfig(f"quantization_config.{field} is {value!r:.40}; expected two positive integers")
     return value[0], value[1]
@@ -169,7 +193,7 @@ def gptq(q: Config, _: Config) -> Scheme:
     """
     bits, group = _integer(q, "bits", 4, 2, 8), _group(q)
     rules = [_kept(q)]
-    for key, change in _object(q.get("dynamic") or {}, "dynamic").items():
+    for key, change in _entries(q.get("dynamic"), "dynamic", MAX_RULES):
         named = ModuleNames([str(key).removeprefix("+:").removeprefix("-:")], regex=True)
         own = _object(change, "dynamic")
         packing = _gptq(_integer(own, "bits", bits, 2, 8), _group(own, group))
@@ -192,7 +216,7 @@ def auto_round(q: Config, _: Config) -> Scheme:
     """As GPTQ without the group index; `extra_config` gives single modules other bits, 16 meaning none."""
     bits, group = _integer(q, "bits", 4, 2, 16), _group(q)
     by_packing: dict[Packing | None, list[str]] = {}
-    for module, change in _object(q.get("extra_config") or {}, "extra_config").items():
+    for module, change in _entries(q.get("extra_config"), "extra_config", MAX_ENTRIES):
         own = _object(change, "extra_config")
         width = _integer(own, "bits", bits, 1, 32)
         packing = _gptq(width, _group(own, group), 0) if width <= 8 else None
@@ -202,7 +226,10 @@ def auto_round(q: Config, _: Config) -> Scheme:
 
 
 # A JSON description of a 4-bit matrix takes about 150 bytes with double quantization, 91 without.
-_NF4: Final = {False: {"scale_bits": 32, "matrix_bytes": 64 + 91}, True: {"scale_bits": 8, "matrix_bytes": 64 + 1024 + 150}}
+_NF4: Final = {
+    False: {"scale_bits": 32, "matrix_bytes": 64 + 91},
+    True: {"scale_bits": 8, "matrix_bytes": 64 + 1024 + 150},
+}
 
 
 def bitsandbytes(q: Config, _: Config) -> Scheme:
@@ -222,6 +249,7 @@ def mxfp4(q: Config, _: Config) -> Scheme:
 
 
 MXFP4: Final = grouped("mxfp4", 4, 32, 8)
+MXFP8: Final = grouped("mxfp8", 8, 32, 8)
 
 
 def bitnet(q: Config, _: Config) -> Scheme:
@@ -236,7 +264,7 @@ def modelopt(q: Config, _: Config) -> Scheme:
     algorithm = str(q.get("quant_algo")).upper()
     if algorithm == "MIXED_PRECISION":
         by_packing: dict[Packing, list[str]] = {}
-        for module, change in _object(q.get("quantized_layers"), "quantized_layers").items():
+        for module, change in _entries(q.get("quantized_layers"), "quantized_layers", MAX_ENTRIES):
             own = _object(change, "quantized_layers")
             packing = _modelopt(str(own.get("quant_algo")).upper(), own)
             by_packing.setdefault(packing, []).extend(names([module], "quantized_layers"))
@@ -258,7 +286,7 @@ def _modelopt(algorithm: str, q: Config) -> Packing:
     if algorithm in ("FP8_PB_WO", "FP8_PB_REAL"):
         return Packing("fp8", 8, DEFAULT_BLOCK, F32)
     if algorithm == "MXFP8":
-        return grouped("mxfp8", 8, 32, 8)
+        return MXFP8
     if algorithm == "MXFP4":
         return MXFP4
     if algorithm in ("W4A16_AWQ", "INT4_AWQ", "W4A16", "W4A8_AWQ"):
@@ -271,7 +299,7 @@ def _modelopt(algorithm: str, q: Config) -> Packing:
 def compressed_tensors(q: Config, _: Config) -> Scheme:
     """vLLM's: groups of modules, each with its own format; `ignore` comes first, then names, then classes."""
     named, classes = [], []
-    for name, entry in _object(q.get("config_groups") or {}, "config_groups").items():
+    for name, entry in _entries(q.get("config_groups"), "config_groups", MAX_RULES):
         group = _object(entry, f"config_groups.{name:.40}" if isinstance(name, str) else "config_groups")
         weights = group.get("weights")
         targets = names(group.get("targets"), "targets")
@@ -289,12 +317,14 @@ def _compressed(weights: Config, group: Config, q: Config) -> Packing:
     strategy = weights.get("strategy") or ("group" if weights.get("group_size") else "tensor")
     form = str(group.get("format") or q.get("format") or "")
     inputs = group.get("input_activations")
-    static = 4 if isinstance(inputs, Mapping) and inputs.get("dynamic") is False else 0
+    static = 2 if isinstance(inputs, Mapping) and inputs.get("dynamic") is False else 0
     if kind == "float" and bits == 4:
         size = _group(weights, 32 if "mxfp4" in form else 16) or 16
         if "mxfp4" in form or size == 32:
             return MXFP4
         return grouped("nvfp4", 4, size, FP8_SCALES, matrix_bytes=4 + (4 if inputs else 0))
+    if "mxfp8" in form and bits == 8:
+        return MXFP8
     name = "fp8" if kind == "float" else f"stored-int{bits}"
     packed = "pack" in form or (kind == "int" and bits < 8)
     zero = 0 if weights.get("symmetric", True) else bits if packed else 8
@@ -376,25 +406,38 @@ def with_stored(architecture: Architecture, config: Config) -> Architecture:
         if method not in METHODS:
             raise _NotUnderstood(f"quant_method {method!r}")
         scheme = METHODS[method](q, config)
-    except _NotUnderstood as reason:
+        scheme = replace(scheme, text=True) if nested else scheme
+        marking = _Marking(scheme, sum(len(stack.blocks) for stack in architecture.stacks))
+    except (_NotUnderstood, TooMuch) as reason:
         warning = f"quantization_config: {reason} is not understood; bytes and precisions are those before quantization"
         return replace(architecture, quantization=method, warnings=(*architecture.warnings, warning))
-    scheme = replace(scheme, text=True) if nested else scheme
-    return _Marking(scheme).architecture(architecture)
+    return marking.architecture(architecture)
+
+
+Key = tuple[Any, ...]
 
 
 class _Marking:
     """Marks the tensors of one model; blocks that are treated alike keep sharing a layout."""
 
-    def __init__(self, scheme: Scheme) -> None:
+    def __init__(self, scheme: Scheme, blocks: int) -> None:
         self.scheme = scheme
-        self.layouts: dict[tuple[Any, ...], Layout] = {}
-        self.by_index = any(rule.modules is not None and rule.modules.floating for rule in scheme.rules)
+        if len(scheme.rules) > MAX_RULES:
+            raise TooMuch(f"{len(scheme.rules)} different formats")
+        self.rules = [rule for rule in scheme.rules if rule.modules is None or rule.modules]
+        self.layouts: dict[Key, Layout] = {}
+        self.packings: dict[Key, list[Packing | None]] = {}
+        tries = blocks * sum(len(rule.modules.floating) for rule in self.rules if rule.modules)
+        if tries > MAX_TRIES:
+            raise TooMuch(f"a list of {tries // blocks} patterns for any block")
+        self.by_index = tries > 0
 
     def architecture(self, architecture: Architecture) -> Architecture:
         stacks = tuple(self._stack(stack) for stack in architecture.stacks)
         outside = tuple(self._outside(group) for group in architecture.outside)
-        unknown = [text for rule in self.scheme.rules if rule.modules for text in rule.modules.not_understood]
+        unknown = [
+            text for rule in self.scheme.rules if rule.modules is not None for text in rule.modules.not_understood
+        ]
         warnings = architecture.warnings
         if unknown:
             listed = ", ".join(repr(text[:60]) for text in unknown[:3])
@@ -405,7 +448,6 @@ class _Marking:
             outside=outside,
             quantization=self.scheme.method,
             warnings=warnings,
-            exact=architecture.exact,
         )
 
     def _stack(self, stack: Stack) -> Stack:
@@ -414,29 +456,46 @@ class _Marking:
         return replace(stack, blocks=tuple(b._replace(layout=self._layout(b.path, b.layout)) for b in stack.blocks))
 
     def _layout(self, path: str, layout: Layout) -> Layout:
-        own = tuple(rule.modules.about(path) if rule.modules else () for rule in self.scheme.rules)
-        key = (id(layout), own, path if self.by_index else path.rpartition(".")[0])
+        own = self._about(path)
+        place = path if self.by_index else path.rpartition(".")[0]
+        key = (id(layout), own, place)
         if key not in self.layouts:
-            marked = tuple(self._tensor(tensor, path, own) for tensor in layout.tensors)
-            self.layouts[key] = replace(layout, tensors=marked)
+            named = (own, place, *(tensor.name for tensor in layout.tensors))
+            if named not in self.packings:
+                self.packings[named] = [self._packing(tensor, path, own) for tensor in layout.tensors]
+            marked = map(mark, layout.tensors, self.packings[named])
+            self.layouts[key] = Layout(layout.mixer, layout.feed_forward, tuple(marked))
         return self.layouts[key]
+
+    def _about(self, path: str) -> tuple[tuple[Pattern, ...], ...]:
+        """What each rule says about one block alone."""
+        return tuple([rule.modules.about(path) if rule.modules else () for rule in self.rules])
 
     def _outside(self, group: Outside) -> Outside:
         if group.path.rpartition(".")[2] in TOKEN_HEADS and not self.scheme.head:
             return group
         if self.scheme.text and group.path.rpartition(".")[2] not in TOKEN_HEADS:
             return group
-        own = tuple(rule.modules.about(group.path) if rule.modules else () for rule in self.scheme.rules)
-        return group._replace(tensors=tuple(self._tensor(tensor, group.path, own) for tensor in group.tensors))
+        own = self._about(group.path)
+        packings = (self._packing(tensor, group.path, own) for tensor in group.tensors)
+        return group._replace(tensors=tuple(map(mark, group.tensors, packings)))
 
-    def _tensor(self, tensor: Tensor, path: str, own: Sequence[tuple[Pattern, ...]]) -> Tensor:
-        if tensor.role not in self.scheme.roles or len(tensor.shape) < 2:
-            return tensor
+    def _packing(self, tensor: Tensor, path: str, own: Sequence[tuple[Pattern, ...]]) -> Packing | None:
+        """The format of a tensor; None where it is in the model's own type."""
+        if tensor.role not in self.scheme.roles:
+            return None
         modules = spellings(module_name(tensor.name) if tensor.name != "weight" else "")
-        for rule, about in zip(self.scheme.rules, own, strict=True):
+        for rule, about in zip(self.rules, own, strict=True):
             if rule.modules is None or any(rule.modules.include(name, path, about) for name in modules):
-                return tensor if rule.packing is None else tensor._replace(stored=stored(tensor, rule.packing))
+                return rule.packing
+        return None
+
+
+def mark(tensor: Tensor, packing: Packing | None) -> Tensor:
+    """The tensor as stored in a format; None: in the model's own type."""
+    if packing is None or len(tensor.shape) < 2:
         return tensor
+    return Tensor(*tensor[:4], stored(tensor, packing))
 
 
 def spellings(module: str) -> tuple[str, ...]:
@@ -451,11 +510,11 @@ def spellings(module: str) -> tuple[str, ...]:
 
 def stored(tensor: Tensor, packing: Packing) -> Stored:
     """How a matrix, or a stack of them, is stored. Gate and up projections of experts are two matrices in the files."""
-    *leading, rows, columns = tensor.oriented
-    matrices = prod(leading)
+    shape = tensor.oriented
+    matrices, rows = prod(shape[:-2]), shape[-2]
     if tensor.role == "experts" and tensor.name.endswith("gate_up_proj") and rows % 2 == 0:
         matrices, rows = 2 * matrices, rows // 2
-    return Stored(packing.precision, packing.bits, matrices * packing.size(rows, columns))
+    return Stored(packing.precision, packing.bits, matrices * packing.size(rows, shape[-1]))
 
 
 def dequantized(architecture: Architecture) -> Architecture:

@@ -104,7 +104,7 @@ class Target:
 
     def scheme(self, tensor: Tensor, precision: str) -> Scheme | None:
         """The format of a tensor that is to have `precision`; None where it stays as stored."""
-        if not follows(tensor, precision):
+        if precision not in self.schemes or not follows(tensor, precision):
             return None
         if tensor.role == "experts" and not self.experts:
             return None
@@ -115,7 +115,7 @@ class Target:
         if tensor.role == "linear" and tensor.transposed and not self.conv1d:
             return None
         columns = tensor.shape[-2] if tensor.transposed else tensor.shape[-1]
-        for scheme in self.schemes.get(precision, ()):
+        for scheme in self.schemes[precision]:
             if scheme.fits(columns):
                 return scheme
         return None
@@ -133,7 +133,7 @@ class Target:
 
     def layout_bytes(self, layout: Layout, precision: str, raw_bytes: int, roles: frozenset[Role] = MATRICES) -> int:
         """Bytes of a whole block whose tensors of `roles` are stored at `precision` and whose others stay raw."""
-        if precision not in LEVELS and self.small_bytes is None:
+        if precision not in LEVELS and self.small_bytes is None and not layout.quantized:
             return layout.parameters * raw_bytes
         return sum(
             self.tensor_bytes(tensor, precision if tensor.role in roles else "raw", raw_bytes)

@@ -40,7 +40,7 @@ _AUXILIARY: Final = re.compile(
     r"\.(?:qzeros|scales|g_idx|SCB|weight_format)"  # GPTQ, AWQ; bitsandbytes 8-bit
     r"|\.weight\.(?:absmax|quant_map|nested_absmax|nested_quant_map|quant_state\..+)"  # bitsandbytes 4-bit
     r"|\.weight_(?:scale|scale_inv|scale_2|zero_point|shape|g_idx|global_scale)"  # fp8, compressed-tensors, ModelOpt
-    r"|\.(?:input|output)_(?:scale|global_scale|zero_point)"
+    r"|\.(?:input|output|activation)_(?:scale|global_scale|zero_point)"
     r"|_scales?(?:_inv)?"  # MXFP4: X_blocks, X_scales
     r")$"
 )
@@ -89,8 +89,8 @@ def _unpacked(
         shape = (shape[1] * 32 // bits, shape[0]) if awq else (shape[1], shape[0] * 32 // bits)
         name = name.removesuffix(".qweight") + ".weight"
     elif name.endswith(".weight_packed") and shape:
-        per_value = 32 // _bits(settings, name) if tensor.dtype == "I32" else 2
-        shape = (*shape[:-1], shape[-1] * per_value)
+        bits, carrier = (_bits(settings, name), 32) if tensor.dtype == "I32" else (4, 8)
+        shape = (*shape[:-1], shape[-1] * carrier // bits)
         name = name.removesuffix("_packed")
     elif name.endswith("_blocks") and tensor.dtype == "U8" and name.removesuffix("_blocks") + "_scales" in tensors:
         # MXFP4: (..., groups, 16 bytes of two values each): https://huggingface.co/openai/gpt-oss-20b
@@ -98,7 +98,7 @@ def _unpacked(
         name = name.removesuffix("_blocks")
     elif name.endswith(".weight") and tensor.dtype == "U8" and helpers and shape:
         # bitsandbytes stores a 4-bit matrix as one column of bytes, ModelOpt as (rows, columns / 2).
-        shape = (shape[0] * 2,) if f"{name}.absmax" in tensors else (*shape[:-1], shape[-1] * 2)
+        shape = (shape[0] * 2, 1) if f"{name}.absmax" in tensors else (*shape[:-1], shape[-1] * 2)
     return TensorInfo(name, shape, tensor.dtype, tensor.file, tensor.offset, tensor.nbytes + helpers)
 
 

@@ -108,7 +108,8 @@ def class_of(config: Mapping[str, Any]) -> str:
         return str(config["architectures"][0])
     model_type = config["model_type"]
     model = MODELS[model_type]
-    return next(name for name in config_class(model_type).classes if model.ending(name) == model.default)
+    classes = config_class(model_type).classes
+    return next((name for name in classes if model.ending(name) == model.default), classes[0])
 
 
 def difference(config: Mapping[str, Any], expected: Shapes) -> str | None:

@@ -13,7 +13,7 @@ from fastewq.errors import InvalidConfig, UnsupportedArchitecture
 
 MAX_SIZE: Final = 2**31 - 1
 """No width, vocabulary or head count of a real model comes near; a larger value is a mistake or an attack."""
-MAX_LAYERS: Final = 1024
+MAX_LAYERS: Final = 512
 """Published models have up to 162 blocks."""
 MAX_EXPERTS: Final = 65_536
 

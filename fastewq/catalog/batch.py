@@ -129,20 +129,19 @@ class Batch:
         known = [entry for entry in read if isinstance(entry, Architecture)]
         predicted = iter(self._predictor.of_models(known))
         results = []
-        for entry, agrees, (config, _) in zip(read, agree, configs, strict=True):
+        for entry, agrees in zip(read, agree, strict=True):
             if not isinstance(entry, Architecture):
                 results.append(Result(error=entry))
                 continue
             probabilities = np.round(next(predicted), 6).tolist()
             outside = self._predictor.outside_domain(entry)
-            results.append(self._result(entry, agrees, config, outside, probabilities))
+            results.append(self._result(entry, agrees, outside, probabilities))
         return results
 
     def _result(
         self,
         architecture: Architecture,
         headers_agree: bool | None,
-        config: Mapping[str, Any],
         outside: Sequence[str],
         probabilities: Sequence[float],
     ) -> Result:
@@ -158,7 +157,12 @@ class Batch:
             already_quantized=architecture.quantization is not None,
             headers_agree=headers_agree,
             probabilities=probabilities,
-            warnings=(*architecture.warnings, *quantized_warning(architecture, self._target.name), *outside, *default.warnings),
+            warnings=(
+                *architecture.warnings,
+                *quantized_warning(architecture, self._target.name),
+                *outside,
+                *default.warnings,
+            ),
             extrapolating=bool(outside),
             totals={name: weigh.total(draft) for name, draft in drafts.items()},
             raw_bytes=stored_bytes(architecture, default.raw_bytes),

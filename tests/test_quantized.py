@@ -1,0 +1,341 @@
+"""Bytes of checkpoints that are already quantized, against what tools wrote and what publishers state."""
+
+from __future__ import annotations
+
+import json
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastewq.analysis.tensors import BITS, TensorInfo
+from fastewq.architecture import STORED_PRECISIONS, Architecture
+from fastewq.config import read_config
+from fastewq.document import read_plan
+from fastewq.errors import CannotExport, InvalidConfig, InvalidPlan
+from fastewq.exports import export
+from fastewq.plan import plan
+from fastewq.quantized import dequantized
+from fastewq.stored import dump_tensors, dumped_architecture, logical_tensors
+
+ROOT = Path(__file__).parents[1]
+WRITTEN: dict[str, Any] = json.loads((ROOT / "tests" / "data" / "stored_formats.json").read_text("utf-8"))
+SHARED = ROOT.parent / "shared" / "configs"
+
+LLAMA = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "dtype": "bfloat16",
+    "hidden_size": 512,
+    "intermediate_size": 1024,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "vocab_size": 1000,
+    "tie_word_embeddings": False,
+}
+QWEN_MOE = {
+    "model_type": "qwen3_moe",
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "dtype": "bfloat16",
+    "hidden_size": 256,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 64,
+    "moe_intermediate_size": 128,
+    "num_experts": 8,
+    "vocab_size": 1000,
+}
+
+
+def tensor_bytes(architecture: Architecture) -> dict[str, int]:
+    """Path -> bytes of every tensor, two per weight where it is not quantized."""
+    found = {}
+    for stack in architecture.stacks:
+        for block in stack.blocks:
+            for t in block.layout.tensors:
+                found[f"{block.path}.{t.name}"] = t.stored.bytes if t.stored else 2 * t.parameters
+    for group in architecture.outside:
+        for t in group.tensors:
+            found[f"{group.path}.{t.name}"] = t.stored.bytes if t.stored else 2 * t.parameters
+    return found
+
+
+def precisions(config: dict[str, Any]) -> dict[str, str]:
+    """Path -> precision of every matrix that is stored quantized."""
+    architecture = read_config(config)
+    blocks = {
+        f"{b.path}.{t.name}": t.stored.precision
+        for s in architecture.stacks
+        for b in s.blocks
+        for t in b.layout.tensors
+        if t.stored
+    }
+    return blocks | {
+        f"{g.path}.{t.name}": t.stored.precision for g in architecture.outside for t in g.tensors if t.stored
+    }
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_bytes_are_those_a_tool_wrote(name: str) -> None:
+    """Every tensor, to the byte; the JSON text in bitsandbytes' 4-bit matrices varies in length by a few."""
+    case = WRITTEN[name]
+    written = [
+        TensorInfo(n, tuple(shape), dtype, "f", 0, prod(shape) * BITS[dtype] // 8)
+        for n, (dtype, shape) in case["tensors"].items()
+    ]
+    expected = {t.name: t.nbytes for t in logical_tensors(written, case["config"]["quantization_config"])}
+    found = tensor_bytes(read_config(case["config"]))
+    assert found.keys() == expected.keys()
+    slack = 24 if "4" in name and "bitsandbytes" in name else 0
+    wrong = {n: (found[n], size) for n, size in expected.items() if abs(found[n] - size) > slack}
+    assert not wrong
+    assert sum(expected.values()) < 2 * read_config(case["config"]).parameters, "nothing was quantized"
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_headers_of_a_quantized_checkpoint_agree_with_its_config(name: str) -> None:
+    config = WRITTEN[name]["config"]
+    dump = dump_tensors(
+        TensorInfo(n, tuple(shape), dtype, "f", 0, 0) for n, (dtype, shape) in WRITTEN[name]["tensors"].items()
+    )
+    architecture, agree = dumped_architecture(config, dump)
+    assert agree, architecture.warnings
+    assert architecture.quantization == read_config(config).quantization
+
+
+def test_gpt_oss_has_its_published_size() -> None:
+    """openai/gpt-oss-20b: the index of its files states a total_size of 13,761,264,768 bytes."""
+    path = SHARED / "openai--gpt-oss-20b.json"
+    if not path.is_file():
+        pytest.skip("needs ../shared")
+    found = plan(json.loads(path.read_text("utf-8")))
+    assert found.totals.raw_bytes == 13_761_264_768
+    assert {b.precision for b in found.stacks[0].blocks if b.precision != "int8"} <= {"mxfp4"}
+
+
+def with_quantization(base: dict[str, Any], **q: Any) -> dict[str, Any]:
+    return {**base, "quantization_config": q}
+
+
+INT4 = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32, "symmetric": True}
+INT8 = {"num_bits": 8, "type": "int", "strategy": "channel", "symmetric": True}
+
+
+def test_groups_of_compressed_tensors_go_by_name_before_class() -> None:
+    found = precisions(
+        with_quantization(
+            LLAMA,
+            quant_method="compressed-tensors",
+            format="mixed-precision",
+            config_groups={
+                "rest": {"targets": ["Linear"], "weights": INT4, "format": "pack-quantized"},
+                "down": {"targets": ["re:.*down_proj"], "weights": INT8, "format": "int-quantized"},
+            },
+            ignore=["lm_head", "re:.*layers\\.(0|3)\\..*"],
+        )
+    )
+    assert {path.split(".")[2] for path in found} == {"1", "2"}
+    assert {p for path, p in found.items() if "down_proj" in path} == {"stored-int8"}
+    assert {p for path, p in found.items() if "down_proj" not in path} == {"stored-int4"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "kept"),
+    [
+        ("model.layers.1.mlp", 3),
+        ("model.layers.1", 7),
+        ("model.layers.1*", 7),
+        ("layers.1.mlp.up_proj.weight", 1),
+        ("q_proj", 4),
+        ("self_attn", 16),
+        ("model.layers.*.self_attn", 16),
+        ("language_model.model.layers.0.self_attn.o_proj", 1),
+        ("proj", 0),
+        ("gate", 0),
+        ("re:.*layers.2.*", 7),
+        ("re:model\\.layers\\.\\d+\\.mlp\\.(up|down)_proj$", 8),
+        ("re:.*mlp$", 0),
+    ],
+)
+def test_entries_of_a_list_name_whole_modules(entry: str, kept: int) -> None:
+    found = precisions(with_quantization(LLAMA, quant_method="fp8", ignore=[entry]))
+    assert len(found) == 28 - kept
+    assert "lm_head.weight" not in found
+
+
+def test_experts_follow_the_names_their_files_have() -> None:
+    everything = precisions(with_quantization(QWEN_MOE, quant_method="fp8", weight_block_size=[128, 128]))
+    assert len(everything) == 3 * 6
+    for entry in ("model.layers.0.mlp.experts.0.down_proj", "model.layers.0.mlp.experts", "mlp.experts"):
+        found = precisions(with_quantization(QWEN_MOE, quant_method="fp8", modules_to_not_convert=[entry]))
+        assert set(everything) - set(found) >= {"model.layers.0.mlp.experts.down_proj"}, entry
+
+
+MIXED = {
+    "model.layers.0.self_attn.q_proj": {"quant_algo": "FP8"},
+    "model.layers.1.mlp.up_proj": {"quant_algo": "NVFP4"},
+}
+
+
+@pytest.mark.parametrize(
+    ("q", "bits"),
+    [
+        ({"quant_method": "fbgemm_fp8"}, 8 + 32 / 512),
+        ({"quant_method": "gptq", "bits": 4, "group_size": 128}, 4 + 20 / 128 + 32 / 512),
+        ({"quant_method": "gptq", "bits": 8, "group_size": -1}, 8 + 24 / 512 + 32 / 512),
+        ({"quant_method": "awq", "w_bit": 4, "q_group_size": 64}, 4 + 20 / 64),
+        ({"quant_method": "auto-round", "bits": 2, "group_size": 32}, 2 + 18 / 32),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4", "group_size": 16}, 4.5),
+        ({"quant_algo": "FP8"}, 8),
+        ({"quantization": {"quant_algo": "FP8_PB_WO"}}, 8 + 32 / 128**2),
+        ({"quant_method": "bitnet"}, 2),
+    ],
+)
+def test_bits_per_weight_of_a_projection(q: dict[str, Any], bits: float) -> None:
+    """Of a 512 x 512 matrix, constants per matrix apart."""
+    architecture = read_config(with_quantization(LLAMA, **q))
+    stored = next(t.stored for t in architecture.layouts[0].tensors if t.name == "self_attn.o_proj.weight")
+    assert stored is not None
+    assert 0 <= stored.bytes - bits * 512 * 512 / 8 <= 16
+
+
+def test_modelopt_mixed_precision_lists_its_modules() -> None:
+    found = precisions(
+        with_quantization(LLAMA, quant_method="modelopt", quant_algo="MIXED_PRECISION", quantized_layers=MIXED)
+    )
+    assert found == {
+        "model.layers.0.self_attn.q_proj.weight": "fp8",
+        "model.layers.1.mlp.up_proj.weight": "nvfp4",
+    }
+
+
+def test_an_unknown_method_counts_the_weights_before_it_and_says_so() -> None:
+    found = plan(with_quantization(LLAMA, quant_method="sorcery"))
+    assert found.totals.raw_bytes == 2 * found.model["parameters"]
+    assert found.model["already_quantized"]
+    assert found.model["quantization"] == "sorcery"
+    assert any("'sorcery' is not understood" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize(
+    "q",
+    [
+        {"quant_method": "fp8", "ignored_layers": ["a"] * 100_000},
+        {"quant_method": "fp8", "ignored_layers": [f"re:.*{i}.*" for i in range(1000)]},
+        {"quant_method": "fp8", "ignored_layers": [f"re:{i}" for i in range(1000)]},
+        {"quant_method": "fp8", "ignored_layers": [f"a{'b' * i}" for i in range(200)]},
+        {"quant_method": "fp8", "ignored_layers": [f"layers.0.{'b' * i}" for i in range(200)]},
+        {"quant_method": "fp8", "ignored_layers": [f"layers.{i}.b" for i in range(9000)]},
+        {"quant_method": "gptq", "dynamic": {f"+:a{i}": {} for i in range(100)}},
+        {"quant_method": "auto-round", "extra_config": {f"a{i}": {"bits": 2, "group_size": i} for i in range(1, 100)}},
+    ],
+)
+def test_a_list_too_long_to_follow_is_a_warning(q: dict[str, Any]) -> None:
+    found = read_config(with_quantization(LLAMA, **q))
+    assert "before quantization" in found.warnings[-1]
+    assert not any(layout.quantized for layout in found.layouts)
+
+
+def test_a_pattern_that_cannot_be_followed_is_named() -> None:
+    found = plan(with_quantization(LLAMA, quant_method="fp8", ignore=["re:(a+)+$"]))
+    assert any("(a+)+" in warning for warning in found.warnings)
+
+
+# -- the plan ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_never_rounds_to_more_bits_than_there_are() -> None:
+    fp8 = plan(with_quantization(LLAMA, quant_method="fp8", weight_block_size=[128, 128]), policy="8bit-mixed")
+    assert {block.precision for block in fp8.stacks[0].blocks} == {"fp8"}
+    assert fp8.totals.bytes == fp8.totals.raw_bytes
+    gptq = plan(with_quantization(LLAMA, quant_method="gptq", bits=4))
+    assert {block.precision for block in gptq.stacks[0].blocks} == {"stored-int4"}
+    assert gptq.totals.bytes == gptq.totals.raw_bytes
+
+
+def test_blocks_are_rounded_below_what_is_stored() -> None:
+    config = with_quantization(LLAMA, quant_method="fp8", weight_block_size=[128, 128])
+    found = plan(config, policy={"name": "4bit-8bit-mixed", "overrides": ["1=int4", "2=int8", "0=raw", "3=raw"]})
+    assert [block.precision for block in found.stacks[0].blocks] == ["fp8", "int4", "fp8", "fp8"]
+    plain = plan(LLAMA, policy={"name": "4bit-8bit-mixed", "overrides": ["1=int4"]})
+    assert found.stacks[0].blocks[1].bytes == plain.stacks[0].blocks[1].bytes
+    assert found.totals.bytes < found.totals.raw_bytes
+
+
+def test_modules_that_keep_what_they_have_are_listed() -> None:
+    config = with_quantization(
+        QWEN_MOE, quant_method="compressed-tensors", config_groups={"g": {"targets": ["Linear"], "weights": INT4}},
+        format="pack-quantized", ignore=["lm_head", "re:.*self_attn.*"],
+    )  # fmt: skip
+    found = plan(config, policy={"name": "8bit-mixed", "overrides": ["0-2=int8"]})
+    block = found.stacks[0].blocks[0]
+    assert block.precision == "stored-int4"
+    assert set(block.modules.values()) == {"int8"}
+    assert all(name.startswith("self_attn.") for name in block.modules)
+
+
+def test_a_budget_counts_what_is_stored() -> None:
+    config = with_quantization(LLAMA, quant_method="fp8", weight_block_size=[128, 128])
+    stored = plan(config).totals.raw_bytes
+    assert {b.precision for b in plan(config, memory=stored).stacks[0].blocks} == {"fp8"}
+    tight = plan(config, memory=stored - 1)
+    assert "int4" in {b.precision for b in tight.stacks[0].blocks}
+    assert "int8" not in {b.precision for b in tight.stacks[0].blocks}
+    assert tight.totals.bytes < stored
+
+
+def test_a_tool_starts_from_plain_weights() -> None:
+    config = with_quantization(LLAMA, quant_method="fp8", weight_block_size=[128, 128])
+    found, plain = plan(config, target="gguf"), plan(LLAMA, target="gguf")
+    assert found.stacks == plain.stacks
+    assert found.totals.bytes == plain.totals.bytes
+    assert found.totals.raw_bytes < plain.totals.raw_bytes
+    assert any("convert them to bfloat16 first" in warning for warning in found.warnings)
+    assert export(found, "llama.cpp").files == export(plain, "llama.cpp").files
+    with pytest.raises(CannotExport, match=r"already quantized \(fp8\)"):
+        export(plan(config), "llama.cpp")
+    assert "lm_head" in export(plan(config), "ignore-list").files["ignore.txt"]
+
+
+def test_the_document_is_read_back() -> None:
+    found = plan(with_quantization(QWEN_MOE, quant_method="fp8", weight_block_size=[128, 128]))
+    document = json.loads(json.dumps(found.as_dict()))
+    assert read_plan(document).as_dict() == found.as_dict()
+    used = {b["precision"] for s in document["stacks"] for b in s["blocks"]}
+    assert used & STORED_PRECISIONS
+    tensor = next(t for layout in document["layouts"] for t in layout if "stored" in t)
+    tensor["stored"]["precision"] = "fp9"
+    with pytest.raises(InvalidPlan, match="fp9"):
+        read_plan(document)
+
+
+def test_dequantized_is_the_model_before() -> None:
+    config = with_quantization(QWEN_MOE, quant_method="fp8", weight_block_size=[128, 128])
+    assert dequantized(read_config(config)).stacks == read_config(QWEN_MOE).stacks
+
+
+# -- refusals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "q",
+    [
+        {"quant_method": "gptq", "bits": 10**9},
+        {"quant_method": "gptq", "bits": "four"},
+        {"quant_method": "gptq", "group_size": 2**40},
+        {"quant_method": "gptq", "dynamic": [1]},
+        {"quant_method": "fp8", "weight_block_size": [0, 128]},
+        {"quant_method": "fp8", "weight_block_size": "128"},
+        {"quant_method": "fp8", "ignored_layers": [3]},
+        {"quant_method": "fp8", "ignored_layers": ["x" * 10_000]},
+        {"quant_method": "compressed-tensors", "config_groups": {"a": {"targets": ["Linear"], "weights": 4}}},
+        {"quant_method": "compressed-tensors", "config_groups": {"a": {"targets": [4], "weights": INT4}}},
+        {"quant_method": "auto-round", "extra_config": {"a": 4}},
+    ],
+)
+def test_a_malformed_quantization_config_is_refused(q: dict[str, Any]) -> None:
+    with pytest.raises(InvalidConfig, match="quantization_config"):
+        read_config(with_quantization(LLAMA, **q))
