@@ -166,3 +166,11 @@ EXIT_CODES: dict[type[FastEWQError], int] = {
 def exit_code(error: FastEWQError) -> int:
     """The process exit code for an error: that of its nearest ancestor in EXIT_CODES."""
     return next(EXIT_CODES[cls] for cls in type(error).__mro__ if cls in EXIT_CODES)
+
+
+def error_of(code: str, message: str) -> FastEWQError:
+    """The error that a code and a message stand for, as a table or another process reports it."""
+    known: list[type[FastEWQError]] = [FastEWQError]
+    for cls in known:
+        known += cls.__subclasses__()
+    return next((cls for cls in known if cls.code == code), FastEWQError)(message)

@@ -188,7 +188,7 @@ def _block_differences(
         if not stack.blocks:
             continue
         path = _list_of(stack.blocks[0].path)
-        partner = next((s for s in stacks if _same_path(path, _list_of(s.blocks[0].path))), None)
+        partner = stored_stack(stack, stacks)
         if partner is None:
             found.append(f"{path}: the config describes {len(stack.blocks)} blocks; the files hold no such list")
             continue
@@ -198,6 +198,12 @@ def _block_differences(
     if architecture.tied_embeddings:
         outside = [t for t in outside if not t.name.endswith(("lm_head.weight", "embed_out.weight"))]
     return found, outside, sum(group.parameters for group in architecture.outside)
+
+
+def stored_stack(stack: Stack, stacks: Iterable[StoredStack]) -> StoredStack | None:
+    """Which of a checkpoint's stacks a stack of the architecture is; an outer wrapper's name makes no difference."""
+    path = _list_of(stack.blocks[0].path)
+    return next((s for s in stacks if _same_path(path, _list_of(s.blocks[0].path))), None)
 
 
 def _outside_difference(architecture: Architecture, outside: Sequence[TensorInfo], expected: int) -> list[str]:

@@ -57,18 +57,27 @@ class Checkpoint:
 
         Raises InvalidCheckpoint for a type that holds no weights on its own.
         """
-        value_type = value_type_of(tensor)
-        if value_type is None:
-            raise InvalidCheckpoint(
-                f"{tensor.file}: tensor {tensor.name} is stored as {tensor.dtype}, which does not hold weights on its "
-                f"own; analyse the checkpoint before quantization"
-            )
+        value_type = self._value_type(tensor)
         scales = self._scales(tensor)
         if scales is not None:
             return [StoredMatrix(self.source, tensor, "F64", tensor.shape, scales=scales)]
         shape = tensor.shape[1:] if is_expert_stack(tensor) else tensor.shape
         starts = range(0, tensor.parameters, max(1, math.prod(shape)))
         return [StoredMatrix(self.source, tensor, value_type, shape, first) for first in starts]
+
+    def parts(self, tensor: TensorInfo) -> int:
+        """How many `matrices` a tensor has, without reading anything. Raises the same."""
+        self._value_type(tensor)
+        return tensor.shape[0] if is_expert_stack(tensor) and self.scale_of(tensor) is None else 1
+
+    def _value_type(self, tensor: TensorInfo) -> ValueType:
+        value_type = value_type_of(tensor)
+        if value_type is None:
+            raise InvalidCheckpoint(
+                f"{tensor.file}: tensor {tensor.name} is stored as {tensor.dtype}, which does not hold weights on its "
+                f"own; analyse the checkpoint before quantization"
+            )
+        return value_type
 
     @cached_property
     def _by_name(self) -> dict[str, TensorInfo]:
@@ -83,11 +92,17 @@ class Checkpoint:
             for suffix in _SCALE_SUFFIXES
         )
 
+    def scale_of(self, tensor: TensorInfo) -> TensorInfo | None:
+        """The tensor that holds the scales of a float8 tensor."""
+        if not tensor.dtype.startswith("F8"):
+            return None
+        companions = (self._by_name.get(tensor.name + suffix) for suffix in _SCALE_SUFFIXES)
+        return next((t for t in companions if t), None)
+
     def _scales(self, tensor: TensorInfo) -> npt.NDArray[np.float64] | None:
         """The scales that belong to a float8 matrix, as (blocks of rows, blocks of columns); None without any."""
-        companions = (self._by_name.get(tensor.name + suffix) for suffix in _SCALE_SUFFIXES)
-        found = next((t for t in companions if t), None)
-        if found is None or not tensor.dtype.startswith("F8"):
+        found = self.scale_of(tensor)
+        if found is None:
             return None
         if found.dtype not in ("F32", "BF16", "F16") or len(tensor.shape) != 2 or found.parameters > tensor.parameters:
             raise InvalidCheckpoint(

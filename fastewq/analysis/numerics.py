@@ -46,15 +46,24 @@ def compiled(*fastmath: str) -> Callable[[F], F]:
 def count_words16(words: Array, histogram: Array) -> None:
     """Count the four 16-bit patterns of every 64-bit word into histogram[65536].
 
-    One load and shifts, rather than four loads, leave the processor's load ports to the counters.
+    One load and shifts, rather than four loads, leave the processor's load ports to the counters. Four places are read
+    at once: memory answers sooner, and neighbouring weights, which often fall into one counter, are counted apart.
     """
-    low, one = np.uint64(0xFFFF), np.uint32(1)
-    for i in range(words.size):
+    low, one, bits = np.uint64(0xFFFF), np.uint32(1), np.uint64(16)
+    quarter = words.size // 4
+    for i in range(quarter):
+        a, b, c, d = words[i], words[quarter + i], words[2 * quarter + i], words[3 * quarter + i]
+        for _ in range(4):
+            histogram[a & low] += one
+            histogram[b & low] += one
+            histogram[c & low] += one
+            histogram[d & low] += one
+            a, b, c, d = a >> bits, b >> bits, c >> bits, d >> bits
+    for i in range(4 * quarter, words.size):
         word = words[i]
-        histogram[word & low] += one
-        histogram[(word >> np.uint64(16)) & low] += one
-        histogram[(word >> np.uint64(32)) & low] += one
-        histogram[word >> np.uint64(48)] += one
+        for _ in range(4):
+            histogram[word & low] += one
+            word >>= bits
 
 
 @compiled()

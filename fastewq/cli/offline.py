@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fastewq.cli.common import Json, need_extra, print_json
+from fastewq.cli.common import Address, EngineName, EngineOption, Json, need_extra, print_json, resumable
 from fastewq.errors import InputError, exit_code
 
 if TYPE_CHECKING:
@@ -60,29 +60,50 @@ def analyze(
 
 
 def dataset_build(
-    sources: Annotated[Path, typer.Argument(help="A sources file such as training_data/sources.toml.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The table of blocks, CSV.")] = Path("blocks.csv"),
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Sources files such as training_data/sources.toml, checkpoints, folders of checkpoints, or Hub ids "
+            "org/name[@revision]."
+        ),
+    ],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="The table of blocks, CSV, or a folder for blocks.csv.")
+    ] = Path("blocks.csv"),
     cache: Annotated[
         Path | None, typer.Option(help="Where downloads and readings are kept; ~/.cache/fastewq/sources unless set.")
     ] = None,
-    resume: Annotated[bool, typer.Option(help="Take the readings that an earlier run finished.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Take the readings that an earlier run finished.")
+    ] = True,
+    engine: EngineOption = EngineName.LOCAL,
+    address: Address = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes that read; local: this one unless set, ray: one per processor."),
+    ] = None,
 ) -> None:
-    """Download the listed checkpoints, read every weight and write one row per block.
+    """Read every weight of many checkpoints and write one row per block.
 
-    A source that fails is reported and leaves no row; the others are written, and the exit code is that of the first
-    failure.
+    Kill it whenever you like: the same command goes on where it was and repeats no finished tensor. A source that fails
+    is reported and leaves no row; the others are written, and the exit code is that of the first failure. Packages are
+    downloaded into the cache; weights on the Hub are streamed and not stored.
     """
     with need_extra("dataset"):
+        from fastewq.engine import Engine
         from fastewq.training.dataset import build_dataset
         from fastewq.training.source_cache import default_cache
 
-    with ExitStack() as bars:
-
-        def progress(name: str) -> Callable[[int, int], None]:
-            bars.close()
-            return bars.enter_context(byte_progress(name))
-
-        report = build_dataset(sources, output, cache or default_cache(), resume=resume, progress=progress)
+    with resumable(), byte_progress("reading") as progress:
+        report = build_dataset(
+            sources,
+            output / "blocks.csv" if output.is_dir() or not output.suffix else output,
+            cache or default_cache(),
+            resume=resume,
+            engine=Engine(engine.value, address, workers),
+            opening=lambda name: typer.echo(f"opening {name}", err=True),
+            progress=progress if sys.stderr.isatty() else None,
+        )
     for source in report.sources:
         outcome = f"failed: {source.error.message}" if source.error else f"{source.blocks} blocks"
         typer.echo(f"{source.name}: {outcome}", err=source.error is not None)

@@ -1,17 +1,16 @@
 """Checkpoints -> the training data: one row per block, and one row per tensor behind it.
 
-    report = build_dataset(Path("training_data/sources.toml"), Path("training_data/blocks.csv"), cache)
+    report = build_dataset(["training_data/sources.toml"], Path("training_data/blocks.csv"), cache)
 
-For each source in turn: fetch and verify the checkpoint, read its weights, compare its blocks with those its config
-describes, and make its rows. A source that fails is one entry of the report; it leaves no row. The same sources give
-the same bytes.
+Every source is opened (`dataset_sources`), all their tensors are read as one DataFrame (`dataset_readings`), and the
+rows are made from the readings. A source that fails is one row of the report; it leaves no other row. The same sources
+give the same bytes, whichever engine reads them and however often the run was killed in between.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,43 +18,53 @@ from pathlib import Path
 from typing import Any
 
 from fastewq.analysis.blocks import block_entropy, cut
-from fastewq.analysis.checkpoints import open_checkpoint
-from fastewq.analysis.kernel import ROUNDING_BITS
-from fastewq.architecture import Architecture, Block
-from fastewq.config import read_config
-from fastewq.errors import FastEWQError, InvalidCheckpoint, InvalidConfig, NotFound, StorageFailure
+from fastewq.analysis.kernel import ROUNDING_BITS, Reading
+from fastewq.engine import Engine
+from fastewq.errors import FastEWQError, StorageFailure
 from fastewq.features import block_columns
-from fastewq.training.dataset_readings import EPSILONS, Progress, TensorReading, read_blocks
-from fastewq.training.source_cache import fetch_checkpoint
-from fastewq.training.source_convert import READERS, as_safetensors
-from fastewq.training.source_described import read_described
-from fastewq.training.sources import Source, read_sources
+from fastewq.hub import BATCH, Hub
+from fastewq.training.dataset_readings import EPSILONS, Log, Progress, read_sources
+from fastewq.training.dataset_sources import MODALITIES, BlockTensor, OpenedSource, Wanted, find_sources
 
 LABEL_EPSILON = 0.01
 LABEL_X = 1.0
 """What the columns `label` and `quantized` mean: matrices only, with these. The entropies beside them allow others."""
 
-MAX_CONFIG_BYTES = 1 << 20
-
 Row = dict[str, Any]
+Read = Sequence[tuple[BlockTensor, Reading]]
+"""Tensors of a source in its order, with their readings."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceReport:
-    """What became of one source: how many blocks it gave, or why none."""
+    """What became of one source: what it gave, or why nothing."""
 
     name: str
-    blocks: int
+    blocks: int = 0
+    tensors: int = 0
+    origin: str = ""
     error: FastEWQError | None = None
+
+    def row(self) -> Row:
+        error = self.error.as_dict() if self.error else {"code": None, "message": None}
+        return {
+            "model": self.name,
+            "source": self.origin,
+            "blocks": self.blocks,
+            "tensors": self.tensors,
+            "error_code": error["code"],
+            "error_message": error["message"],
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """One entry per source, in order, and the two tables."""
+    """One entry per source, in order, and the three tables."""
 
     sources: tuple[SourceReport, ...]
     blocks_file: Path
     tensors_file: Path
+    sources_file: Path
 
     @property
     def errors(self) -> list[FastEWQError]:
@@ -63,84 +72,96 @@ class BuildReport:
 
 
 def build_dataset(
-    sources: Path,
+    sources: Sequence[str],
     output: Path,
     cache: Path,
     *,
-    resume: bool = False,
-    progress: Callable[[str], Progress] | None = None,
+    resume: bool = True,
+    engine: Engine | None = None,
+    hub: Hub | None = None,
+    opening: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> BuildReport:
-    """Write the rows of every source to `output` (CSV) and of every tensor beside it (`NAME.tensors.csv`).
+    """Write the rows of every block to `output` (CSV), and beside it those of every tensor (`NAME.tensors.csv`) and
+    every source (`NAME.sources.csv`).
 
     Where no source gave a row, nothing is written: files from an earlier run stay as they are.
 
-    cache     folder that keeps wheels, checkpoints and finished readings
-    resume    take the readings a former run left in the cache; without it only downloads are taken
-    progress  called with a source's name when it starts; gives what is called as its bytes are read
+    sources   sources files, checkpoints, folders of checkpoints, Hub ids (`dataset_sources.find_sources`)
+    cache     folder that keeps wheels, checkpoints and finished readings; the workers of a cluster must share it
+    resume    take the readings that a former run left in the cache; without it only downloads are taken
+    opening   called with a source's name before it is opened; progress   with bytes read and bytes in all, after that
 
-    Raises NotFound or InvalidDataset if the sources file cannot be used, StorageFailure if the rows cannot be written.
-    Whatever is wrong with one source is an entry of the report.
+    Raises NotFound, InputError or InvalidDataset if SOURCES cannot be used, StorageFailure if readings or rows cannot
+    be written. Whatever is wrong with one source is an entry of the report.
     """
+    hub = hub or Hub(patience=BATCH)
+    log = Log.of_this_code(cache / "readings")
+    wanted = find_sources(sources, cache, hub)
+    if not resume:
+        log.clear()
+    opened, failed = _open_all(wanted, opening or (lambda _: None))
+    read = read_sources(opened, log, hub=hub, engine=engine, progress=progress)
     blocks: list[Row] = []
     tensors: list[Row] = []
-    reports = []
-    for source in read_sources(sources):
-        try:
-            architecture = _read_architecture(sources.parent / source.config)
-            readings = _read_source(source, cache, resume, progress(source.name) if progress else None)
-            rows = block_rows(source, architecture, readings)
-        except FastEWQError as error:
-            reports.append(SourceReport(source.name, 0, error))
+    reports = {name: SourceReport(name, error=error) for name, error in failed.items()}
+    for number, source in enumerate(opened):
+        found = {key: r for group, members in read.items() if group[0] == number for key, r in members.items()}
+        readings = [(tensor, found[source.key(tensor)]) for tensor in source.tensors]
+        whole = [(tensor, reading) for tensor, reading in readings if isinstance(reading, Reading)]
+        if len(whole) < len(readings):
+            error = next(reading for _, reading in readings if not isinstance(reading, Reading))
+            reports[source.name] = SourceReport(source.name, origin=source.origin, error=error)
             continue
+        rows = block_rows(source, whole)
         blocks += rows
-        tensors += [tensor_row(source, reading) for reading in readings]
-        reports.append(SourceReport(source.name, len(rows)))
-    tensors_file = output.with_suffix(".tensors.csv")
+        tensors += [tensor_row(source, tensor, reading) for tensor, reading in whole]
+        reports[source.name] = SourceReport(source.name, len(rows), len(whole), source.origin)
+    report = BuildReport(
+        tuple(reports[source.name] for source in wanted),
+        output,
+        output.with_suffix(".tensors.csv"),
+        output.with_suffix(".sources.csv"),
+    )
     if blocks:
-        write_csv(tensors_file, tensors)
+        write_csv(report.sources_file, [source.row() for source in report.sources])
+        write_csv(report.tensors_file, tensors)
         write_csv(output, blocks)
-    return BuildReport(tuple(reports), output, tensors_file)
+    return report
 
 
-def _read_architecture(path: Path) -> Architecture:
-    try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            raise InvalidConfig(f"{path} has {path.stat().st_size} bytes; a config has at most {MAX_CONFIG_BYTES}")
-        document = json.loads(path.read_bytes())
-        described = isinstance(document, dict) and "stacks" in document
-        return read_described(document) if described else read_config(document)
-    except FileNotFoundError as error:
-        raise NotFound(f"no config at {path}") from error
-    except (ValueError, RecursionError) as error:
-        raise InvalidConfig(f"{path} is not JSON: {error}") from error
-
-
-def _read_source(source: Source, cache: Path, resume: bool, progress: Progress | None) -> list[TensorReading]:
-    path = fetch_checkpoint(source, cache)
-    if source.format in READERS:
-        path = as_safetensors(path, source.format)
-    log = cache / "readings" / f"{source.name}-{source.sha256[:12]}.jsonl"
-    return read_blocks(open_checkpoint(path), source, log, resume=resume, progress=progress)
+def _open_all(
+    wanted: Iterable[Wanted], opening: Callable[[str], None]
+) -> tuple[list[OpenedSource], dict[str, FastEWQError]]:
+    """The sources that can be opened, and why the others cannot."""
+    opened, failed = [], {}
+    for source in wanted:
+        opening(source.name)
+        try:
+            opened.append(source.open())
+        except FastEWQError as error:
+            failed[source.name] = error
+    return opened, failed
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-def block_rows(source: Source, architecture: Architecture, readings: Sequence[TensorReading]) -> list[Row]:
-    """One row per block, in stack and execution order.
-
-    Raises InvalidCheckpoint where the checkpoint's stacks, blocks or matrix parameters differ from the architecture's.
-    """
-    _require_same_blocks(source, architecture, readings)
+def block_rows(source: OpenedSource, readings: Read) -> list[Row]:
+    """One row per block, in stack and execution order."""
+    architecture = source.architecture
     facts = block_columns(architecture)
     rows: list[Row] = []
     end = 0
     for stack in architecture.stacks:
         begin, end = end, end + len(stack.blocks)
-        if stack.name not in {stored.name for stored in source.stacks}:
+        if stack.name not in source.stacks:
             continue
-        of_block = [[r for r in readings if (r.stack, r.exec_index) == (stack.name, b.index)] for b in stack.blocks]
-        matrices = [[r for r in members if r.is_matrix] for members in of_block]
+        of_block: list[list[tuple[BlockTensor, Reading]]] = [[] for _ in stack.blocks]
+        for tensor, reading in readings:
+            if tensor.stack == stack.name:
+                of_block[tensor.exec_index].append((tensor, reading))
+        matrices = [[(t, r) for t, r in members if t.is_matrix] for members in of_block]
         limits = cut([_entropy(members, LABEL_EPSILON) for members in matrices], LABEL_X)
         for position, members, only_matrices in zip(range(begin, end), of_block, matrices, strict=True):
             label = limits.label(_entropy(only_matrices, LABEL_EPSILON))
@@ -148,44 +169,37 @@ def block_rows(source: Source, architecture: Architecture, readings: Sequence[Te
                 {
                     "model": source.name,
                     "family": source.family,
-                    "modality": source.modality,
+                    "modality": source.modality or MODALITIES[stack.role],
                     "model_type": architecture.model_type,
                     "stack": stack.name,
                     "role": stack.role,
                     **{name: _plain(values[position]) for name, values in facts.items()},
                     "dtype": architecture.dtype,
-                    "matrix_parameters": sum(r.reading.count for r in only_matrices),
+                    "matrix_parameters": sum(reading.count for _, reading in only_matrices),
                     **{f"entropy_{eps:g}": _entropy(only_matrices, eps) for eps in EPSILONS},
                     **{f"entropy_vectors_{eps:g}": _entropy(members, eps) for eps in EPSILONS},
                     "label": label,
                     "quantized": int(label != "keep"),
-                    **_mean_readings(only_matrices),
+                    **_mean_readings([reading for _, reading in only_matrices]),
                     "stored": source.stored,
                     "licence": source.licence,
-                    "source": _origin(source),
+                    "source": source.origin,
                     "sha256": source.sha256,
                 }
             )
     return rows
 
 
-def _origin(source: Source) -> str:
-    """The first wheel of the source; the sources file has the others."""
-    first, more = source.parts[0].requirement, len(source.parts) - 1
-    return f"{first} and {more} more" if more else first
-
-
-def tensor_row(source: Source, tensor: TensorReading) -> Row:
+def tensor_row(source: OpenedSource, tensor: BlockTensor, reading: Reading) -> Row:
     """The readings of one matrix or vector; `part` counts the experts of a stacked tensor."""
-    reading = tensor.reading
     return {
         "model": source.name,
         "stack": tensor.stack,
         "exec_index": tensor.exec_index,
-        "tensor": tensor.tensor,
+        "tensor": tensor.info.name,
         "part": tensor.part,
         "shape": "x".join(str(size) for size in tensor.shape),
-        "dtype": tensor.dtype,
+        "dtype": tensor.info.dtype,
         "parameters": reading.count,
         **{f"entropy_{eps:g}": reading.entropies[eps] for eps in EPSILONS},
         "minimum": reading.minimum,
@@ -199,50 +213,22 @@ def tensor_row(source: Source, tensor: TensorReading) -> Row:
     }
 
 
-def _require_same_blocks(source: Source, architecture: Architecture, readings: Iterable[TensorReading]) -> None:
-    """Each stack of the source must have the config's blocks. A file may lack one, which another file has."""
-    described = {stack.name: len(stack.blocks) for stack in architecture.stacks}
-    stored = {stack.name: stack.blocks for stack in source.stacks}
-    if any(described.get(name) != blocks for name, blocks in stored.items()):
-        raise InvalidCheckpoint(
-            f"{source.name}: the checkpoint has the stacks {stored}; its config describes {described}"
-        )
-    stacks = [stack for stack in architecture.stacks if stack.name in stored]
-    found = {(stack.name, block.index): 0 for stack in stacks for block in stack.blocks}
-    for tensor in readings:
-        found[tensor.stack, tensor.exec_index] += tensor.reading.count if tensor.is_matrix else 0
-    for stack in stacks:
-        for block in stack.blocks:
-            if found[stack.name, block.index] != _matrix_parameters(block):
-                raise InvalidCheckpoint(
-                    f"{source.name}: the matrices of block {block.index} of stack {stack.name} have "
-                    f"{found[stack.name, block.index]} parameters; its config describes {_matrix_parameters(block)}"
-                )
+def _entropy(members: Read, eps: float) -> float:
+    return block_entropy((reading.count, reading.entropies[eps]) for _, reading in members)
 
 
-def _matrix_parameters(block: Block) -> int:
-    return sum(tensor.parameters for tensor in block.layout.tensors if len(tensor.shape) > 1)
-
-
-def _entropy(members: Iterable[TensorReading], eps: float) -> float:
-    return block_entropy((r.reading.count, r.reading.entropies[eps]) for r in members)
-
-
-def _mean_readings(matrices: Sequence[TensorReading]) -> Row:
+def _mean_readings(matrices: Sequence[Reading]) -> Row:
     """Means over the block's matrices weighted by size, over those that have the reading; None where none has."""
 
     def mean(values: Iterable[float | None]) -> float | None:
-        pairs = [(r.reading.count, value) for r, value in zip(matrices, values, strict=True) if value is not None]
+        pairs = [(r.count, value) for r, value in zip(matrices, values, strict=True) if value is not None]
         return math.fsum(size * value for size, value in pairs) / sum(size for size, _ in pairs) if pairs else None
 
     return {
-        "variance": mean(r.reading.variance for r in matrices),
-        "kurtosis": mean(r.reading.kurtosis for r in matrices),
-        "zeros": mean(r.reading.zeros for r in matrices),
-        **{
-            f"rounding_error_{bits}": mean(r.reading.rounding_error.get(bits) for r in matrices)
-            for bits in ROUNDING_BITS
-        },
+        "variance": mean(r.variance for r in matrices),
+        "kurtosis": mean(r.kurtosis for r in matrices),
+        "zeros": mean(r.zeros for r in matrices),
+        **{f"rounding_error_{bits}": mean(r.rounding_error.get(bits) for r in matrices) for bits in ROUNDING_BITS},
     }
 
 

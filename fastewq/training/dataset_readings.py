@@ -1,166 +1,337 @@
-"""The readings of every tensor in a checkpoint's blocks, each kept in the cache as soon as it is finished.
+"""Tensors -> readings -> blocks: one Daft DataFrame with the entropy kernel as its function, in-process or on Ray.
 
-A log has one JSON line per matrix or vector, in the order in which they were finished. A run that is killed leaves
-whole lines and at most one broken one, which is dropped; the next run takes what the log holds and measures only the
-rest. Floats are written as Python's shortest exact representation, so a logged reading equals the measured one.
+    tensors  --measure, unless finished before-->  readings  --group by source, stack, block-->  blocks
+
+Every worker appends each reading to a log of its own as soon as it has it: one JSON line, in a folder that all workers
+share. Whatever kills a run leaves whole lines and at most one broken one per worker, which is dropped; the next run
+takes what the logs hold and measures only the rest. The folder's name is a digest of the code that makes a reading, so
+readings that could differ in the last bit never meet in one table. Floats are written as Python's shortest exact
+representation, so a logged reading equals the measured one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+import os
+import shutil
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from fastewq.analysis import checkpoints, format_gguf, kernel
-from fastewq.analysis.blocks import is_buffer
-from fastewq.analysis.checkpoints import Checkpoint
+from fastewq.engine import Engine, first_line, worker_class  # before daft: it decides what daft does on import
+
+# isort: split
+import daft
+import pyarrow as pa
+from daft import DataType, col
+
+from fastewq.analysis import checkpoints, dequantize, format_gguf, kernel, numerics, weights
+from fastewq.analysis.checkpoints import ByteSource, Checkpoint, LocalFiles
 from fastewq.analysis.kernel import Reading, measure
+from fastewq.analysis.remote import HubSource
 from fastewq.analysis.tensors import TensorInfo
-from fastewq.errors import InvalidCheckpoint, StorageFailure
-from fastewq.training.sources import Source
+from fastewq.errors import FastEWQError, StorageFailure, error_of
+from fastewq.headers import HubFiles
+from fastewq.hub import Hub, Patience
+from fastewq.training.dataset_sources import HUB, OpenedSource
 
 EPSILONS = (0.0, 1e-12, 1e-4, 0.01)
 """Every reading has the entropy for each of these, so that labels can be recomputed under another one."""
 
+BATCH = 16
+"""Tensors that a worker is given at a time."""
+PARTITIONS_PER_WORKER = 8
+OPEN_SOURCES = 2
+"""Sources that a worker keeps open: a repository on the Hub holds up to 100 MB of segments."""
+WATCH_SECONDS = 0.25
+
 Progress = Callable[[int, int], None]
-"""Called with (bytes of the source finished, bytes in all)."""
+"""Called with (bytes of tensors finished, bytes in all)."""
+
+STORED = pa.struct(
+    [
+        ("name", pa.string()),
+        ("shape", pa.list_(pa.int64())),
+        ("dtype", pa.string()),
+        ("file", pa.string()),
+        ("offset", pa.int64()),
+        ("nbytes", pa.int64()),
+    ]
+)
+READING = pa.struct(
+    [
+        ("key", pa.string()),
+        ("count", pa.int64()),
+        ("entropies", pa.list_(pa.float64())),
+        ("minimum", pa.float64()),
+        ("maximum", pa.float64()),
+        ("mean", pa.float64()),
+        ("variance", pa.float64()),
+        ("kurtosis", pa.float64()),
+        ("zeros", pa.float64()),
+        ("rounding_error", pa.list_(pa.float64())),
+        ("rounding_rows", pa.int64()),
+        ("error_code", pa.string()),
+        ("error_message", pa.string()),
+    ]
+)
+"""A `kernel.Reading` by EPSILONS and ROUNDING_BITS, or the error in its place."""
+TENSORS = pa.schema(
+    [
+        ("source", pa.int64()),
+        ("stack", pa.string()),
+        ("exec_index", pa.int64()),
+        ("key", pa.string()),
+        ("where", pa.string()),
+        ("tensor", STORED),
+        ("scale", STORED),
+        ("part", pa.int64()),
+        ("finished", READING),
+    ]
+)
+"""One row per matrix or vector of a block; `finished` is its reading where an earlier run has it."""
+
+Read = Mapping[str, Reading | FastEWQError]
+"""Key of a tensor -> its reading, or why there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class TensorReading:
-    """One matrix or vector of a block; `part` counts the matrices of a stacked tensor (experts), 0 for any other."""
+def read_sources(
+    sources: Sequence[OpenedSource],
+    log: Log,
+    *,
+    hub: Hub,
+    engine: Engine | None = None,
+    progress: Progress | None = None,
+) -> dict[tuple[int, str, int], Read]:
+    """The readings of every block: (number of the source, stack, block) -> its tensors'.
 
-    stack: str
-    exec_index: int
-    tensor: str
-    part: int
-    shape: tuple[int, ...]
-    dtype: str
-    reading: Reading
-
-    @property
-    def is_matrix(self) -> bool:
-        return len(self.shape) > 1
-
-
-def read_blocks(
-    checkpoint: Checkpoint, source: Source, log: Path, *, resume: bool, progress: Progress | None = None
-) -> list[TensorReading]:
-    """The readings of all block tensors, ordered by stack, block and the checkpoint's own order.
-
-    log      file that keeps finished readings
-    resume   take what the log holds for this checkpoint instead of measuring it again
-
-    Raises InvalidCheckpoint if a block is missing, empty or unannounced, NonFiniteWeights, StorageFailure.
+    A source that fails while it is read has errors among its tensors. Raises StorageFailure if readings cannot be kept.
     """
-    located = _locate(checkpoint, source)
-    total = sum(tensor.nbytes for _, _, tensor in located)
-    read = 0
-    finished = _Log(log, source.sha256, resume)
-    readings = []
-    for stack, block, tensor in located:
-        for part, matrix in enumerate(checkpoint.matrices(tensor)):
-            reading = finished.get(tensor.name, part)
-            if reading is None:
-                reading = measure(matrix, EPSILONS)
-                finished.add(tensor.name, part, reading)
-            readings.append(TensorReading(stack, block, tensor.name, part, matrix.shape, tensor.dtype, reading))
-        read += tensor.nbytes
-        if progress:
-            progress(read, total)
-    return readings
+    if not sources:
+        return {}
+    engine = engine or Engine(workers=1)
+    in_process = engine.name == "local" and engine.workers in (None, 1)
+    workers = 1 if in_process else engine.start()
+    finished = log.readings()
+    table = _tensors(sources, finished)
+    arguments = (str(log.folder), max(1, (os.cpu_count() or 1) // workers), hub.endpoint, hub.patience)
+    reader = daft.cls(_Reader, use_process=False) if in_process else worker_class(_Reader, workers)
+    frame = daft.from_arrow(table)
+    if engine.name == "ray":
+        frame = frame.into_partitions(workers * PARTITIONS_PER_WORKER)
+    columns = [col(name) for name in ("key", "source", "where", "tensor", "scale", "part", "finished")]
+    frame = frame.with_column("reading", reader(*arguments)(*columns))
+    blocks = frame.groupby("source", "stack", "exec_index").agg(col("reading").list_agg())
+    sizes = {s.key(t): t.nbytes for s in sources for t in s.tensors}
+    with _watching(log, sizes, set(finished), progress):
+        try:
+            rows = blocks.to_pylist()
+        except FastEWQError:
+            raise
+        except (RuntimeError, OSError, pa.ArrowException) as error:
+            raise StorageFailure(f"reading stopped: {first_line(error)}") from error
+    return {
+        (row["source"], row["stack"], row["exec_index"]): {r["key"]: _reading_or_error(r) for r in row["reading"]}
+        for row in rows
+    }
 
 
-def _locate(checkpoint: Checkpoint, source: Source) -> list[tuple[str, int, TensorInfo]]:
-    """(stack, block, tensor) of every block tensor. Each stack has exactly the announced blocks, none of them empty."""
-    located = []
-    for order, stack in enumerate(source.stacks):
-        for position, tensor in enumerate(checkpoint.tensors):
-            match = re.search(stack.pattern, tensor.name)
-            if match and tensor.parameters and not is_buffer(tensor):
-                located.append((order, int(match[1]), position, tensor))
-        found = {block for stack_order, block, _, _ in located if stack_order == order}
-        if found != set(range(stack.blocks)):
-            raise InvalidCheckpoint(
-                f"{source.name}: stack {stack.name} has {len(found)} blocks, numbered {min(found, default=None)} to "
-                f"{max(found, default=None)}; expected {stack.blocks}, numbered from 0"
+def _tensors(sources: Sequence[OpenedSource], finished: Mapping[str, Mapping[str, Any]]) -> pa.Table:
+    """Rows of TENSORS, each source's in the order of its files, so that a worker reads forward."""
+    rows = []
+    for number, source in enumerate(sources):
+        for tensor in sorted(source.tensors, key=lambda t: (t.info.file, t.info.offset, t.part)):
+            key = source.key(tensor)
+            rows.append(
+                {
+                    "source": number,
+                    "stack": tensor.stack,
+                    "exec_index": tensor.exec_index,
+                    "key": key,
+                    "where": source.where,
+                    "tensor": asdict(tensor.info),
+                    "scale": asdict(tensor.scale) if tensor.scale else None,
+                    "part": tensor.part,
+                    "finished": finished.get(key),
+                }
             )
-    names = [tensor.name for *_, tensor in located]
-    if len(set(names)) < len(names):
-        raise InvalidCheckpoint(
-            f"{source.name}: a tensor belongs to two stacks; expected patterns that exclude each other"
-        )
-    located.sort(key=lambda item: item[:3])
-    return [(source.stacks[order].name, block, tensor) for order, block, _, tensor in located]
+    return pa.Table.from_pylist(rows, TENSORS)
 
 
-class _Log:
-    """Finished readings of one checkpoint. A log of another checkpoint, other eps values or other code starts empty."""
+# --- the function of the DataFrame ------------------------------------------------------------------------------------
 
-    def __init__(self, path: Path, sha256: str, resume: bool) -> None:
-        self.path = path
-        self.header = {"sha256": sha256, "epsilons": list(EPSILONS), "code": _code_digest()}
-        self.readings: dict[tuple[str, int], Reading] = {}
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            kept = self._load(path.read_bytes()) if resume and path.is_file() else 0
-            with path.open("ab") as stream:
-                stream.truncate(kept)
-            if not kept:
-                self._write(self.header)
-        except OSError as error:
-            raise StorageFailure(f"cannot keep readings in {path}: {error}") from error
 
-    def get(self, tensor: str, part: int) -> Reading | None:
-        return self.readings.get((tensor, part))
+class _Reader:
+    """One worker: reads tensors one after another, with `threads` threads, and keeps every reading in its log."""
 
-    def add(self, tensor: str, part: int, reading: Reading) -> None:
-        try:
-            self._write({"tensor": tensor, "part": part, **asdict(reading)})
-        except OSError as error:
-            raise StorageFailure(f"cannot keep readings in {self.path}: {error}") from error
-        self.readings[tensor, part] = reading
+    def __init__(self, log: str, threads: int, endpoint: str, patience: Patience) -> None:
+        self._log = Log(Path(log))
+        self._threads = threads
+        self._endpoint, self._patience = endpoint, patience
+        self._sources: OrderedDict[str, LocalFiles | HubSource] = OrderedDict()
+        self._failed: dict[int, FastEWQError] = {}
+        self._lock = threading.Lock()  # in-process, Daft calls one reader from several threads
 
-    def _write(self, record: Mapping[str, Any]) -> None:
-        with self.path.open("ab") as stream:
-            stream.write(_line(record))
+    @daft.method.batch(return_dtype=DataType.from_arrow_type(READING), batch_size=BATCH)
+    def __call__(
+        self,
+        key: daft.Series,
+        source: daft.Series,
+        where: daft.Series,
+        tensor: daft.Series,
+        scale: daft.Series,
+        part: daft.Series,
+        finished: daft.Series,
+    ) -> pa.StructArray:
+        rows = zip(*(column.to_pylist() for column in (key, source, where, tensor, scale, part, finished)), strict=True)
+        return pa.array([done if done and done["key"] else self._read(*row) for *row, done in rows], READING)
 
-    def _load(self, content: bytes) -> int:
-        """Take the log's whole lines; return how many bytes they have."""
-        lines = content.splitlines(keepends=True)
-        if not lines or lines[0] != _line(self.header):
-            return 0
-        kept = len(lines[0])
-        for line in lines[1:]:
+    def _read(
+        self, key: str, source: int, where: str, tensor: Mapping[str, Any], scale: Any, part: int
+    ) -> dict[str, Any]:
+        with self._lock:
             try:
-                tensor, part, reading = _parse(line)
-            except (ValueError, KeyError, TypeError, AttributeError):
-                return kept
-            self.readings[tensor, part] = reading
-            kept += len(line)
-        return kept
+                if source in self._failed:  # the rest of it would be read in vain
+                    raise self._failed[source]
+                infos = [_info(stored) for stored in (tensor, scale) if stored]
+                checkpoint = Checkpoint(where, tuple(infos), self._open(where))
+                reading = measure(checkpoint.matrices(infos[0])[part], EPSILONS, threads=self._threads)
+            except FastEWQError as error:
+                self._failed[source] = error
+                return {"key": key, "error_code": error.code, "error_message": error.message}
+            row = _row(key, reading)
+            self._log.add(row)
+            return row
+
+    def _open(self, where: str) -> ByteSource:
+        if where not in self._sources:
+            while len(self._sources) >= OPEN_SOURCES:
+                _, oldest = self._sources.popitem(last=False)
+                if isinstance(oldest, HubSource):
+                    oldest.close()
+            if where.startswith(HUB):
+                repo_id, _, commit = where.removeprefix(HUB).partition("@")
+                hub = Hub(endpoint=self._endpoint, patience=self._patience)
+                self._sources[where] = HubSource(HubFiles(hub, repo_id, commit))
+            else:
+                self._sources[where] = LocalFiles(Path(where))
+        self._sources.move_to_end(where)
+        return self._sources[where]
 
 
-def _code_digest() -> str:
-    """SHA-256 of the modules that make a reading: two versions, equal but for the last bit, must not share a table."""
-    sources = (Path(str(module.__file__)).read_bytes() for module in (kernel, checkpoints, format_gguf))
-    return hashlib.sha256(b"".join(sources)).hexdigest()
+def _info(stored: Mapping[str, Any]) -> TensorInfo:
+    return TensorInfo(**{**stored, "shape": tuple(stored["shape"])})
 
 
-def _line(record: Mapping[str, Any]) -> bytes:
-    return json.dumps(record).encode() + b"\n"
+def _row(key: str, reading: Reading) -> dict[str, Any]:
+    """A reading as a row of READING."""
+    fields = {name: getattr(reading, name) for name in Reading.__slots__}
+    entropies = [reading.entropies[eps] for eps in EPSILONS]
+    rounding = [reading.rounding_error[bits] for bits in kernel.ROUNDING_BITS if bits in reading.rounding_error]
+    return {"key": key, **fields, "entropies": entropies, "rounding_error": rounding}
 
 
-def _parse(line: bytes) -> tuple[str, int, Reading]:
-    """Tensor, part and reading of one line. JSON has only text keys; eps values and bits become numbers again."""
-    if not line.endswith(b"\n"):
-        raise ValueError("the line is not whole")
-    record = json.loads(line)
-    tensor, part = record.pop("tensor"), record.pop("part")
-    entropies = {float(eps): entropy for eps, entropy in record.pop("entropies").items()}
-    rounding_error = {int(bits): error for bits, error in record.pop("rounding_error").items()}
-    return tensor, part, Reading(entropies=entropies, rounding_error=rounding_error, **record)
+def _reading_or_error(row: Mapping[str, Any]) -> Reading | FastEWQError:
+    if row.get("error_code"):
+        return error_of(row["error_code"], row["error_message"])
+    fields = {name: row[name] for name in Reading.__slots__}
+    fields["entropies"] = dict(zip(EPSILONS, row["entropies"], strict=True))
+    # Vectors have no rounding errors.
+    fields["rounding_error"] = dict(zip(kernel.ROUNDING_BITS, row["rounding_error"] or [], strict=False))
+    return Reading(**fields)
+
+
+# --- what is kept -----------------------------------------------------------------------------------------------------
+
+
+class Log:
+    """A folder of finished readings: JSON Lines, a file per worker, each line appended by one write."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._own: Path | None = None
+
+    @classmethod
+    def of_this_code(cls, folder: Path) -> Log:
+        """The log in the subfolder for readings made with EPSILONS by the code as it is now."""
+        modules = (kernel, numerics, weights, dequantize, checkpoints, format_gguf)
+        code = b"".join(Path(str(module.__file__)).read_bytes() for module in modules)
+        digest = hashlib.sha256(code + repr((EPSILONS, READING)).encode()).hexdigest()
+        return cls(folder / digest[:16])
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Keep a row of READING. Raises StorageFailure."""
+        try:
+            if self._own is None:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._own = self.folder / f"{uuid.uuid4().hex}.jsonl"
+            with self._own.open("ab", buffering=0) as stream:
+                stream.write(json.dumps(row).encode() + b"\n")
+        except OSError as error:
+            raise StorageFailure(f"cannot keep readings in {self.folder}: {error}") from error
+
+    def readings(self) -> dict[str, dict[str, Any]]:
+        """Key -> row of READING, from every whole line of every file. Raises StorageFailure."""
+        found = {}
+        for path in sorted(self.folder.glob("*.jsonl")):
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                raise StorageFailure(f"cannot read {path}: {error}") from error
+            for line in content.splitlines(keepends=True):
+                row = _whole(line)
+                if row is not None:
+                    found[row["key"]] = row
+        return found
+
+    def clear(self) -> None:
+        """Forget every reading."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _whole(line: bytes) -> dict[str, Any] | None:
+    """The row of a line that was written to its end, None for any other."""
+    try:
+        row = json.loads(line) if line.endswith(b"\n") else None
+        whole = isinstance(row, dict) and isinstance(row["key"], str) and isinstance(_reading_or_error(row), Reading)
+    except (ValueError, KeyError, TypeError):
+        return None
+    return row if whole else None
+
+
+@contextmanager
+def _watching(log: Log, sizes: Mapping[str, int], kept: set[str], progress: Progress | None) -> Iterator[None]:
+    """Report the bytes of the tensors in the log, whichever process or machine adds them."""
+    if progress is None:
+        yield
+        return
+    total = sum(sizes.values())
+    ended = threading.Event()
+
+    positions = {path: path.stat().st_size for path in log.folder.glob("*.jsonl")}
+
+    def watch() -> None:
+        done = sum(sizes[key] for key in kept if key in sizes)
+        while not ended.wait(WATCH_SECONDS):
+            for path in log.folder.glob("*.jsonl"):
+                with path.open("rb") as stream:
+                    stream.seek(positions.get(path, 0))
+                    lines = stream.read().rpartition(b"\n")[0]
+                positions[path] = positions.get(path, 0) + (len(lines) + 1 if lines else 0)
+                done += sum(sizes.get(json.loads(line)["key"], 0) for line in lines.splitlines())
+            progress(min(done, total), total)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+    progress(total, total)

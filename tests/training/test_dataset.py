@@ -6,9 +6,6 @@ import csv
 import json
 import math
 import runpy
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +52,7 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 def build(sources: Path, folder: Path, cache: Path, **options):
     """(report, bytes of the blocks table, bytes of the tensors table). The wheels are in the cache from the start."""
     stock(sources.parent / "index", cache)
-    report = build_dataset(sources, folder / "blocks.csv", cache, **options)
+    report = build_dataset([str(sources)], folder / "blocks.csv", cache, **options)
     return report, report.blocks_file.read_bytes(), report.tensors_file.read_bytes()
 
 
@@ -126,7 +123,7 @@ def test_the_same_sources_give_the_same_bytes(index, tmp_path):
     sources = write_sources(tmp_path, [source_in_parts(index, "b-model", 1), source_in_parts(index, "a-model", 2)])
     first = build(sources, tmp_path / "first", tmp_path / "cache")[1:]
     assert build(sources, tmp_path / "second", tmp_path / "other-cache")[1:] == first
-    assert build(sources, tmp_path / "third", tmp_path / "cache", resume=True)[1:] == first
+    assert build(sources, tmp_path / "third", tmp_path / "cache")[1:] == first
     rows = read_csv(tmp_path / "first" / "blocks.csv")
     assert [row["model"] for row in rows] == ["b-model"] * 4 + ["a-model"] * 4
 
@@ -166,7 +163,7 @@ def failing(index: Path, tmp_path: Path, **changes: str):
     entry.changes = changes
     sources = write_sources(tmp_path, [entry])
     stock(index, tmp_path / "cache")
-    report = build_dataset(sources, tmp_path / "out" / "blocks.csv", tmp_path / "cache")
+    report = build_dataset([str(sources)], tmp_path / "out" / "blocks.csv", tmp_path / "cache")
     assert not (tmp_path / "out").exists()
     (error,) = report.errors
     return error
@@ -177,7 +174,7 @@ def test_without_any_row_an_earlier_table_stays(index, tmp_path):
     sources = write_sources(tmp_path, [entry])
     entry.parts[0][0].unlink()
     (tmp_path / "blocks.csv").write_text("earlier")
-    report = build_dataset(sources, tmp_path / "blocks.csv", tmp_path / "cache")
+    report = build_dataset([str(sources)], tmp_path / "blocks.csv", tmp_path / "cache")
     assert isinstance(report.errors[0], UnavailableError)
     assert (tmp_path / "blocks.csv").read_text() == "earlier"
 
@@ -215,7 +212,7 @@ def test_blocks_other_than_announced_are_refused(index, tmp_path, stacks, messag
 def test_a_config_that_does_not_fit_the_weights_is_refused(index, tmp_path, change, message):
     sources = write_sources(tmp_path, [source_in_parts(index, "tiny", parts=1)], BERT | change)
     stock(index, tmp_path / "cache")
-    report = build_dataset(sources, tmp_path / "blocks.csv", tmp_path / "cache")
+    report = build_dataset([str(sources)], tmp_path / "blocks.csv", tmp_path / "cache")
     assert isinstance(report.errors[0], InvalidCheckpoint)
     assert message in report.errors[0].message
 
@@ -238,84 +235,61 @@ def test_a_checkpoint_that_is_none_is_that_sources_error(index, tmp_path):
 def test_a_sources_file_that_is_none_ends_the_run(tmp_path):
     (tmp_path / "sources.toml").write_text("format = 3")
     with pytest.raises(InvalidDataset):
-        build_dataset(tmp_path / "sources.toml", tmp_path / "blocks.csv", tmp_path / "cache")
+        build_dataset([str(tmp_path / "sources.toml")], tmp_path / "blocks.csv", tmp_path / "cache")
 
 
-# --- stopped and started again ----------------------------------------------------------------------------------------
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from fastewq.training.dataset import build_dataset
-
-sources, output, cache, model, share = sys.argv[1:]
-def progress(name):
-    def read(done, total):
-        if name == model and done >= float(share) * total:
-            os.kill(os.getpid(), signal.SIGKILL)
-    return read
-build_dataset(Path(sources), Path(output), Path(cache), resume=True, progress=progress)
-"""
+# --- started again (killed runs: test_dataset_scale.py) ---------------------------------------------------------------
 
 
-def test_a_killed_build_goes_on_without_repeating_or_losing_a_tensor(index, tmp_path):
-    sources = write_sources(tmp_path, [source_in_parts(index, "one", 1), source_in_parts(index, "two", 2)])
-    undisturbed = build(sources, tmp_path / "undisturbed", tmp_path / "cache")[1:]
-    cache = tmp_path / "killed-cache"
-    stock(index, cache)
-    script = tmp_path / "killed.py"
-    script.write_text(KILLED)
-    finished = []
-    for model, share in (("one", "0.3"), ("one", "0.9"), ("two", "0.01")):
-        output = tmp_path / "killed" / "blocks.csv"
-        run = subprocess.run(
-            [sys.executable, str(script), str(sources), str(output), str(cache), model, share], check=False
-        )
-        assert run.returncode == -signal.SIGKILL
-        assert not output.exists()
-        finished.append(sum(log.read_bytes().count(b"\n") for log in cache.glob("readings/*.jsonl")))
-    assert finished == sorted(set(finished))
-    assert build(sources, tmp_path / "killed", cache, resume=True)[1:] == undisturbed
-    for log in cache.glob("readings/*.jsonl"):
-        measured = [(line["tensor"], line["part"]) for line in map(json.loads, log.read_text().splitlines()[1:])]
-        assert len(measured) == len(set(measured)) == 64
+def logged(cache: Path) -> Path:
+    """The one log of a run in this process."""
+    (log,) = cache.glob("readings/*/*.jsonl")
+    return log
 
 
-@pytest.mark.parametrize("left", [b'{"tensor": "encoder.layer.0.', b"\x00\xff\n", b"{}\n", b"[1]\n", b"\n"])
-def test_a_log_that_ends_in_a_broken_line_is_used_up_to_it(index, tmp_path, left):
+def wrong(line: str) -> str:
+    return json.dumps(json.loads(line) | {"maximum": 99.0})
+
+
+@pytest.mark.parametrize("left", [b'{"key": "encoder.layer.0.', b"\x00\xff\n", b"{}\n", b"[1]\n", b"\n"])
+def test_a_broken_line_of_a_log_is_left_out_and_its_tensor_read_again(index, tmp_path, left):
     sources = write_sources(tmp_path, [source_in_parts(index, "tiny", parts=1)])
     cache = tmp_path / "cache"
     expected = build(sources, tmp_path, cache)[1:]
-    (log,) = cache.glob("readings/*.jsonl")
-    whole = log.read_bytes()
-    lines = whole.splitlines(keepends=True)
+    log = logged(cache)
+    lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(b"".join(lines[:20]) + left)
-    assert build(sources, tmp_path, cache, resume=True)[1:] == expected
-    assert log.read_bytes() == whole
+    assert build(sources, tmp_path, cache)[1:] == expected
+    keys = [
+        json.loads(line)["key"]
+        for path in log.parent.iterdir()
+        for line in path.read_bytes().splitlines()[:64]
+        if line.startswith(b'{"key"') and line.endswith(b"}")
+    ]
+    assert len(keys) == len(set(keys)) == 64
 
 
-@pytest.mark.parametrize("field", ["sha256", "code"])
-def test_a_log_of_another_checkpoint_or_other_code_is_not_used(index, tmp_path, field):
+def test_readings_of_another_checkpoint_or_other_code_are_not_used(index, tmp_path):
     sources = write_sources(tmp_path, [source_in_parts(index, "tiny", parts=1)])
     cache = tmp_path / "cache"
     expected = build(sources, tmp_path, cache)[1:]
-    (log,) = cache.glob("readings/*.jsonl")
-    header, *lines = log.read_text().splitlines()
-    changed = json.loads(header) | {field: "0" * 64}
-    wrong = [json.dumps(json.loads(line) | {"maximum": 99.0}) for line in lines]
-    log.write_text("\n".join([json.dumps(changed), *wrong, ""]))
-    assert build(sources, tmp_path, cache, resume=True)[1:] == expected
+    log = logged(cache)
+    lies = "".join(wrong(line) + "\n" for line in log.read_text().splitlines())
+    log.write_text(lies)
+    log.parent.rename(log.parent.with_name("0" * 16))  # as if other code had written them
+    assert build(sources, tmp_path, cache)[1:] == expected
+    another = write_sources(tmp_path / "other", [source_in_parts(index, "tiny", seed=7, parts=1)])
+    assert build(another, tmp_path / "other", cache)[1:] != expected
 
 
 def test_without_resume_every_tensor_is_read_again(index, tmp_path):
     sources = write_sources(tmp_path, [source_in_parts(index, "tiny", parts=1)])
     cache = tmp_path / "cache"
     expected = build(sources, tmp_path, cache)[1:]
-    (log,) = cache.glob("readings/*.jsonl")
-    header, *lines = log.read_text().splitlines()
-    log.write_text("\n".join([header, *(json.dumps(json.loads(line) | {"maximum": 99.0}) for line in lines), ""]))
-    assert build(sources, tmp_path, cache, resume=True)[1:] != expected
-    assert build(sources, tmp_path, cache)[1:] == expected
+    log = logged(cache)
+    log.write_text("".join(wrong(line) + "\n" for line in log.read_text().splitlines()))
+    assert build(sources, tmp_path, cache)[1:] != expected
+    assert build(sources, tmp_path, cache, resume=False)[1:] == expected
 
 
 # --- ONNX -------------------------------------------------------------------------------------------------------------
@@ -461,7 +435,7 @@ def test_a_committed_source_gives_the_committed_rows_again(tmp_path, rows):
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "mgm.json").write_bytes((DATA / "configs" / "mgm.json").read_bytes())
     (tmp_path / "sources.toml").write_text("format = 1\n[[source]]" + mgm)
-    report = build_dataset(tmp_path / "sources.toml", tmp_path / "blocks.csv", tmp_path / "cache")
+    report = build_dataset([str(tmp_path / "sources.toml")], tmp_path / "blocks.csv", tmp_path / "cache")
     if report.errors and isinstance(report.errors[0], UnavailableError):
         pytest.skip(f"no package index: {report.errors[0].message}")
     expected = [row for row in rows if row["model"] == "mgm"]

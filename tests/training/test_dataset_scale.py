@@ -1,0 +1,380 @@
+"""The dataset builder at scale: killed and started again, on several engines, from folders, from a Hub that fails."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hub.loopback import Fault
+from safetensors.numpy import save, save_file
+from source_wheels import BERT, bert_tensors
+
+from fastewq import hub as hub_module
+from fastewq.analysis import remote
+from fastewq.engine import Engine
+from fastewq.errors import AccessDenied, HubUnavailable, InputError, InvalidCheckpoint, InvalidDataset, NotFound
+from fastewq.hub import Hub, Patience
+from fastewq.training import dataset
+from fastewq.training.dataset import build_dataset
+from fastewq.training.sources import pin_revision, read_sources_file
+
+# Daft leaves the pipe to its worker processes to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+KILLS = 10
+TABLES = ("blocks.csv", "blocks.tensors.csv", "blocks.sources.csv")
+
+
+def make_model(folder: Path, seed: int, dtype: type = np.float32, config: dict = BERT, scale: int = 1) -> Path:
+    """A checkpoint in two shards with its config; `scale` times as wide as the test BERT."""
+    folder.mkdir(parents=True)
+    widths = {"hidden_size": 16 * scale, "intermediate_size": 32 * scale, "vocab_size": 20 * scale}
+    (folder / "config.json").write_text(json.dumps(config | widths))
+    random_numbers = np.random.default_rng(seed)
+    tensors = {
+        name: (value.std() * random_numbers.standard_normal([size * scale for size in value.shape])).astype(dtype)
+        for name, value in bert_tensors(seed).items()
+    }
+    names = sorted(tensors)
+    weight_map = {}
+    for number, members in enumerate((names[: len(names) // 2], names[len(names) // 2 :]), 1):
+        file = f"model-{number:05d}-of-00002.safetensors"
+        save_file({name: tensors[name] for name in members}, folder / file)
+        weight_map |= dict.fromkeys(members, file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    return folder
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in TABLES}
+
+
+def finished_keys(cache: Path) -> list[str]:
+    """The keys of all whole lines of all logs."""
+    lines = [line for path in cache.glob("readings/*/*.jsonl") for line in path.read_bytes().split(b"\n")[:-1]]
+    return [json.loads(line)["key"] for line in lines]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory) -> Path:
+    """Three checkpoints of 64 tensors each, in float32, float16 and float32, 8 million weights in all."""
+    folder = tmp_path_factory.mktemp("models")
+    for number, dtype in enumerate((np.float32, np.float16, np.float32)):
+        make_model(folder / f"model-{number}", number, dtype, scale=16)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(models, tmp_path_factory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    report = build_dataset([str(models)], folder / "blocks.csv", folder / "cache")
+    assert [(source.name, source.blocks) for source in report.sources] == [(f"model-{n}", 4) for n in range(3)]
+    return tables(folder)
+
+
+# --- killed -----------------------------------------------------------------------------------------------------------
+
+# Everything is imported and compiled once; each build is a process of its own, forked from here, that is killed with
+# SIGKILL as soon as the logs hold the given number of readings and some milliseconds have gone by.
+KILLER = """
+import os, signal, sys, time
+from pathlib import Path
+import fastewq.training.dataset as dataset
+from fastewq.analysis.checkpoints import open_checkpoint
+from fastewq.analysis.kernel import measure
+
+for folder in Path(sys.argv[1]).iterdir():
+    checkpoint = open_checkpoint(folder)
+    measure(checkpoint.matrices(min(checkpoint.tensors, key=lambda t: t.nbytes))[0], threads=1)
+
+models, folder = sys.argv[1], Path(sys.argv[2])
+
+def finished():
+    return sum(path.read_bytes().count(b"\\n") for path in folder.glob("cache/readings/*/*.jsonl"))
+
+for moment in sys.argv[3:]:
+    count, delay = moment.split("+")
+    child = os.fork()
+    if child == 0:
+        dataset.build_dataset([models], folder / "blocks.csv", folder / "cache")
+        os._exit(0)
+    while finished() < int(count):
+        time.sleep(0.0005)
+    time.sleep(float(delay))
+    os.kill(child, signal.SIGKILL)
+    print(os.WTERMSIG(os.waitpid(child, 0)[1]), finished(), flush=True)
+"""
+
+
+def test_a_build_killed_at_ten_random_moments_ends_with_the_rows_of_an_undisturbed_one(models, undisturbed, tmp_path):
+    chance = random.Random(4)
+    counts = sorted(chance.sample(range(170), KILLS))
+    moments = [f"{count}+{chance.uniform(0, 0.02):.4f}" for count in counts]
+    command = [sys.executable, "-c", KILLER, str(models), str(tmp_path), *moments]
+    killed = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert killed.returncode == 0, killed.stderr[-2000:]
+    ends = [tuple(map(int, line.split())) for line in killed.stdout.splitlines()]
+    assert len(ends) == KILLS
+    assert [signal for signal, _ in ends] == [9] * KILLS
+    kept = [count for _, count in ends]
+    assert kept == sorted(kept)
+    assert kept[0] < kept[-1] < 192
+    build_dataset([str(models)], tmp_path / "blocks.csv", tmp_path / "cache")
+    assert tables(tmp_path) == undisturbed
+    keys = finished_keys(tmp_path / "cache")
+    assert len(keys) == len(set(keys)) == 192  # none lost, none read twice
+    assert not list(tmp_path.rglob(".partial-*"))
+
+
+# --- engines ----------------------------------------------------------------------------------------------------------
+
+
+def test_several_processes_give_identical_rows(models, undisturbed, tmp_path):
+    build_dataset([str(models)], tmp_path / "blocks.csv", tmp_path / "cache", engine=Engine(workers=2))
+    assert tables(tmp_path) == undisturbed
+    assert len(list(tmp_path.glob("cache/readings/*/*.jsonl"))) == 2
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
+def test_a_ray_cluster_gives_identical_rows(models, undisturbed, tmp_path):
+    # In a process of its own: an engine cannot be changed once Daft has run.
+    command = [sys.executable, "-c", "from fastewq.cli import main; main()", "dataset", "build", str(models)]
+    command += ["-o", str(tmp_path), "--cache", str(tmp_path / "cache"), "--engine", "ray", "--workers", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert tables(tmp_path) == undisturbed
+    keys = finished_keys(tmp_path / "cache")
+    assert len(keys) == len(set(keys)) == 192
+
+
+# --- what SOURCES may be ----------------------------------------------------------------------------------------------
+
+
+def test_a_file_a_folder_and_a_folder_of_folders(models, tmp_path):
+    alone = tmp_path / "alone"
+    shutil.copytree(models / "model-0", alone)
+    single = tmp_path / "single"
+    single.mkdir()
+    (single / "config.json").write_text(json.dumps(BERT))
+    (single / "weights.safetensors").write_bytes(save(bert_tensors()))
+    (single / "other.safetensors").write_bytes(b"not this one")
+    report = build_dataset(
+        [str(alone), str(single / "weights.safetensors")], tmp_path / "blocks.csv", tmp_path / "cache"
+    )
+    assert [(s.name, s.blocks) for s in report.sources] == [("alone", 4), ("weights.safetensors", 4)]
+    lines = (tmp_path / "blocks.csv").read_text().splitlines()
+    first = dict(zip(lines[0].split(","), lines[1].split(","), strict=True))
+    assert (first["model"], first["family"], first["modality"], first["stored"]) == (
+        "alone",
+        "bert",
+        "text encoder",
+        "F32",
+    )
+
+
+def test_a_local_checkpoint_that_changed_is_read_again(tmp_path):
+    folder = make_model(tmp_path / "model", 1)
+    build_dataset([str(folder)], tmp_path / "blocks.csv", tmp_path / "cache")
+    before = tables(tmp_path)
+    shutil.rmtree(folder)
+    make_model(folder, 2)
+    build_dataset([str(folder)], tmp_path / "blocks.csv", tmp_path / "cache")
+    after = tables(tmp_path)
+    assert after["blocks.csv"] != before["blocks.csv"]
+    assert after["blocks.sources.csv"] == before["blocks.sources.csv"]
+
+
+def test_a_local_source_that_fails_is_one_row_of_the_report(models, tmp_path):
+    folder = tmp_path / "models"
+    shutil.copytree(models / "model-0", folder / "good")
+    shutil.copytree(models / "model-1", folder / "cut")
+    shard = folder / "cut" / "model-00002-of-00002.safetensors"
+    shard.write_bytes(shard.read_bytes()[:-1])
+    shutil.copytree(models / "model-1", folder / "bare")
+    (folder / "bare" / "config.json").unlink()
+    report = build_dataset([str(folder)], tmp_path / "blocks.csv", tmp_path / "cache")
+    assert [(s.name, s.blocks) for s in report.sources] == [("bare", 0), ("cut", 0), ("good", 4)]
+    assert [type(error) for error in report.errors] == [NotFound, InvalidCheckpoint]
+    rows = (tmp_path / "blocks.sources.csv").read_text().splitlines()
+    assert rows[0] == "model,source,blocks,tensors,error_code,error_message"
+    assert rows[1].startswith("bare,,0,0,not_found,")
+    assert rows[2].startswith("cut,,0,0,invalid_checkpoint,")
+    assert rows[3] == "good,good,4,64,,"
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "words"),
+    [
+        (["absent.toml"], NotFound, "no sources file"),
+        (["./absent"], NotFound, "does not exist; expected a sources file"),
+        (["empty"], NotFound, "hold no checkpoint"),
+        (["model", "model"], InputError, "more than once: model"),
+    ],
+)
+def test_sources_that_are_none_end_the_run(tmp_path, monkeypatch, names, error, words):
+    (tmp_path / "empty").mkdir()
+    make_model(tmp_path / "model", 1)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error, match=words):
+        build_dataset(names, tmp_path / "blocks.csv", tmp_path / "cache")
+
+
+# --- the Hub ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def repositories(loopback, models) -> dict[str, str]:
+    """The models as repositories data/model-N; id -> commit."""
+    found = {}
+    for folder in sorted(models.iterdir()):
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        found[f"data/{folder.name}"] = loopback.add(f"data/{folder.name}", files)
+    return found
+
+
+@pytest.fixture
+def hub(loopback, monkeypatch, tmp_path) -> Hub:
+    monkeypatch.setattr(remote, "SEGMENT", 500_000)
+    monkeypatch.setattr(hub_module, "READ_SECONDS", 0.5)
+    return Hub(endpoint=loopback.endpoint, cache=tmp_path / "hub", patience=Patience(attempts=5, longest_wait=1.0))
+
+
+def digests(loopback, repo_id: str) -> str:
+    """A pattern of the addresses of a repository's weights."""
+    return "cdn/(" + "|".join(digest for digest, _ in loopback.repositories[repo_id].lfs.values()) + ")"
+
+
+def hub_rows(undisturbed: dict[str, bytes], commits: dict[str, str]) -> dict[str, bytes]:
+    """What the same checkpoints give as folders, with the ids and commits of the Hub in place of names and origins."""
+    blocks, tensors, _ = (undisturbed[name].decode() for name in TABLES)
+    for repo_id, commit in commits.items():
+        name = repo_id.removeprefix("data/")
+        blocks = blocks.replace(f",{name},", f",{repo_id}@{commit},").replace(f"\n{name},", f"\n{repo_id},")
+        tensors = tensors.replace(f"\n{name},", f"\n{repo_id},")
+    return {"blocks.csv": blocks.encode(), "blocks.tensors.csv": tensors.encode()}
+
+
+def test_repositories_give_the_rows_of_the_same_files_and_nothing_is_stored(
+    hub, loopback, repositories, undisturbed, tmp_path
+):
+    listed = tmp_path / "hub_models.toml"
+    entries = [f'[[model]]\nid = "{name}"\nfamily = "bert"\nrevision = ""\n' for name in repositories]
+    listed.write_text("# kept\nformat = 1\n\n" + "\n".join(entries))
+    report = build_dataset([str(listed)], tmp_path / "blocks.csv", tmp_path / "cache", hub=hub)
+    assert not report.errors
+    assert {name: tables(tmp_path)[name] for name in TABLES[:2]} == hub_rows(undisturbed, repositories)
+    assert {model.id: model.revision for model in read_sources_file(listed).model} == repositories
+    assert listed.read_text().startswith("# kept\nformat = 1\n\n[[model]]\n")
+    stored = sum(path.stat().st_size for path in (tmp_path / "cache").rglob("*") if path.is_file())
+    weights = sum(size for name in repositories for _, size in loopback.repositories[name].lfs.values())
+    assert stored < weights / 20
+
+
+TRANSIENT = [
+    Fault("truncate", times=3),
+    Fault("reset", times=3),
+    Fault("stall", times=1),
+    Fault("wrong_range", times=3),
+    Fault("status", times=3, status=500),
+    Fault("status", times=2, status=429, headers={"Retry-After": "1"}),
+]
+
+
+@pytest.mark.parametrize("fault", TRANSIENT, ids=lambda f: f"{f.kind}-{f.status}")
+def test_a_fault_that_passes_changes_nothing(hub, loopback, repositories, undisturbed, tmp_path, fault):
+    fault = Fault(fault.kind, digests(loopback, "data/model-1"), fault.times, 0.5, fault.status, fault.headers)
+    with loopback.injecting(fault):
+        report = build_dataset(list(repositories), tmp_path / "blocks.csv", tmp_path / "cache", hub=hub)
+        assert any(request.fault for request in loopback.requests)
+    assert not report.errors
+    assert {name: tables(tmp_path)[name] for name in TABLES[:2]} == hub_rows(undisturbed, repositories)
+
+
+LASTING = [
+    (Fault("truncate"), HubUnavailable, "model-0000"),
+    (Fault("stall"), HubUnavailable, "model-0000"),
+    (Fault("ignore_range"), HubUnavailable, "range"),
+    (Fault("status", status=500), HubUnavailable, "500"),
+    (Fault("status", status=401), AccessDenied, "401"),
+    (Fault("status", status=404), NotFound, "404"),
+    (Fault("status", status=429, headers={"Retry-After": "600"}), HubUnavailable, "600 s"),
+]
+
+
+@pytest.mark.parametrize(("fault", "error", "words"), LASTING, ids=lambda v: getattr(v, "kind", None))
+@pytest.mark.parametrize("phase", ["opening", "reading"])
+def test_a_fault_that_stays_is_one_row_and_the_next_run_completes_the_rest(
+    loopback, repositories, undisturbed, tmp_path, monkeypatch, phase, fault, error, words
+):
+    monkeypatch.setattr(remote, "SEGMENT", 500_000)
+    monkeypatch.setattr(hub_module, "READ_SECONDS", 0.2)
+    impatient = Hub(endpoint=loopback.endpoint, cache=tmp_path / "hub", patience=Patience(attempts=2, longest_wait=0.2))
+    where = digests(loopback, "data/model-1")
+    if fault.status in (401, 404) and fault.kind == "status":
+        where += "|data/model-1/resolve"  # the Hub itself refuses; a CDN that does is asked again through the Hub
+    fault = Fault(fault.kind, where, None, 1.0, fault.status, fault.headers)
+    name = {"opening": "_open_all", "reading": "read_sources"}[phase]
+    original = getattr(dataset, name)
+
+    def failing(*args, **options):
+        with loopback.injecting(fault):
+            return original(*args, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(dataset, name, failing)
+        report = build_dataset(list(repositories), tmp_path / "blocks.csv", tmp_path / "cache", hub=impatient)
+    assert [source.blocks for source in report.sources] == [4, 0, 4]
+    (found,) = report.errors
+    assert type(found) is error, found.message
+    assert words in found.message
+    line = (tmp_path / "blocks.sources.csv").read_text().splitlines()[2]
+    assert line.startswith("data/model-1,")
+    assert f",0,0,{error.code}," in line
+    assert b"data/model-1" not in tables(tmp_path)["blocks.csv"] + tables(tmp_path)["blocks.tensors.csv"]
+    build_dataset(list(repositories), tmp_path / "blocks.csv", tmp_path / "cache", hub=impatient)
+    assert {name: tables(tmp_path)[name] for name in TABLES[:2]} == hub_rows(undisturbed, repositories)
+    keys = finished_keys(tmp_path / "cache")
+    assert len(keys) == len(set(keys)) == 192
+
+
+def test_absent_and_gated_repositories_are_rows_of_the_report(hub, loopback, repositories, tmp_path):
+    loopback.add("data/gated", {"config.json": b"{}"}, gated="manual")
+    names = ["data/none", "data/gated", "data/model-0"]
+    report = build_dataset(names, tmp_path / "blocks.csv", tmp_path / "cache", hub=hub)
+    assert [source.blocks for source in report.sources] == [0, 0, 4]
+    assert [type(error) for error in report.errors] == [NotFound, AccessDenied]
+
+
+def test_pins_are_written_only_where_they_are_expected(tmp_path):
+    path = tmp_path / "models.toml"
+    path.write_text('format = 1\n[[model]]\nid = "a/b"\nrevision = "v1"\n[[model]]\nid = "c/d"\nrevision = ""\n')
+    with pytest.raises(InvalidDataset, match="no line to write the revision of a/b to"):
+        pin_revision(path, "a/b", "0" * 40)
+    pin_revision(path, "c/d", "1" * 40)
+    assert [model.revision for model in read_sources_file(path).model] == ["v1", "1" * 40]
+
+
+def test_the_curated_list_is_one(root):
+    listed = read_sources_file(root / "training_data" / "hub_models.toml").model
+    assert 75 <= len(listed) <= 90
+    assert len({model.family for model in listed}) >= 20
+    assert all(model.family for model in listed)
+
+
+def test_the_command_names_failures_and_exits_with_the_first(loopback, repositories, tmp_path):
+    environment = {**os.environ, "HF_ENDPOINT": loopback.endpoint, "XDG_CACHE_HOME": str(tmp_path / "home")}
+    command = [sys.executable, "-c", "from fastewq.cli import main; main()", "dataset", "build", "data/none"]
+    done = subprocess.run(
+        [*command, "data/model-0", "-o", str(tmp_path)], capture_output=True, text=True, timeout=120, env=environment
+    )
+    assert done.returncode == 4, done.stderr
+    assert "data/none: failed: data/none" in done.stderr
+    assert done.stdout.splitlines() == ["data/model-0: 4 blocks", f"{tmp_path / 'blocks.csv'}: 4 blocks"]
