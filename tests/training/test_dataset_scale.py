@@ -65,10 +65,10 @@ def finished_keys(cache: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
-    """Three checkpoints of 64 tensors each, in float32, float16 and float32, 8 million weights in all."""
+    """Three checkpoints of 64 tensors each, in float32, float16 and float32, 2 million weights in all."""
     folder = tmp_path_factory.mktemp("models")
     for number, dtype in enumerate((np.float32, np.float16, np.float32)):
-        make_model(folder / f"model-{number}", number, dtype, scale=16)
+        make_model(folder / f"model-{number}", number, dtype, scale=8)
     return folder
 
 
@@ -242,7 +242,7 @@ def repositories(loopback, models) -> dict[str, str]:
 
 @pytest.fixture
 def hub(loopback, monkeypatch, tmp_path) -> Hub:
-    monkeypatch.setattr(remote, "SEGMENT", 500_000)
+    monkeypatch.setattr(remote, "SEGMENT", 200_000)
     monkeypatch.setattr(hub_module, "READ_SECONDS", 0.5)
     return Hub(endpoint=loopback.endpoint, cache=tmp_path / "hub", patience=Patience(attempts=5, longest_wait=1.0))
 
@@ -314,7 +314,7 @@ LASTING = [
 def test_a_fault_that_stays_is_one_row_and_the_next_run_completes_the_rest(
     loopback, repositories, undisturbed, tmp_path, monkeypatch, phase, fault, error, words
 ):
-    monkeypatch.setattr(remote, "SEGMENT", 500_000)
+    monkeypatch.setattr(remote, "SEGMENT", 200_000)
     monkeypatch.setattr(hub_module, "READ_SECONDS", 0.2)
     impatient = Hub(endpoint=loopback.endpoint, cache=tmp_path / "hub", patience=Patience(attempts=2, longest_wait=0.2))
     where = digests(loopback, "data/model-1")
