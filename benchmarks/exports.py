@@ -2,7 +2,9 @@
 
 python benchmarks/exports.py mlx quanto ...   install, quantize a random llama, load it, generate, compare; keep the row
 python benchmarks/exports.py all              every tool that runs without a GPU
+python benchmarks/exports.py vllm sglang      what the engines' own functions make of the exported configs; needs no GPU
 python benchmarks/exports.py gguf FILE        the same for a GGUF file of a real llama or qwen2 model
+python benchmarks/exports.py llama.cpp FILE   the same with llama-quantize itself, built from source (needs cmake, C++)
 python benchmarks/exports.py table            print docs/exports-verified.md's table from the kept rows
 python benchmarks/exports.py errors           relative squared error of the precisions on Gaussian weights
 
@@ -28,14 +30,18 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
-from random_llama import write_model  # noqa: E402
+from random_llama import CONFIG, write_model  # noqa: E402
 
 from fastewq import plan_architecture, read_config  # noqa: E402
 from fastewq.apply import apply  # noqa: E402
 from fastewq.exports import export  # noqa: E402
+from fastewq.exports.assignment import assign  # noqa: E402
+from fastewq.exports.readback import check  # noqa: E402
+from fastewq.modules import FUSED  # noqa: E402
 from fastewq.predictor import load_predictor  # noqa: E402
 
 RESULTS = Path(__file__).with_name("exports_results.json")
+RESOLVED = Path(__file__).with_name("exports_resolved.json")
 WORK = Path(os.environ.get("FASTEWQ_EXPORTS_WORK", ROOT / "build" / "exports"))
 OVERRIDES = ["0=raw", "10=raw", "1=int8", "5=int8", "model.layers.3.mlp.down_proj=int8"]
 TORCH = ("torch==2.13.0", "transformers==5.23.0", "accelerate==1.15.0")
@@ -125,6 +131,73 @@ print("generated", model.generate(**ids, max_new_tokens=4, do_sample=False)[0, -
 }
 
 
+ENGINES: dict[str, Setting] = {
+    "vllm": Setting(
+        (
+            ("torch==2.13.0", "transformers==5.20.0", "compressed-tensors==0.17.0"),
+            ("--no-deps", "vllm==0.33.0", "xgrammar"),
+            (
+                *("psutil", "pyzmq", "cbor2", "aiohttp", "requests", "openai-harmony", "openai", "pillow", "pybase64"),
+                *("cachetools", "msgspec", "cloudpickle", "uvloop", "py-cpuinfo", "prometheus_client", "einops"),
+                *("sentencepiece", "mistral_common", "blake3", "lark", "fastapi", "pycountry", "scipy", "watchfiles"),
+                *("partial-json-parser", "apache-tvm-ffi", "llguidance", "outlines_core", "diskcache", "tiktoken"),
+                *("opencv-python-headless", "xxhash", "gguf", "numba", "ninja", "python-json-logger", "depyf"),
+            ),
+        )
+    ),
+    "sglang": Setting(
+        (
+            ("torch==2.13.0", "transformers==5.20.0", "compressed-tensors==0.18.0"),
+            ("--no-deps", "sglang==0.5.23"),
+        )
+    ),
+}
+"""Engines that need a GPU to run, installed without what needs one. `torch` is not the version they pin."""
+
+
+def resolve(engine: str) -> dict[str, Any]:
+    """What an engine's functions make of the exported compressed-tensors and GPTQ configs, module by module."""
+    python, _ = _environment(engine, ENGINES[engine])
+    folder = WORK / "out" / engine
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = _plan(CONFIG)
+    files = []
+    for tool, name in (("llm-compressor", "quantization_config.json"), ("gptqmodel", "quantize_config.json")):
+        files.append(folder / name)
+        files[-1].write_text(export(plan, tool).files[name], "utf-8")
+    expected = {
+        module.path: module.scheme.bits if module.scheme else 16
+        for module in assign(plan, "compressed-tensors").modules
+        if module.tensor.role == "linear"
+    } | {"lm_head": 16}
+    for whole, parts in FUSED.items():
+        prefixes = [path.removesuffix(parts[0]) for path in expected if path.endswith(f".{parts[0]}")]
+        expected |= {prefix + whole: expected[prefix + parts[0]] for prefix in prefixes}
+    (folder / "modules.json").write_text(json.dumps(list(expected)), "utf-8")
+    script = Path(__file__).with_name("resolvers.py")
+    command = [str(python), str(script), engine, *map(str, files), str(folder / "modules.json")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = [line for line in answer.stdout.splitlines() if line.startswith("resolved ")]
+    if not lines:
+        raise SystemExit(answer.stderr)
+    found = json.loads(lines[-1].removeprefix("resolved "))
+    return {
+        "engine": engine,
+        "versions": found["versions"],
+        "modules": len(expected),
+        "fused": sum(path.endswith(tuple(FUSED)) for path in expected),
+        "formats": {
+            name: {
+                "functions": found["functions"][name],
+                "wrong": [
+                    [path, bits, found[name][path]] for path, bits in expected.items() if found[name][path] != bits
+                ],
+            }
+            for name in found["functions"]
+        },
+    }
+
+
 def verify(tool: str) -> dict[str, Any]:
     """One row: install, apply, load, generate."""
     setting, started = SETTINGS[tool], time.monotonic()
@@ -171,10 +244,7 @@ print("generated", repr(tokenizer.decode(model.generate(**ids, max_new_tokens=6,
 """,
     )
     python, versions = _environment("gguf", setting)
-    folder = WORK / "out" / "gguf"
-    subprocess.run(["rm", "-rf", str(folder)], check=True)
-    folder.mkdir(parents=True)
-    config = _dequantize(source, folder / "raw.gguf")
+    folder, config = _raw_gguf(source, "gguf")
     plan = _plan(config, embeddings="int8")
     found = apply(plan, "llama.cpp", folder / "raw.gguf", folder / "mixed.gguf")
     made = export(plan, "llama.cpp")
@@ -190,6 +260,76 @@ print("generated", repr(tokenizer.decode(model.generate(**ids, max_new_tokens=6,
         "generated": lines[-1].removeprefix("generated ") if lines else None,
         "generation_error": None if lines else [f"exit {answer.returncode}", *answer.stderr.strip().splitlines()[-1:]],
     }
+
+
+LLAMA_CPP = "llama-cpp-python==0.3.36"
+"""Its source package holds all of llama.cpp, of October 2026."""
+
+
+def verify_llama_cpp(source: Path) -> dict[str, Any]:
+    """One row for a real checkpoint: llama-quantize runs with the exported arguments, llama.cpp loads the result.
+
+    llama.cpp is built from source: 150 files, a quarter of an hour on two cores.
+    """
+    binaries = _build_llama_cpp()
+    folder, config = _raw_gguf(source, "llama.cpp")
+    plan = _plan(config, embeddings="int8")
+    made = export(plan, "llama.cpp")
+    for name, text in made.files.items():
+        (folder / name).write_text(text, "utf-8")
+    command = made.usage.strip().splitlines()[-1].replace("MODEL.gguf", "raw.gguf").replace("OUT.gguf", "mixed.gguf")
+    program, *arguments = command.split()
+    subprocess.run([str(binaries / program), *arguments, "2"], cwd=folder, check=True, stdout=sys.stderr)
+    found = check(assign(plan, "gguf"), "llama.cpp", folder / "mixed.gguf")
+    answer = _complete(binaries, folder / "mixed.gguf")
+    return {
+        "tool": f"llama.cpp ({config['name']})",
+        "versions": LLAMA_CPP.replace("==", " ") + " (llama-quantize)",
+        "python": platform.python_version(),
+        **found.as_dict(),
+        "file_error": round((made.bytes + made.header_bytes) / found.written.files - 1, 6),
+        "generated": repr(answer.stdout.strip()) if answer.returncode == 0 else None,
+        "generation_error": None if answer.returncode == 0 else answer.stderr.strip().splitlines()[-1:],
+    }
+
+
+def _complete(binaries: Path, model: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    prompt = "The capital of France is"
+    command = [str(binaries / "llama-completion"), "-m", str(model), "-p", prompt, "-n", "6", "--temp", "0"]
+    command += ["-no-cnv", "-t", "2", "--no-warmup", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+
+
+def _build_llama_cpp() -> Path:
+    """The folder of llama.cpp's programs, built where they are missing."""
+    folder = WORK / "llama.cpp"
+    binaries = folder / "build" / "bin"
+    programs = ["llama-quantize", "llama-completion", "ggml-rpc-server"]
+    if not all((binaries / program).exists() for program in programs):
+        folder.mkdir(parents=True, exist_ok=True)
+        pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", "llama-cpp-python", LLAMA_CPP]
+        subprocess.run([*pip, "-d", str(folder)], check=True)
+        subprocess.run(["tar", "xzf", str(next(folder.glob("*.tar.gz"))), "-C", str(folder)], check=True)
+        source = next(folder.glob("llama_cpp_python-*/vendor/llama.cpp"))
+        switches = (
+            "GGML_RPC=ON",
+            "LLAMA_BUILD_TESTS=OFF",
+            "LLAMA_CURL=OFF",
+            "LLAMA_OPENSSL=OFF",
+            "BUILD_SHARED_LIBS=OFF",
+        )
+        defined = [f"-D{switch}" for switch in ("CMAKE_BUILD_TYPE=Release", *switches)]
+        subprocess.run(["cmake", "-S", str(source), "-B", str(folder / "build"), *defined], check=True)
+        subprocess.run(["cmake", "--build", str(folder / "build"), "-j", "2", "--target", *programs], check=True)
+    return binaries
+
+
+def _raw_gguf(source: Path, name: str) -> tuple[Path, dict[str, Any]]:
+    """A fresh folder with raw.gguf, the source in bfloat16, and the model's config."""
+    folder = WORK / "out" / name
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
+    folder.mkdir(parents=True)
+    return folder, _dequantize(source, folder / "raw.gguf")
 
 
 def _dequantize(source: Path, out: Path) -> dict[str, Any]:
@@ -269,6 +409,13 @@ def table() -> str:
             f"| {row['predicted_bytes']:,} / {row['written_bytes']:,} | {row['size_error']:+.3%} "
             f"| {row['generated'] or 'no: ' + ' '.join(row['generation_error'])} |"
         )
+    lines += ["", "| engine | versions | config | functions called | modules as planned |", "|---|---|---|---|---|"]
+    for row in json.loads(RESOLVED.read_text("utf-8")).values():
+        for name, found in row["formats"].items():
+            right = row["modules"] - len(found["wrong"])
+            lines.append(
+                f"| {row['engine']} | {row['versions']} | {name} | {found['functions']} | {right} of {row['modules']} |"
+            )
     return "\n".join(lines)
 
 
@@ -285,8 +432,9 @@ def errors() -> None:
 
 
 def _keep(row: dict[str, Any]) -> None:
-    kept = json.loads(RESULTS.read_text("utf-8")) if RESULTS.exists() else {}
-    RESULTS.write_text(json.dumps(dict(sorted((kept | {row["tool"]: row}).items())), indent=2) + "\n", "utf-8")
+    file, name = (RESOLVED, row["engine"]) if "engine" in row else (RESULTS, row["tool"])
+    kept = json.loads(file.read_text("utf-8")) if file.exists() else {}
+    file.write_text(json.dumps(dict(sorted((kept | {name: row}).items())), indent=2) + "\n", "utf-8")
     print(json.dumps(row, indent=2))
 
 
@@ -294,13 +442,13 @@ def main() -> None:
     names = sys.argv[1:] or ["table"]
     if names == ["errors"]:
         errors()
-    elif names[0] == "gguf":
-        _keep(verify_gguf(Path(names[1])))
+    elif names[0] in ("gguf", "llama.cpp"):
+        _keep({"gguf": verify_gguf, "llama.cpp": verify_llama_cpp}[names[0]](Path(names[1])))
     elif names == ["table"]:
         print(table())
     else:
-        for tool in SETTINGS if names == ["all"] else names:
-            _keep(verify(tool))
+        for tool in [*SETTINGS, *ENGINES] if names == ["all"] else names:
+            _keep(resolve(tool) if tool in ENGINES else verify(tool))
 
 
 if __name__ == "__main__":

@@ -39,14 +39,14 @@ CONFIG: dict[str, Any] = {
 def write_model(folder: Path, dtype: str = "bfloat16", seed: int = 0) -> dict[str, Any]:
     """Write config.json, model.safetensors and a byte-level tokenizer; returns the config. `dtype` may be float16."""
     folder.mkdir(parents=True, exist_ok=True)
-    random = np.random.default_rng(seed)
+    random, scales = np.random.default_rng(seed).spawn(2)
     tensors = {}
     architecture = read_config(CONFIG)
     owners = [(block.path, block.layout.tensors) for stack in architecture.stacks for block in stack.blocks]
     for path, parts in owners + [(group.path, group.tensors) for group in architecture.outside]:
         for tensor in parts:
             norm = tensor.role == "norm"
-            values = np.ones(tensor.shape) if norm else random.normal(0, 0.05, tensor.shape)
+            values = scales.normal(1, 0.1, tensor.shape) if norm else random.normal(0, 0.05, tensor.shape)
             full = values.astype(np.float32)
             tensors[f"{path}.{tensor.name}"] = _bfloat16(full) if dtype == "bfloat16" else full.astype(np.float16)
     _write_safetensors(folder / "model.safetensors", tensors, "BF16" if dtype == "bfloat16" else "F16")

@@ -15,10 +15,9 @@ from gguf import GGMLQuantizationType, GGUFEndian, GGUFReader, GGUFValueType, GG
 from gguf.quants import dequantize, quantize
 
 from fastewq.errors import CannotExport, InvalidCheckpoint, NotFound
+from fastewq.exports.llama_cpp import NEVER
 
 RAW: Final = frozenset({"F32", "F16", "BF16"})
-NEVER: Final = re.compile(r"_norm\.weight$|ffn_gate_inp\.weight$|ssm_conv1d\.weight$|^position_embd|^token_types")
-"""Tensors that llama-quantize leaves alone whatever the rules say."""
 
 
 def write_mixed(

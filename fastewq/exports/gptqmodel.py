@@ -34,4 +34,4 @@ def build(assignment: Assignment) -> Parts:
     )
 
 
-TOOL = Tool("gptqmodel", "gptqmodel", "GPTQModel 7.7.0, read in its source; see docs/exports-verified.md", build)
+TOOL = Tool("gptqmodel", "gptqmodel", "GPTQModel 7.7.0, transformers 5.23.0", build)

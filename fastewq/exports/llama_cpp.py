@@ -3,19 +3,24 @@
 Facts this rests on (checked with llama.cpp of October 2026): a rule is `PATTERN=TYPE`, the pattern an unanchored
 regular expression on the tensor name, the first match wins, and a rule that matches nothing passes silently. With a
 base type that is not quantized every rule is ignored, so the base is the plan's lowest type. Unmatched tensors follow
-the base type's own mixture, so every block gets a rule, also those at the base type. Norms, routers and one-dimensional
-tensors are never quantized. A tied head is the token embedding, which has an option of its own.
+the base type's own mixture, so every block gets a rule, also those at the base type. Norms, routers, one-dimensional
+tensors and a few small matrices are never quantized. A tied head is the token embedding, which has an option of its
+own. The file holds the language model: towers go to an mmproj file, which has one type throughout.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
+from dataclasses import replace
+from typing import Final
 
 from fastewq.errors import CannotExport
 from fastewq.exports.assignment import Assignment, Module, whole_blocks
 from fastewq.exports.base import Parts, Tool
-from fastewq.exports.names import GGUF
+from fastewq.exports.names import GGUF, GGUF_STACKS, gguf_leaves
+from fastewq.exports.text_part import TEXT, text_part
+from fastewq.policy import KEEP
 from fastewq.schemes import Scheme
 
 NAME_BYTES = 64
@@ -25,12 +30,43 @@ SENTENCEPIECE_WORDS = 32_768
 """Bytes per tensor name and per word, measured on GGUF files of SmolLM2 and Qwen2.5 (words and merges) and Gemma 3
 (words and scores). Llama 2 and Mistral have vocabularies of the latter kind, up to this many words."""
 
+PER_LAYER: Final = "per_layer_token_embd"
+NEVER: Final = re.compile(
+    r"_norm\.weight$|ffn_gate_inp\.weight$|altup|laurel|per_layer_model_proj|^position_embd|^token_types|"
+    r"ssm_conv1d|shortconv\.conv\.weight$|attn_rel_b\.weight$"
+)
+"""Names of the tensors that llama-quantize leaves alone whatever the rules say."""
+
+DROPPED: Final = re.compile(r"(^|\.)pooler\.dense$|^cls\.")
+
 RAW_TYPES = {"bf16": "bf16", "fp16": "f16", "fp32": "f32"}
 
 
-def build(assignment: Assignment) -> Parts:
+def adapt(assignment: Assignment) -> Assignment:
+    """The language model, without what llama-quantize never quantizes."""
     names = gguf_names(assignment)
-    rules = tensor_rules(assignment, names)
+    text = _converted(text_part(assignment, "towers go to an mmproj file, which llama.cpp writes in one type"))
+
+    def refused(module: Module) -> tuple[str, str] | None:
+        if module.scheme is None or not any(NEVER.search(f"{name}.weight") for name in names.get(module.name, ())):
+            return None
+        return KEEP, "llama-quantize never quantizes it"
+
+    return text.changed(refused)
+
+
+def _converted(assignment: Assignment) -> Assignment:
+    """Without BERT's pooler and pretraining heads, which the converter drops unless there is a classifier."""
+    plan = assignment.plan
+    if any(group.path.startswith("classifier") for group in plan.other):
+        return assignment
+    other = tuple(group for group in plan.other if not DROPPED.search(group.path))
+    modules = tuple(m for m in assignment.modules if m.block >= 0 or not DROPPED.search(m.path))
+    return replace(assignment, plan=plan._replace(other=other), modules=modules)
+
+
+def build(assignment: Assignment) -> Parts:
+    rules = tensor_rules(assignment, gguf_names(assignment))
     quantized = list(assignment.by_scheme())
     raw = RAW_TYPES[assignment.raw]
     embedding, head = outside_types(assignment)
@@ -40,9 +76,14 @@ def build(assignment: Assignment) -> Parts:
         f"--token-embedding-type {embedding} --output-tensor-type {head} MODEL.gguf OUT.gguf {base}"
     )
     usage = f"MODEL.gguf is the model converted with `convert_hf_to_gguf.py --outtype {raw}`.\n\n{command}\n"
-    warnings = () if quantized else ("every block keeps its precision, so the converted model is used as it is",)
+    warnings = [] if quantized else ["every block keeps its precision, so the converted model is used as it is"]
+    if any(TEXT in group.path for group in assignment.plan.other):
+        warnings.append(
+            "this is the language model alone; convert_hf_to_gguf.py --mmproj writes the rest to a file of its own, "
+            "whose bytes are not counted here"
+        )
     text = "".join(f"{pattern}={kind}\n" for pattern, kind in rules)
-    return Parts({"tensor_types.txt": text}, usage, warnings, header_bytes(assignment))
+    return Parts({"tensor_types.txt": text}, usage, tuple(warnings), header_bytes(assignment))
 
 
 def header_bytes(assignment: Assignment) -> int:
@@ -55,38 +96,58 @@ def header_bytes(assignment: Assignment) -> int:
 
 
 def tensor_rules(assignment: Assignment, names: dict[str, tuple[str, ...]]) -> list[tuple[str, str]]:
-    """(pattern, type) of every block; modules that differ from the rest of their block come first, by name."""
+    """(pattern, type) of every block; modules that differ from the rest of their block come first, by name.
+
+    Embedding and head have options of their own; the last rule keeps what else there is outside the blocks.
+    """
     raw = RAW_TYPES[assignment.raw]
     blocks = whole_blocks(assignment)
-    by_type: dict[str, list[int]] = defaultdict(list)
-    single: dict[tuple[str, tuple[str, ...]], list[int]] = defaultdict(list)
-    mixed: dict[int, dict[Scheme | None, list[Module]]] = defaultdict(lambda: defaultdict(list))
+    whole: dict[tuple[str, str], list[int]] = defaultdict(list)
+    mixed: dict[tuple[str, int], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for module in assignment.modules:
-        if module.block in blocks:
+        if module.block < 0:
             continue
-        if module.block >= 0:
-            mixed[module.index][module.scheme].append(module)
-    for module_block, scheme in blocks.items():
-        by_type[scheme.name.lower() if scheme else raw].append(_index(assignment, module_block))
-    for index, schemes in mixed.items():
-        for scheme, modules in schemes.items():
-            tensors = tuple(name for module in modules for name in _gguf_name(module, names))
-            single[(scheme.name.lower() if scheme else raw, tensors)].append(index)
-    return [
-        (rf"^blk\.({_either(indices)})\.({'|'.join(map(re.escape, tensors))})\.weight$", kind)
-        for (kind, tensors), indices in single.items()
-    ] + [(rf"^blk\.({_either(indices)})\..*\.weight$", kind) for kind, indices in by_type.items()]
+        prefix = GGUF_STACKS.get(module.stack, "blk")
+        if module.block in blocks:
+            scheme = blocks[module.block]
+            indices = whole[prefix, type_name(scheme, raw)]
+            if not indices or indices[-1] != module.index:
+                indices.append(module.index)
+        else:
+            mixed[prefix, module.index][type_name(module.scheme, raw)] += tensors(module, names)
+    alike: dict[tuple[str, str, tuple[str, ...]], list[int]] = defaultdict(list)
+    for (prefix, index), types in mixed.items():
+        for kind, found in types.items():
+            alike[prefix, kind, tuple(found)].append(index)
+    return (
+        [
+            (rf"^{re.escape(prefix)}\.({_either(indices)})\.({'|'.join(map(re.escape, found))})\.weight$", kind)
+            for (prefix, kind, found), indices in alike.items()
+        ]
+        + [
+            (rf"^{re.escape(prefix)}\.({_either(indices)})\..*\.weight$", kind)
+            for (prefix, kind), indices in whole.items()
+        ]
+        + [(rf"^{PER_LAYER}\.weight$", type_name(module.scheme, raw)) for module in _per_layer(assignment)]
+        + [(".*", raw)]
+    )
 
 
-def _index(assignment: Assignment, block: int) -> int:
-    return next(module.index for module in assignment.modules if module.block == block)
+def _per_layer(assignment: Assignment) -> list[Module]:
+    """Gemma's second embedding, which follows the option of the first one unless a rule names it."""
+    return [module for module in assignment.modules if module.block < 0 and module.path.endswith("_per_layer")]
+
+
+def type_name(scheme: Scheme | None, raw: str) -> str:
+    return scheme.name.lower() if scheme else raw
 
 
 def _either(indices: list[int]) -> str:
     return "|".join(map(str, indices))
 
 
-def _gguf_name(module: Module, names: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+def tensors(module: Module, names: dict[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """The tensors of a module within its GGUF block. Raises CannotExport where they are not known."""
     if module.name not in names:
         raise CannotExport(f"{module.path}: its name in a GGUF file is not known, so it cannot differ from its block")
     return names[module.name]
@@ -103,14 +164,14 @@ def outside_types(assignment: Assignment) -> tuple[str, str]:
 
 
 def gguf_names(assignment: Assignment) -> dict[str, tuple[str, ...]]:
-    """Module -> GGUF tensors of the plan's architecture. Raises CannotExport where they are not known."""
+    """Module -> GGUF tensors of the plan's architecture. Raises CannotExport where llama.cpp does not convert it."""
     model_type = assignment.plan.model["model_type"]
-    stacks = {module.stack for module in assignment.modules if module.block >= 0}
-    if model_type not in GGUF or len(stacks) > 1:
+    if model_type not in GGUF:
         raise CannotExport(
-            f"the GGUF tensor names of model_type {model_type!r} are not known here; known are {', '.join(GGUF)}"
+            f"llama.cpp does not convert model_type {model_type!r}, as far as is known here",
+            hint=f"Known are {', '.join(sorted(GGUF))}.",
         )
-    return GGUF[model_type][1]
+    return gguf_leaves(model_type)
 
 
-TOOL = Tool("llama.cpp", "gguf", "gguf 0.19.0 (files); llama.cpp of October 2026 (arguments)", build)
+TOOL = Tool("llama.cpp", "gguf", "gguf 0.19.0 (files); llama.cpp of October 2026 (arguments)", build, adapt)

@@ -1,46 +1,56 @@
 """mlx-lm: rules for the `quant_predicate` of `mlx_lm.convert`, which asks for every module of the model.
 
-Whole blocks are matched by prefix, as mlx-lm splits stacked experts into modules of its own; routers are refused first.
+Rules name the modules as mlx-lm does, and no other matches: what has no rule stays as it is. The folder holds the
+language model: mlx-lm leaves towers out.
 """
 
 from __future__ import annotations
 
-import re
+from dataclasses import replace
 
 from fastewq.errors import CannotExport
-from fastewq.exports.assignment import Assignment, Module, regexes, whole_blocks
+from fastewq.exports.assignment import Assignment, Module, regexes
 from fastewq.exports.base import Parts, Tool, json_text, script
-from fastewq.exports.names import MLX
+from fastewq.exports.names import MLX, mlx_paths
+from fastewq.exports.text_part import TEXT, text_part
 
 
-def build(assignment: Assignment) -> Parts:
+def adapt(assignment: Assignment) -> Assignment:
+    """The language model, checked to be one whose names in mlx-lm are known."""
     model_type = assignment.plan.model["model_type"]
     if model_type not in MLX:
         raise CannotExport(
-            f"the module paths of model_type {model_type!r} in mlx-lm are not known here; known are {', '.join(MLX)}"
+            f"the module paths of model_type {model_type!r} in mlx-lm are not known here",
+            hint=f"Known are {', '.join(sorted(MLX))}.",
         )
-    blocks = whole_blocks(assignment)
-    rules: list[tuple[str, bool | dict[str, int | str]]] = [(r"^.*\.(gate|router)$", False)]
-    for scheme, modules in assignment.by_scheme().items():
-        arguments: dict[str, int | str] = {"group_size": scheme.group, "bits": scheme.bits, "mode": "affine"}
-        rules += [(pattern, arguments) for pattern in regexes([m for m in modules if m.block not in blocks])]
-        rules += [(pattern, arguments) for pattern in _prefixes([m for m in modules if m.block in blocks])]
-    last = list(assignment.by_scheme())[-1:]
+    return text_part(assignment, "mlx-lm leaves towers out")
+
+
+def build(assignment: Assignment) -> Parts:
+    schemes = assignment.by_scheme()
+    rules = [
+        (pattern, {"group_size": scheme.group, "bits": scheme.bits, "mode": "affine"})
+        for scheme, modules in schemes.items()
+        for pattern in regexes([part for module in modules for part in renamed(assignment, module)])
+    ]
     document = {
-        "q_bits": last[0].bits if last else 4,
-        "q_group_size": min((scheme.group for scheme in assignment.by_scheme()), default=64),
+        "q_bits": min((scheme.bits for scheme in schemes), default=4),
+        "q_group_size": min((scheme.group for scheme in schemes), default=64),
         "rules": rules,
     }
-    return Parts({"mlx.json": json_text(document), "quantize.py": script("mlx.py")}, "python quantize.py MODEL OUT\n")
+    warnings = ("mlx-lm writes the language model alone; use mlx-vlm for pictures",) if _is_part(assignment) else ()
+    files = {"mlx.json": json_text(document), "quantize.py": script("mlx.py")}
+    return Parts(files, "python quantize.py MODEL OUT\n", warnings)
 
 
-def _prefixes(modules: list[Module]) -> list[str]:
-    indices: dict[str, list[int]] = {}
-    for module in modules:
-        found = indices.setdefault(module.stack, [])
-        if module.index not in found:
-            found.append(module.index)
-    return [rf"^{re.escape(stack)}\.({'|'.join(map(str, found))})\..*$" for stack, found in indices.items()]
+def _is_part(assignment: Assignment) -> bool:
+    return any(TEXT in group.path.split(".") for group in assignment.plan.other)
 
 
-TOOL = Tool("mlx", "mlx", "mlx-lm 0.32.2, mlx 0.32.4", build)
+def renamed(assignment: Assignment, module: Module) -> list[Module]:
+    """The modules of mlx-lm that a module becomes."""
+    stack, names = mlx_paths(assignment.plan.model["model_type"], module.stack, module.name)
+    return [replace(module, stack=stack, name=name, path=name) for name in names]
+
+
+TOOL = Tool("mlx", "mlx", "mlx-lm 0.32.2, mlx 0.32.4", build, adapt)

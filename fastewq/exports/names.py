@@ -1,64 +1,264 @@
-"""Module names per architecture in the tools that do not use the transformers library's own."""
+"""The names that tools with names of their own give to modules: one table per tool, for all architectures.
+
+A module's name within its block decides, whatever the model: the tables were traced with the tools themselves, by
+`python tools/module_names.py`, for every model type listed here, and tests hold them to what it found.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
-LLAMA_LINE: Final[dict[str, tuple[str, ...]]] = {
-    "self_attn.q_proj": ("attn_q",),
-    "self_attn.k_proj": ("attn_k",),
-    "self_attn.v_proj": ("attn_v",),
-    "self_attn.o_proj": ("attn_output",),
-    "self_attn.qkv_proj": ("attn_qkv",),
-    "mlp.gate_proj": ("ffn_gate",),
-    "mlp.up_proj": ("ffn_up",),
-    "mlp.gate_up_proj": ("ffn_up",),
-    "mlp.down_proj": ("ffn_down",),
-    "mlp.experts.gate_up_proj": ("ffn_gate_exps", "ffn_up_exps"),
-    "mlp.experts.down_proj": ("ffn_down_exps",),
-    "block_sparse_moe.experts.gate_up_proj": ("ffn_gate_exps", "ffn_up_exps"),
+_GGUF_TYPES: Final = """
+    afmoe apertus arcee audioflamingo3 bamba bert bloom camembert cohere cohere2 cohere2_moe dbrx deepseek_v2
+    deepseek_v3 deepseek_v32 distilbert dots1 ernie4_5 ernie4_5_moe eurobert exaone4 exaone_moe falcon falcon_h1
+    falcon_mamba gemma gemma2 gemma3 gemma3_text gemma3n_text gemma4 gemma4_text glm glm4 glm4_moe glm4_moe_lite
+    glm4v glm4v_moe glm_moe_dsa glm_ocr gpt-sw3 gpt2 gpt_bigcode gpt_neox gpt_oss granite granite_swa granitemoe
+    granitemoe_swa granitemoehybrid granitemoeshared hunyuan_v1_dense hunyuan_v1_moe hy_v3 internlm3 iquestcoder
+    jais2 jamba kimi_linear laguna lfm2 lfm2_moe llama llama4 llama4_text llava mamba mamba2 mellum
+    mimo_v2_flash minicpm3 minimax_m2 ministral3 mistral mistral3 mixtral modernbert mt5 nemotron nemotron_h
+    olmo olmo2 olmo3 olmoe paddleocr_vl phi phi3 qwen2 qwen2_5_vl qwen2_audio qwen2_moe qwen2_vl qwen3 qwen3_5
+    qwen3_5_moe qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next qwen3_vl qwen3_vl_moe roberta seed_oss
+    smollm3 solar_open stablelm starcoder2 step3p7 t5 umt5 voxtral xlm-roberta youtu
+"""
+GGUF: Final = frozenset(_GGUF_TYPES.split())
+"""Model types that llama.cpp's converter turns into a GGUF file."""
+
+GGUF_STACKS: Final = {"encoder.block": "enc.blk", "decoder.block": "dec.blk"}
+"""Path of a stack -> what its GGUF blocks are called, where that is not `blk`."""
+
+_GGUF_LEAVES: Final[dict[str, tuple[str, ...]]] = {
+    "altup.correction_coefs": ("altup_correct_coef",),
+    "altup.modality_router": ("altup_router",),
+    "altup.prediction_coefs": ("altup_predict_coef",),
+    "attention.dense": ("attn_output",),
+    "attention.k_lin": ("attn_k",),
+    "attention.out_lin": ("attn_output",),
+    "attention.output.dense": ("attn_output",),
+    "attention.q_lin": ("attn_q",),
+    "attention.query_key_value": ("attn_qkv",),
+    "attention.self.key": ("attn_k",),
+    "attention.self.query": ("attn_q",),
+    "attention.self.value": ("attn_v",),
+    "attention.v_lin": ("attn_v",),
+    "attn.Wo": ("attn_output",),
+    "attn.Wqkv": ("attn_qkv",),
+    "attn.c_attn": ("attn_qkv",),
+    "attn.c_proj": ("attn_output",),
     "block_sparse_moe.experts.down_proj": ("ffn_down_exps",),
+    "block_sparse_moe.experts.gate_up_proj": ("ffn_gate_exps", "ffn_up_exps"),
+    "block_sparse_moe.router": ("ffn_gate_inp",),
+    "conv.in_proj": ("shortconv.in_proj",),
+    "conv.out_proj": ("shortconv.out_proj",),
+    "feed_forward.down_proj": ("ffn_down",),
+    "feed_forward.experts.down_proj": ("ffn_down_exps",),
+    "feed_forward.experts.gate_up_proj": ("ffn_gate_exps", "ffn_up_exps"),
+    "feed_forward.gate": ("ffn_gate_inp",),
+    "feed_forward.gate_proj": ("ffn_gate",),
+    "feed_forward.router": ("ffn_gate_inp",),
+    "feed_forward.shared_expert.down_proj": ("ffn_down_shexp",),
+    "feed_forward.shared_expert.gate_proj": ("ffn_gate_shexp",),
+    "feed_forward.shared_expert.up_proj": ("ffn_up_shexp",),
+    "feed_forward.up_proj": ("ffn_up",),
+    "feed_forward.w1": ("ffn_gate",),
+    "feed_forward.w2": ("ffn_down",),
+    "feed_forward.w3": ("ffn_up",),
+    "ffn.experts.mlp.v1": ("ffn_up_exps",),
+    "ffn.experts.mlp.w1": ("ffn_gate_exps",),
+    "ffn.experts.mlp.w2": ("ffn_down_exps",),
+    "ffn.lin1": ("ffn_up",),
+    "ffn.lin2": ("ffn_down",),
+    "ffn.router.layer": ("ffn_gate_inp",),
+    "intermediate.dense": ("ffn_up",),
+    "laurel.linear_left": ("laurel_l",),
+    "laurel.linear_right": ("laurel_r",),
+    "layer.0.SelfAttention.k": ("attn_k",),
+    "layer.0.SelfAttention.o": ("attn_o",),
+    "layer.0.SelfAttention.q": ("attn_q",),
+    "layer.0.SelfAttention.v": ("attn_v",),
+    "layer.1.DenseReluDense.wi": ("ffn_up",),
+    "layer.1.DenseReluDense.wi_0": ("ffn_gate",),
+    "layer.1.DenseReluDense.wi_1": ("ffn_up",),
+    "layer.1.DenseReluDense.wo": ("ffn_down",),
+    "layer.1.EncDecAttention.k": ("cross_attn_k",),
+    "layer.1.EncDecAttention.o": ("cross_attn_o",),
+    "layer.1.EncDecAttention.q": ("cross_attn_q",),
+    "layer.1.EncDecAttention.v": ("cross_attn_v",),
+    "layer.2.DenseReluDense.wi": ("ffn_up",),
+    "layer.2.DenseReluDense.wi_0": ("ffn_gate",),
+    "layer.2.DenseReluDense.wi_1": ("ffn_up",),
+    "layer.2.DenseReluDense.wo": ("ffn_down",),
+    "linear_attn.in_proj_a": ("ssm_alpha",),
+    "linear_attn.in_proj_b": ("ssm_beta",),
+    "linear_attn.in_proj_ba": ("ssm_ba",),
+    "linear_attn.in_proj_qkv": ("attn_qkv",),
+    "linear_attn.in_proj_qkvz": ("attn_gate", "attn_qkv"),
+    "linear_attn.in_proj_z": ("attn_gate",),
+    "linear_attn.out_proj": ("ssm_out",),
+    "mamba.dt_proj": ("ssm_dt",),
+    "mamba.in_proj": ("ssm_in",),
+    "mamba.out_proj": ("ssm_out",),
+    "mamba.x_proj": ("ssm_x",),
+    "mixer.down_proj": ("ffn_down",),
+    "mixer.dt_proj": ("ssm_dt",),
+    "mixer.experts.down_proj": ("ffn_down_exps",),
+    "mixer.experts.up_proj": ("ffn_up_exps",),
+    "mixer.gate": ("ffn_gate_inp",),
+    "mixer.in_proj": ("ssm_in",),
+    "mixer.k_proj": ("attn_k",),
+    "mixer.o_proj": ("attn_output",),
+    "mixer.out_proj": ("ssm_out",),
+    "mixer.q_proj": ("attn_q",),
+    "mixer.shared_experts.down_proj": ("ffn_down_shexp",),
+    "mixer.shared_experts.up_proj": ("ffn_up_shexp",),
+    "mixer.up_proj": ("ffn_up",),
+    "mixer.v_proj": ("attn_v",),
+    "mixer.x_proj": ("ssm_x",),
+    "mlp.Wi": ("ffn_up",),
+    "mlp.Wo": ("ffn_down",),
     "mlp.c_fc": ("ffn_up",),
     "mlp.c_proj": ("ffn_down",),
+    "mlp.dense_4h_to_h": ("ffn_down",),
+    "mlp.dense_h_to_4h": ("ffn_up",),
+    "mlp.down_proj": ("ffn_down",),
+    "mlp.experts.down_proj": ("ffn_down_exps",),
+    "mlp.experts.gate_up_proj": ("ffn_gate_exps", "ffn_up_exps"),
+    "mlp.fc1": ("ffn_up",),
+    "mlp.fc2": ("ffn_down",),
+    "mlp.gate": ("ffn_gate_inp",),
+    "mlp.gate.wg": ("ffn_gate_inp",),
+    "mlp.gate_proj": ("ffn_gate",),
+    "mlp.gate_up_proj": ("ffn_up",),
+    "mlp.router": ("ffn_gate_inp",),
+    "mlp.router.gate": ("ffn_gate_inp",),
+    "mlp.shared_expert.down_proj": ("ffn_down_shexp",),
+    "mlp.shared_expert.gate_proj": ("ffn_gate_shexp",),
+    "mlp.shared_expert.up_proj": ("ffn_up_shexp",),
+    "mlp.shared_expert_gate": ("ffn_gate_inp_shexp",),
+    "mlp.shared_experts.down_proj": ("ffn_down_shexp",),
+    "mlp.shared_experts.gate_proj": ("ffn_gate_shexp",),
+    "mlp.shared_experts.up_proj": ("ffn_up_shexp",),
+    "mlp.shared_mlp.down_proj": ("ffn_down_shexp",),
+    "mlp.shared_mlp.gate_proj": ("ffn_gate_shexp",),
+    "mlp.shared_mlp.up_proj": ("ffn_up_shexp",),
+    "mlp.up_proj": ("ffn_up",),
+    "norm_attn_norm.attn.Wqkv": ("attn_qkv",),
+    "norm_attn_norm.attn.out_proj": ("attn_output",),
+    "output.dense": ("ffn_down",),
+    "per_layer_input_gate": ("inp_gate",),
+    "per_layer_projection": ("proj",),
+    "self_attention.dense": ("attn_output",),
+    "self_attention.query_key_value": ("attn_qkv",),
+    "self_attn.b_proj": ("ssm_beta",),
+    "self_attn.dense": ("attn_output",),
+    "self_attn.forget_gate.f_a_proj": ("ssm_f_a",),
+    "self_attn.forget_gate.f_b_proj": ("ssm_f_b",),
+    "self_attn.g_a_proj": ("ssm_g_a",),
+    "self_attn.g_b_proj": ("ssm_g_b",),
+    "self_attn.g_proj": ("attn_gate",),
+    "self_attn.gate_proj": ("attn_gate",),
+    "self_attn.indexer.weights_proj": ("indexer.proj",),
+    "self_attn.indexer.wk": ("indexer.attn_k",),
+    "self_attn.indexer.wq_b": ("indexer.attn_q_b",),
+    "self_attn.k_proj": ("attn_k",),
+    "self_attn.kv_a_proj_with_mqa": ("attn_kv_a_mqa",),
+    "self_attn.kv_b_proj": ("attn_k_b", "attn_v_b"),
+    "self_attn.o_proj": ("attn_output",),
+    "self_attn.out_proj": ("attn_output",),
+    "self_attn.q_a_proj": ("attn_q_a",),
+    "self_attn.q_b_proj": ("attn_q_b",),
+    "self_attn.q_proj": ("attn_q",),
+    "self_attn.qkv_proj": ("attn_qkv",),
+    "self_attn.v_proj": ("attn_v",),
+    "shared_mlp.input_linear": ("ffn_gate_shexp", "ffn_up_shexp"),
+    "shared_mlp.output_linear": ("ffn_down_shexp",),
 }
 """Module within a block -> its GGUF tensors within `blk.N`."""
 
-GPT2: Final[dict[str, tuple[str, ...]]] = {
-    "attn.c_attn": ("attn_qkv",),
-    "attn.c_proj": ("attn_output",),
-    "mlp.c_fc": ("ffn_up",),
-    "mlp.c_proj": ("ffn_down",),
-}
-BERT: Final[dict[str, tuple[str, ...]]] = {
-    "attention.self.query": ("attn_q",),
-    "attention.self.key": ("attn_k",),
-    "attention.self.value": ("attn_v",),
-    "attention.output.dense": ("attn_output",),
-    "intermediate.dense": ("ffn_up",),
-    "output.dense": ("ffn_down",),
+_GGUF_OTHERWISE: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "granitemoe_swa": {"block_sparse_moe.experts.gate_up_proj": ("ffn_gate_up_exps",)},
+    "minicpm3": {"self_attn.kv_b_proj": ("attn_kv_b",)},
 }
 
-GGUF: Final[dict[str, tuple[str, dict[str, tuple[str, ...]]]]] = {
-    "llama": ("llama", LLAMA_LINE),
-    "mistral": ("llama", LLAMA_LINE),
-    "mixtral": ("llama", LLAMA_LINE),
-    "qwen2": ("qwen2", LLAMA_LINE),
-    "qwen3": ("qwen3", LLAMA_LINE),
-    "qwen3_moe": ("qwen3moe", LLAMA_LINE),
-    "gemma": ("gemma", LLAMA_LINE),
-    "gemma2": ("gemma2", LLAMA_LINE),
-    "gemma3_text": ("gemma3", LLAMA_LINE),
-    "phi3": ("phi3", LLAMA_LINE),
-    "olmo2": ("olmo2", LLAMA_LINE),
-    "starcoder2": ("starcoder2", LLAMA_LINE),
-    "smollm3": ("smollm3", LLAMA_LINE),
-    "granite": ("granite", LLAMA_LINE),
-    "gpt2": ("gpt2", GPT2),
-    "bert": ("bert", BERT),
-}
-"""model_type -> GGUF architecture and module names. A test compares them with the `gguf` package's own."""
+_MLX_TYPES: Final = """
+    afmoe apertus cohere cohere2 deepseek_v2 deepseek_v3 deepseek_v32 dots1 ernie4_5 ernie4_5_moe exaone4
+    falcon_h1 falcon_mamba gemma gemma2 gemma3 gemma3_text gemma4 gemma4_text glm glm4 glm4_moe glm4_moe_lite
+    glm_moe_dsa gpt_neox gptj granite granitemoe granitemoehybrid helium hunyuan_v1_dense internlm3 iquestcoder
+    jamba laguna lfm2_moe llama llama4 llava mamba mellum ministral3 mistral mistral4 mixtral nemotron
+    nemotron_h olmo2 olmo3 olmoe phi phi3 qwen2 qwen2_5_vl qwen2_moe qwen2_vl qwen3 qwen3_5 qwen3_moe qwen3_next
+    qwen3_vl seed_oss smollm3 solar_open stablelm starcoder2
+"""
+MLX: Final = frozenset(_MLX_TYPES.split())
+"""Model types that mlx-lm loads and whose names there are known."""
 
-MLX: Final = frozenset(
-    {"llama", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "gemma", "gemma2", "gemma3_text", "phi3", "olmo2"}
-)
-"""Model types whose mlx-lm module paths are the transformers library's, experts under `switch_mlp` apart."""
+_MLX_STACKS: Final = {
+    "model.language_model.layers": "language_model.model.layers",
+    "gpt_neox.layers": "model.h",
+    "transformer.h": "model.h",
+}
+_MLX_LEAVES: Final[dict[str, tuple[str, ...]]] = {
+    "block_sparse_moe.experts.down_proj": ("block_sparse_moe.switch_mlp.down_proj",),
+    "block_sparse_moe.experts.gate_up_proj": (
+        "block_sparse_moe.switch_mlp.gate_proj",
+        "block_sparse_moe.switch_mlp.up_proj",
+    ),
+    "feed_forward.experts.down_proj": ("feed_forward.switch_mlp.down_proj",),
+    "feed_forward.experts.gate_up_proj": ("feed_forward.switch_mlp.gate_proj", "feed_forward.switch_mlp.up_proj"),
+    "feed_forward.w1": ("feed_forward.gate_proj",),
+    "feed_forward.w2": ("feed_forward.down_proj",),
+    "feed_forward.w3": ("feed_forward.up_proj",),
+    "mixer.experts.down_proj": ("mixer.switch_mlp.fc2",),
+    "mixer.experts.up_proj": ("mixer.switch_mlp.fc1",),
+    "mlp.experts.down_proj": ("mlp.switch_mlp.down_proj",),
+    "mlp.experts.gate_up_proj": ("mlp.switch_mlp.gate_proj", "mlp.switch_mlp.up_proj"),
+    "self_attn.kv_b_proj": ("self_attn.embed_q", "self_attn.unembed_out"),
+    "model.language_model.embed_tokens": ("language_model.model.embed_tokens",),
+    "model.language_model.embed_tokens_per_layer": ("language_model.model.embed_tokens_per_layer",),
+    "model.language_model.per_layer_model_projection": ("language_model.model.per_layer_model_projection",),
+    "gpt_neox.embed_in": ("model.embed_in",),
+    "transformer.wte": ("model.wte",),
+    "model.embeddings": ("backbone.embeddings",),
+}
+"""Module, within a block or outside all, -> its modules in mlx-lm; the same name where it is not listed."""
+
+_UNSTACKED: Final[dict[str, tuple[str, ...]]] = {
+    "mlp.experts.down_proj": ("mlp.experts.down_proj",),
+    "mlp.experts.gate_up_proj": ("mlp.experts.gate_proj", "mlp.experts.up_proj"),
+}
+_HEAD: Final[dict[str, tuple[str, ...]]] = {"lm_head": ("language_model.lm_head",)}
+_MLX_OTHERWISE: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "afmoe": _UNSTACKED,
+    "dots1": _UNSTACKED,
+    "deepseek_v2": {"self_attn.kv_b_proj": ("self_attn.kv_b_proj",)},
+    "gpt_neox": {"lm_head": ("model.embed_out",)},
+    "laguna": {
+        f"mlp.shared_experts.{name}": (f"mlp.shared_expert.{name}",) for name in ("gate_proj", "up_proj", "down_proj")
+    },
+    "llama4": {
+        "feed_forward.experts.down_proj": ("feed_forward.experts.down_proj",),
+        "feed_forward.experts.gate_up_proj": ("feed_forward.experts.gate_proj", "feed_forward.experts.up_proj"),
+    },
+    "llava": _HEAD,
+    "mixtral": {
+        "mlp.experts.down_proj": ("block_sparse_moe.switch_mlp.down_proj",),
+        "mlp.experts.gate_up_proj": (
+            "block_sparse_moe.switch_mlp.gate_proj",
+            "block_sparse_moe.switch_mlp.up_proj",
+        ),
+    },
+    "qwen2_5_vl": _HEAD,
+    "qwen2_vl": _HEAD,
+    "qwen3_5": _HEAD,
+    "qwen3_vl": _HEAD,
+}
+
+
+def gguf_leaves(model_type: str) -> dict[str, tuple[str, ...]]:
+    """Module within a block -> its GGUF tensors within `blk.N`, without `.weight`."""
+    return _GGUF_LEAVES | _GGUF_OTHERWISE.get(model_type, {})
+
+
+def mlx_paths(model_type: str, stack: str, name: str) -> tuple[str, tuple[str, ...]]:
+    """Stack and modules in mlx-lm of a module `name` of `stack`, which is empty outside blocks."""
+    leaves = _MLX_LEAVES | _MLX_OTHERWISE.get(model_type, {})
+    renamed = "backbone.layers" if model_type == "nemotron_h" and stack else _MLX_STACKS.get(stack, stack)
+    return renamed, leaves.get(name, (name,))

@@ -18,7 +18,9 @@ from fastewq.analysis.format_safetensors import header_length, parse_header
 from fastewq.analysis.tensors import TensorInfo
 from fastewq.errors import InvalidCheckpoint, NotFound, StorageFailure
 from fastewq.exports.assignment import Assignment, Module
-from fastewq.exports.names import GGUF
+from fastewq.exports.llama_cpp import PER_LAYER
+from fastewq.exports.mlx import renamed
+from fastewq.exports.names import GGUF_STACKS, gguf_leaves
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +141,20 @@ def _packed(suffix: str, axis: int) -> Bits:
     return bits
 
 
-def _mlx(_: Assignment, folder: Path, tensors: Mapping[str, TensorInfo]) -> dict[str, int]:
+def _mlx(assignment: Assignment, folder: Path, tensors: Mapping[str, TensorInfo]) -> dict[str, int]:
+    """A module that mlx-lm splits counts only where all parts have the same bits."""
     config = _json(folder / "config.json").get("quantization", {})
-    paths = [name.removesuffix(".scales") for name in tensors if name.endswith(".scales")]
-    return {path: config.get(path, config)["bits"] for path in paths}
+    paths = {name.removesuffix(".scales") for name in tensors if name.endswith(".scales")}
+    found = {}
+    for module in assignment.modules:
+        parts = [
+            f"{part.stack}.{part.index}.{part.name}" if part.stack else part.path
+            for part in renamed(assignment, module)
+        ]
+        bits = {config.get(path, config)["bits"] if path in paths else 0 for path in parts}
+        if len(bits) == 1:
+            found[module.path] = bits.pop()
+    return found
 
 
 def _quanto(_: Assignment, folder: Path, __: Mapping[str, TensorInfo]) -> dict[str, int]:
@@ -189,6 +201,13 @@ def _openvino(assignment: Assignment, folder: Path) -> Written:
     return Written(found, weights, weights + xml.stat().st_size)
 
 
+def gguf_outside(module: Module) -> str:
+    """The GGUF tensor of a matrix outside the blocks."""
+    if module.tensor.role != "embedding":
+        return "output.weight"
+    return f"{PER_LAYER if module.path.endswith('_per_layer') else 'token_embd'}.weight"
+
+
 def _gguf(assignment: Assignment, file: Path) -> Written:
     """The tensor types of a GGUF file. A module of several tensors counts only where all have one type."""
     from gguf import GGUFReader
@@ -196,13 +215,14 @@ def _gguf(assignment: Assignment, file: Path) -> Written:
     reader = GGUFReader(file)
     kinds = {tensor.name: tensor.tensor_type.name for tensor in reader.tensors}
     bits = {"Q8_0": 8, "Q4_0": 4, "TQ2_0": 2}
-    names = GGUF[assignment.plan.model["model_type"]][1]
+    names = gguf_leaves(assignment.plan.model["model_type"])
     found = {}
     for module in assignment.modules:
         if module.block >= 0:
-            tensors = [f"blk.{module.index}.{name}.weight" for name in names[module.name]]
+            prefix = GGUF_STACKS.get(module.stack, "blk")
+            tensors = [f"{prefix}.{module.index}.{name}.weight" for name in names[module.name]]
         else:
-            tensors = ["token_embd.weight" if module.tensor.role == "embedding" else "output.weight"]
+            tensors = [gguf_outside(module)]
         types = {kinds.get(name, "missing") for name in tensors}
         if types <= bits.keys() and len(types) == 1:
             found[module.path] = bits[types.pop()]

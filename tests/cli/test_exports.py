@@ -85,7 +85,7 @@ def test_memory_is_shown_and_kept(config: Path, fastewq: Command) -> None:
 def test_export_prints_writes_and_answers_json(plan: Path, tmp_path: Path, fastewq: Command) -> None:
     printed = fastewq("export", plan, "--to", "llama.cpp")
     assert printed.returncode == 0, printed.stderr
-    assert printed.stdout == "^blk\\.(0)\\..*\\.weight$=bf16\n^blk\\.(1|2|3)\\..*\\.weight$=q4_0\n"
+    assert printed.stdout == "^blk\\.(0)\\..*\\.weight$=bf16\n^blk\\.(1|2|3)\\..*\\.weight$=q4_0\n.*=bf16\n"
     assert "llama-quantize --tensor-type-file" in printed.stderr
 
     written = fastewq("export", plan, "--to", "mlx", "-o", tmp_path / "mlx")

@@ -12,6 +12,7 @@ from fastewq.exports import TOOLS
 
 ROOT = Path(__file__).parents[2]
 ROWS: dict[str, Any] = json.loads((ROOT / "benchmarks" / "exports_results.json").read_text("utf-8"))
+RESOLVED: dict[str, Any] = json.loads((ROOT / "benchmarks" / "exports_resolved.json").read_text("utf-8"))
 PAGE = (ROOT / "docs" / "exports-verified.md").read_text("utf-8")
 
 
@@ -39,3 +40,13 @@ def test_every_tool_names_what_it_was_verified_with() -> None:
             for part in TOOLS[tool].verified.split(", "):
                 name, _, version = part.rpartition(" ")
                 assert version in ROWS[tool]["versions"], (tool, name, version)
+
+
+def test_engines_resolve_every_module_as_planned() -> None:
+    assert {"vllm", "sglang"} <= set(RESOLVED)
+    for engine, row in RESOLVED.items():
+        assert set(row["formats"]) == {"compressed-tensors", "gptq"}
+        for name, found in row["formats"].items():
+            assert found["wrong"] == []
+            count = f"{row['modules']} of {row['modules']}"
+            assert f"| {engine} | {row['versions']} | {name} | {found['functions']} | {count} |" in PAGE
