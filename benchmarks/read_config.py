@@ -1,52 +1,111 @@
-"""How long it takes to turn a config into blocks.
+"""How long it takes to turn a config into blocks, beside the time the transformers library takes for the same.
 
-    python benchmarks/read_config.py [FOLDER_OR_CONFIG ...]      default: ../shared/configs, else examples/
+    python benchmarks/read_config.py [--oracle PYTHON] [FOLDER_OR_CONFIG ...]
+    python benchmarks/read_config.py hostile
 
-Prints the median over repeated readings of each config, and the median over the configs. `tools/oracle.py config`
-prints the time the transformers library takes to build the same models on the meta device.
+Without arguments the configs are those of ../shared/configs, else of examples/. PYTHON is an interpreter with the
+`oracle` extra; the library builds each model on the meta device, without memory for weights. Times are medians over
+repeated readings. `hostile` times the configs that ask for the most work.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
-import sys
+import subprocess
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from fastewq.config import read_config
+from fastewq.errors import FastEWQError
 
 ROOT = Path(__file__).parents[1]
 REPEATS = 200
+LAYERS = 512
 
 
-def configs(arguments: list[str]) -> dict[str, dict[str, Any]]:
+def config_files(arguments: list[str]) -> dict[Path, dict[str, Any]]:
     shared = ROOT.parent / "shared" / "configs"
     paths = [Path(a) for a in arguments] or [shared if shared.is_dir() else ROOT / "examples"]
     files = [file for path in paths for file in (sorted(path.glob("*.json")) if path.is_dir() else [path])]
-    documents = {file.stem: json.loads(file.read_text("utf-8")) for file in files}
-    return {name: document for name, document in documents.items() if "model_type" in document}
+    documents = {file: json.loads(file.read_text("utf-8")) for file in files}
+    return {file: document for file, document in documents.items() if "model_type" in document}
 
 
-def milliseconds(config: dict[str, Any]) -> float:
+def milliseconds(config: Mapping[str, Any], repeats: int = REPEATS) -> float:
     """The median time of one reading; the first, which loads the class defaults, is left out."""
-    blocks = sum(len(stack.blocks) for stack in read_config(config).stacks)
-    if not blocks:
-        raise SystemExit("a config without blocks measures nothing")
     times = []
-    for _ in range(REPEATS):
+    for _ in range(repeats + 1):
         start = time.perf_counter()
-        read_config(config)
+        with suppress(FastEWQError):  # a refusal takes time, too
+            read_config(config)
         times.append(time.perf_counter() - start)
-    return statistics.median(times) * 1000
+    return statistics.median(times[1:]) * 1000
+
+
+def library_times(python: str, files: list[Path]) -> dict[str, float | None]:
+    """Milliseconds per file, by `tools/oracle.py time` under another interpreter."""
+    command = [python, str(ROOT / "tools" / "oracle.py"), "time", *map(str, files)]
+    result = subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT)})
+    found: dict[str, float | None] = json.loads(result.stdout.splitlines()[-1])
+    return found
+
+
+def hostile() -> dict[str, dict[str, Any]]:
+    """Every layer of another shape, with the longest lists of modules that are followed."""
+    blocks = [{"attention": {"n_heads_in_group": 8}, "ffn": {"ffn_mult": 1 + i / 1000}} for i in range(LAYERS)]
+    base = {
+        "model_type": "nemotron-nas",
+        "architectures": ["DeciLMForCausalLM"],
+        "hidden_size": 8192,
+        "num_attention_heads": 64,
+        "num_key_value_heads": None,
+        "intermediate_size": None,
+        "num_hidden_layers": LAYERS,
+        "vocab_size": 128_256,
+        "block_configs": blocks,
+    }
+
+    def ignoring(entries: list[str]) -> dict[str, Any]:
+        return {**base, "quantization_config": {"quant_method": "fp8", "ignore": entries}}
+
+    return {
+        "every layer of another shape": base,
+        "100,000 layers": {**base, "num_hidden_layers": 100_000},
+        "the same in fp8": ignoring([]),
+        "with 2,000 modules kept": ignoring([f"model.layers.{i % LAYERS}.mlp.part{i}" for i in range(2000)]),
+        "with 16,000 experts kept": ignoring(
+            [f"model.layers.{i % LAYERS}.mlp.experts.{i}.up_proj" for i in range(16_000)]
+        ),
+        "with 120 wildcards": ignoring([f"*{'a' * (i % 50)}*b*c*d{'e' * i}" for i in range(120)]),
+        "with 120 regular expressions": ignoring([f"re:.*(a|b){'c' * i}.*d" for i in range(60)]),
+        "with a pattern for any block": ignoring(["re:.*layers.1.*a.*a.*b"]),
+    }
 
 
 def main() -> None:
-    results = {name: milliseconds(config) for name, config in configs(sys.argv[1:]).items()}
-    for name, value in sorted(results.items(), key=lambda item: item[1]):
-        print(f"{value:8.3f} ms  {name}")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--oracle", metavar="PYTHON", help="an interpreter with torch and transformers")
+    parser.add_argument("configs", nargs="*")
+    options = parser.parse_args()
+    if options.configs == ["hostile"]:
+        for name, config in hostile().items():
+            print(f"{milliseconds(config, 9):8.1f} ms  {name}")
+        return
+    files = config_files(options.configs)
+    results = {file: milliseconds(config) for file, config in files.items()}
+    library = library_times(options.oracle, list(files)) if options.oracle else {}
+    for file, value in sorted(results.items(), key=lambda item: item[1]):
+        theirs = library.get(str(file))
+        print(f"{value:8.3f} ms  {f'{theirs:8.0f} ms' if theirs else '':>11}  {file.stem}")
     print(f"{statistics.median(results.values()):8.3f} ms  median of {len(results)} configs")
+    built = [theirs for theirs in library.values() if theirs is not None]
+    if built:
+        print(f"{statistics.median(built):8.0f} ms  median of the {len(built)} that the transformers library can build")
 
 
 if __name__ == "__main__":

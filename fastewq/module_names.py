@@ -24,17 +24,17 @@ MAX_REGEXES: Final = 128
 MAX_LENGTH: Final = 400
 MAX_ALTERNATIVES: Final = 512
 MAX_GROUPS: Final = 32
-MAX_PATTERNS: Final = 4096
+MAX_PATTERNS: Final = 2048
 MAX_EVERYWHERE: Final = 128
 """Patterns that are tried on the modules of every kind of block."""
 MAX_OF_ONE_BLOCK: Final = 64
-MAX_TRIES: Final = 1024
+MAX_TRIES: Final = 512
 """Patterns with an index that could be in any block, times blocks."""
 
 WRAPPERS: Final = ("model.", "language_model.")
 """Outer modules that libraries disagree about; they are dropped from names on both sides."""
 
-_INDEX: Final = re.compile(r"(?:[A-Za-z_][^*.]*\.)+?(\d+)(?=\.|\*|$)")
+_INDEX: Final = re.compile(r"(?:[A-Za-z_][^.]*\.)+?\d+(?=\.|$)")
 _DIGIT: Final = re.compile(r"\d")
 _WILD: Final = re.compile(r"\\[dw]|\[(?:0-9|\\d|\^\.|\^\\\.|a-z|a-z_|a-zA-Z0-9_)\]|\.")
 
@@ -135,11 +135,11 @@ class ModuleNames:
         self._left -= 1
         if self._left < 0:
             raise TooMuch(f"a list of more than {MAX_PATTERNS} patterns")
-        text = "*".join(pattern.pieces)
-        block = _INDEX.match(text)
-        if block:
+        block = _INDEX.match(pattern.pieces[0])
+        # A regular expression that ends in an index goes on to match longer ones: layers.1 and layers.10.
+        if block and (block.end() < len(pattern.pieces[0]) or pattern.end == "boundary"):
             self.by_block.setdefault(block.group(), []).append(pattern)
-        elif _DIGIT.search(text):
+        elif any(map(_DIGIT.search, pattern.pieces)):
             self.floating[pattern] = None
         else:
             self.everywhere[pattern] = None
@@ -163,8 +163,10 @@ class ModuleNames:
 
     def include(self, path: str, block: str, own: Sequence[Pattern]) -> bool:
         """Whether a module is named. `path` is relative to `block`; `own` is what `about` gave for that block."""
-        if any(pattern.pieces == WHOLE_BLOCK.pieces or pattern.matches(path) for pattern in own):
+        if own and any(pattern.pieces == WHOLE_BLOCK.pieces or pattern.matches(path) for pattern in own):
             return True
+        if not (self.parts or self.everywhere or self.floating):
+            return False
         whole = unwrapped(f"{block}.{path}" if block else path)
         dotted = f".{whole}."
         if any(part in dotted for part in self.parts):

@@ -3,6 +3,7 @@
     python tools/oracle.py check [MODEL_TYPE ...]    every class and every changed config; prints what differs
     python tools/oracle.py golden [MODEL_TYPE ...]   the same, and writes tests/architectures/golden/MODEL_TYPE.json
     python tools/oracle.py config FILE ...           one comparison per config file
+    python tools/oracle.py time FILE ...             how long the library takes to build each, as JSON
 
 Needs transformers and torch (the `oracle` extra). A perturbed config is the class's default config, made shallow, with
 one field (or a few at once) changed to each of several values; configs that the library itself cannot build are left
@@ -63,16 +64,21 @@ def model_class(model_type: str, name: str) -> type[torch.nn.Module]:
     raise LookupError(f"{package} has no class {name}")
 
 
+def built(config: Mapping[str, Any], class_name: str) -> torch.nn.Module:
+    """The library's model, on the meta device."""
+    known = {k: v for k, v in config.items() if k not in ("model_type", "quantization_config", "auto_map")}
+    settings = CONFIG_MAPPING[config["model_type"]].from_dict(json.loads(json.dumps(known)))
+    with torch.device("meta"):
+        return model_class(config["model_type"], class_name)(settings)
+
+
 def truth(config: Mapping[str, Any], class_name: str) -> Shapes:
     """Name and shape of every parameter of the library's model.
 
     A tied one counts once, under whichever of its names FastEWQ uses: the library takes the module built first, which
     can be the LM head.
     """
-    known = {k: v for k, v in config.items() if k not in ("model_type", "quantization_config", "auto_map")}
-    built = CONFIG_MAPPING[config["model_type"]].from_dict(json.loads(json.dumps(known)))
-    with torch.device("meta"):
-        model = model_class(config["model_type"], class_name)(built)
+    model = built(config, class_name)
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
@@ -403,15 +409,36 @@ def check_files(paths: list[str]) -> int:
     return 1 if bad else 0
 
 
+def time_files(paths: list[str]) -> int:
+    """JSON: file -> milliseconds the library takes from a config to its blocks, null where it has no such class.
+
+    The second of two builds, since the first one imports the model's code.
+    """
+    times: dict[str, float | None] = {}
+    for path in paths:
+        config = json.loads(Path(path).read_text("utf-8"))
+        try:
+            built(config, class_of(config))
+            start = time.perf_counter()
+            built(config, class_of(config))
+            times[path] = (time.perf_counter() - start) * 1000
+        except (LookupError, AttributeError, ValueError):
+            times[path] = None
+    print(json.dumps(times))
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["check", "golden", "config"])
+    parser.add_argument("command", choices=["check", "golden", "config", "time"])
     parser.add_argument("names", nargs="*")
     parser.add_argument("-v", "--verbose", action="count", default=0)
     options = parser.parse_intermixed_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
+    if options.command == "time":
+        return time_files(options.names)
     if options.command == "config":
         return check_files(options.names)
     names = options.names or sorted(CONFIG_MAPPING.keys())

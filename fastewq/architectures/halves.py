@@ -23,7 +23,7 @@ from fastewq.architectures.assembly import (
     plus,
     quotient,
 )
-from fastewq.architectures.decoders import LLAMA_ATTENTION, uniform
+from fastewq.architectures.decoders import LLAMA_ATTENTION, uniform, whole_head_dim
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import Model, decoder
 from fastewq.architectures.parts import Attention, GatedMLP, MixtureOfExperts, Part
@@ -115,7 +115,11 @@ def halves(alone: Mapping[str, Model]) -> dict[str, Model]:
         **{half: alone[twin] for half, twin in TWINS.items()},
         "aria_text": decoder(uniform(LLAMA_ATTENTION, ARIA_EXPERTS)),
         "glm4v_text": decoder(
-            uniform(Attention(bias=True, out_bias=False), GatedMLP(fused="gate_up_proj"), norms=GLM4_NORMS)
+            uniform(
+                Attention(bias=True, out_bias=False, dim=whole_head_dim),
+                GatedMLP(fused="gate_up_proj"),
+                norms=GLM4_NORMS,
+            )
         ),
         "glm_ocr_text": decoder(uniform(Attention(bias=False), GatedMLP(fused="gate_up_proj"), norms=GLM4_NORMS)),
         "mllama_text_model": Family(
