@@ -22,7 +22,8 @@ GOLDEN = ROOT / "tests" / "architectures" / "golden"
 
 
 POPULAR: dict[str, str] = {
-    "text generation": "llama mistral mixtral qwen2 qwen2_moe qwen3 qwen3_moe qwen3_next gemma gemma2 gemma3_text phi phi3 "
+    "text generation": "llama mistral mixtral qwen2 qwen2_moe qwen3 qwen3_moe qwen3_next gemma gemma2 gemma3_text phi "
+    "phi3 "
     "gpt2 gpt_neo gpt_neox gptj opt bloom falcon gpt_oss deepseek_v2 deepseek_v3 glm4 glm4_moe olmo2 granite cohere2 "
     "smollm3 starcoder2 mamba t5 bart m2m_100 mbart pegasus marian",
     "embedding": "bert roberta xlm-roberta distilbert mpnet albert electra deberta-v2 modernbert nomic_bert camembert",
@@ -70,8 +71,8 @@ def document() -> str:
         "",
         *(f"- {task}: {listing(names.split())}" for task, names in POPULAR.items()),
         "",
-        "Run `pip install -e '.[oracle]'` beside a CPU build of torch, then `python tools/oracle.py golden MODEL_TYPE` to "
-        "repeat a comparison.",
+        "To repeat a comparison: `pip install -e '.[oracle]'` beside a CPU build of torch, then "
+        "`python tools/oracle.py golden MODEL_TYPE`.",
         "",
         "| model type | configs that agree | kept | refused | classes |",
         "|---|--:|--:|--:|---|",

@@ -61,6 +61,10 @@ STAND_INS: Final = {
     "minimax_text_01": "minimax",
     "minimax_m1": "minimax",
     "stablelm_epoch": "stablelm",
+    "Dream": "qwen2",
+    "sdar": "qwen3",
+    "sdar_moe": "qwen3_moe",
+    "new": "gte",
 }
 """Types that the library does not have, whose config class extends one that it has."""
 

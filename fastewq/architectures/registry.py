@@ -20,6 +20,7 @@ FAMILIES: Final = (
     ("multimodal", "MULTIMODAL"),
     ("captions", "CAPTIONS"),
     ("speech_language", "SPEECH_LANGUAGE"),
+    ("remote_multimodal", "REMOTE_MULTIMODAL"),
 )
 """Modules and their tables, the most asked for first; `text` has those before it, too."""
 

@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from fastewq.architectures.assembly import Family
 from fastewq.architectures.body import Decoder, Overrides, leading
 from fastewq.architectures.decoders import H_4H, HEADS, LLAMA_ATTENTION, LLAMA_LINE, LLAMA_MLP, uniform, whole_head_dim
-from fastewq.architectures.experts import shared, sparse
+from fastewq.architectures.encoders import ENCODERS
+from fastewq.architectures.experts import shared, shared_if, sparse
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import LMHead, Model, decoder, heads_with, no_head
 from fastewq.architectures.latent import LATENT_LINE
@@ -43,6 +45,7 @@ def tied(f: Fields) -> bool:
     return f.flag("tie_word_embeddings", True)
 
 
+NEW_TASKS = ("MaskedLM", "SequenceClassification", "TokenClassification")
 TIED_HEADS = heads_with(ForCausalLM=LMHead(tied=tied))
 
 # -- MiMo: XiaomiMiMo/MiMo-7B-RL, modeling_mimo.py --------------------------------------------------------------------
@@ -229,7 +232,89 @@ def inside_body(f: Fields, body: Any) -> Tensors:  # noqa: ARG001
 
 INTERNLM2_ATTENTION = Attention(prefix="attention", fused="wqkv", names=("", "", "", "wo"), bias="bias")
 
+BAILING_ATTENTION = Attention(
+    prefix="attention",
+    fused="query_key_value",
+    names=("", "", "", "dense"),
+    bias=lambda f: f.flag("use_qkv_bias", False),
+    out_bias=lambda f: f.flag("use_bias", False),
+    qk_norm="head",
+    qk_norm_if=lambda f: f.flag("use_qk_norm", False),
+    norm_names=("query_layernorm", "key_layernorm"),
+)
+
+
+def bailing(*classes: str) -> Model:
+    """A mixture of experts, its first layers dense."""
+    return decoder(
+        sparse(
+            BAILING_ATTENTION,
+            MixtureOfExperts(shared=shared_if("num_shared_experts", shared(BAILING_SHARED))),
+            GatedMLP(),
+            leading(field_or("first_k_dense_replace", 0), "dense", "sparse"),
+            embed="word_embeddings",
+        ),
+        heads=heads_with(ForCausalLM=LMHead(tied=lambda f: f.flag("tie_word_embeddings", False))),
+        classes=classes,
+    )
+
+
+BAILING_SHARED = "num_shared_experts*moe_intermediate_size"
+
+
+def llada_head(f: Fields, body: Any) -> Tensors:
+    if f.flag("weight_tying", True):
+        return ()
+    return linear("model.transformer.ff_out", body.vocab_size, f.size("d_model"))
+
+
 REMOTE: Mapping[str, Model] = {
+    # inclusionAI/Ling-lite, modeling_bailing_moe.py, and inclusionAI/Ling-mini-2.0, modeling_bailing_moe_v2.py
+    "bailing_moe": bailing("BailingMoeForCausalLM", "BailingMoeV2ForCausalLM", "BailingMoeModel"),
+    "bailing_moe_v2": bailing("BailingMoeV2ForCausalLM", "BailingMoeV2Model"),
+    # GSAI-ML/LLaDA-8B-Base, modeling_llada.py
+    "llada": decoder(
+        uniform(
+            Attention(
+                prefix="",
+                names=("q_proj", "k_proj", "v_proj", "attn_out"),
+                bias=lambda f: f.flag("include_bias", False) or f.flag("include_qkv_bias", False),
+                out_bias=lambda f: f.flag("include_bias", False),
+                hidden="d_model",
+                heads="n_heads",
+                kv_heads=field_or("n_kv_heads", "n_heads"),
+                dim=lambda f: f.divided("d_model", "n_heads"),
+            ),
+            GatedMLP(
+                prefix="",
+                names=("ff_proj", "up_proj", "ff_out"),
+                hidden="d_model",
+                inner="mlp_hidden_size",
+                bias=lambda f: f.flag("include_bias", False),
+            ),
+            count="n_layers",
+            hidden="d_model",
+            embed_width="d_model",
+            vocab="embedding_size",
+            norms=("attn_norm", "ff_norm"),
+            layers="transformer.blocks",
+            embed="transformer.wte",
+            final_norm="transformer.ln_f",
+            only={"block_type": ("llama",), "alibi": (False,), "rope": (True,), "layer_norm_type": ("rms",)},
+        ),
+        heads={"": llada_head},
+        default="",
+        classes=("LLaDAModelLM",),
+    ),
+    # Dream-org/Dream-v0-Base-7B, modeling_dream.py: Qwen2 with another name for the head's class
+    "Dream": decoder(
+        uniform(QWEN2_ATTENTION, GatedMLP()), heads={"Model": LMHead()}, default="Model", classes=("DreamModel",)
+    ),
+    # JetLM/SDAR-8B-Chat and JetLM/SDAR-30B-A3B-Chat, modeling_sdar.py and modeling_sdar_moe.py: Qwen3
+    "sdar": replace(LLAMA_LINE["qwen3"], classes=("SDARForCausalLM",)),
+    "sdar_moe": replace(MOE["qwen3_moe"], classes=("SDARMoeForCausalLM",)),
+    # Alibaba-NLP/gte-multilingual-base before the library had it
+    "new": Family("New", ENCODERS["gte"].builders, classes=("NewModel", *(f"NewFor{task}" for task in NEW_TASKS))),
     # moonshotai/Kimi-K2-Instruct: its modeling_deepseek.py is DeepSeek V3
     "kimi_k2": replace(LATENT_LINE["deepseek_v3"], classes=("DeepseekV3ForCausalLM", "KimiK2ForCausalLM")),
     "mimo": decoder(

@@ -1,0 +1,141 @@
+"""Vision-language models that the transformers library does not have: their code lies in the model's repository.
+
+That code is never run; each entry follows its published definition, which the comment above it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastewq.architectures.assembly import (
+    FFN,
+    HEADS,
+    WIDTH,
+    Assembly,
+    Convolution,
+    Family,
+    Linear,
+    Nested,
+    Norm,
+    Parameter,
+    Rest,
+    Under,
+    When,
+    measure,
+    patches,
+    plus,
+    quotient,
+    sizes,
+)
+from fastewq.architectures.fields import Fields
+from fastewq.architectures.heads import Model
+from fastewq.architectures.multimodal import EYE, MOUTH
+from fastewq.architectures.text import TEXT
+from fastewq.architectures.vision import vision_layers
+
+# -- InternVL: OpenGVLab/InternVL2-8B, modeling_internvl_chat.py and modeling_intern_vit.py ---------------------------
+
+
+def channels(f: Fields) -> int:
+    return f.size("num_channels", 3)
+
+
+def layer_norms(f: Fields) -> bool:
+    return bool(f.get("norm_type", "rms_norm") == "layer_norm")
+
+
+def qkv_bias(f: Fields) -> bool:
+    return f.flag("qkv_bias", False)
+
+
+def normalizes_queries(f: Fields) -> bool:
+    return f.flag("qk_normalization", True)
+
+
+INTERN_VIT = Assembly(
+    Rest(
+        Parameter("embeddings.class_embedding", (1, 1, WIDTH)),
+        Convolution("embeddings.patch_embedding", WIDTH, channels, ("patch_size", "patch_size")),
+        Parameter("embeddings.position_embedding", (1, plus(patches, 1), WIDTH), "embedding"),
+    ),
+    vision_layers(
+        "encoder.layers",
+        Parameter("ls1", (WIDTH,)),
+        Parameter("ls2", (WIDTH,)),
+        Linear("attn.qkv", "3*hidden_size", WIDTH, qkv_bias),
+        When(normalizes_queries, Norm("attn.q_norm", bias=False), Norm("attn.k_norm", bias=False)),
+        Linear("attn.proj", WIDTH, WIDTH),
+        Linear("mlp.fc1", FFN, WIDTH),
+        Linear("mlp.fc2", WIDTH, FFN),
+        Norm("norm1", bias=layer_norms),
+        Norm("norm2", bias=layer_norms),
+    ),
+)
+INTERN_EYES: Mapping[str, Model] = {"intern_vit_6b": Family("InternVision", {"Model": INTERN_VIT})}
+
+
+def shuffled(f: Fields) -> int:
+    """Features of a pixel-shuffled token."""
+    return measure(f, EYE) * int(1 / f.number("downsample_ratio", low=1e-3)) ** 2
+
+
+INTERNVL_CHAT = Assembly(
+    Nested("vision_config", "vision_model", INTERN_EYES),
+    Nested("llm_config", "language_model", TEXT, "ForCausalLM"),
+    Rest(
+        Norm("mlp1.0", shuffled),
+        Linear("mlp1.1", "llm_config.hidden_size", shuffled),
+        Linear("mlp1.3", "llm_config.hidden_size", "llm_config.hidden_size"),
+    ),
+)
+
+# -- Kimi-VL: moonshotai/Kimi-VL-A3B-Instruct, modeling_kimi_vl.py -----------------------------------------------------
+
+MOON_VIT = Assembly(
+    Rest(
+        Convolution("patch_embed.proj", WIDTH, 3, ("patch_size", "patch_size")),
+        Parameter("patch_embed.pos_emb.weight", ("init_pos_emb_height", "init_pos_emb_width", WIDTH), "embedding"),
+        Norm("encoder.final_layernorm"),
+    ),
+    vision_layers(
+        "encoder.blocks",
+        Norm("norm0"),
+        Norm("norm1"),
+        Linear("mlp.fc0", FFN, WIDTH),
+        Linear("mlp.fc1", WIDTH, FFN),
+        Linear("wqkv", "3*hidden_size", WIDTH),
+        Linear("wo", WIDTH, WIDTH),
+        head_dim=quotient(WIDTH, HEADS),
+    ),
+)
+MOON_EYES: Mapping[str, Model] = {"moonvit": Family("MoonVit", {"Model": MOON_VIT})}
+
+
+def merged(f: Fields) -> int:
+    rows, columns = sizes(f.sub("vision_config"), "merge_kernel_size", 2)[:2]
+    return measure(f, EYE) * rows * columns
+
+
+KIMI_VL = Assembly(
+    Nested("vision_config", "vision_tower", MOON_EYES),
+    Rest(
+        Under(
+            "multi_modal_projector",
+            Norm("pre_norm", EYE),
+            Linear("linear_1", merged, merged),
+            Linear("linear_2", MOUTH, merged),
+        )
+    ),
+    Nested("text_config", "language_model", TEXT, "ForCausalLM"),
+)
+
+REMOTE_MULTIMODAL: Mapping[str, Family] = {
+    "internvl_chat": Family("InternVLChat", {"Model": INTERNVL_CHAT}, classes=("InternVLChatModel",)),
+    "kimi_vl": Family(
+        "KimiVL",
+        {"ForConditionalGeneration": KIMI_VL},
+        "ForConditionalGeneration",
+        "ForConditionalGeneration",
+        ("KimiVLForConditionalGeneration",),
+    ),
+}
