@@ -85,7 +85,12 @@ def document() -> str:
         "",
     ]
     if pending:
-        lines += [f"## Described, not yet compared: {len(pending)}", "", listing(pending), ""]
+        lines += [
+            f"## Parts of other models: {len(pending)}",
+            "",
+            f"No class of the library has such a config of its own; they are compared inside the models above. {listing(pending)}",
+            "",
+        ]
     lines += [
         f"## Refused: {len(refused)}",
         "",

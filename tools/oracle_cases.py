@@ -5,6 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 BASE: dict[str, dict[str, Any]] = {
+    "videomae": {
+        "image_size": 32,
+        "num_frames": 4,
+        "hidden_size": 48,
+        "num_attention_heads": 4,
+        "intermediate_size": 56,
+        "num_hidden_layers": 3,
+        "decoder_hidden_size": 32,
+        "decoder_num_attention_heads": 2,
+        "decoder_intermediate_size": 40,
+        "decoder_num_hidden_layers": 2,
+    },
     "aya_vision": {
         "vision_config": {
             "model_type": "siglip_vision_model",

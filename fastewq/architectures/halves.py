@@ -32,14 +32,13 @@ TWINS = {
     "glm4v_moe_text": "glm4_moe",
     "paddleocr_vl_text": "ernie4_5",
     "qwen2_5_omni_text": "qwen2",
-    "qwen2_5_vl_text": "qwen2",
-    "qwen2_vl_text": "qwen2",
     "qwen3_omni_moe_text": "qwen3_moe",
     "qwen3_vl_moe_text": "qwen3_moe",
     "qwen3_vl_text": "qwen3",
 }
 """Half of a model -> the model_type with the same tensors."""
 
+QWEN2_VL_ATTENTION = Attention(bias=True, out_bias=False, dim=whole_head_dim)
 GLM4_NORMS = ("input_layernorm", "post_attention_layernorm", "post_self_attn_layernorm", "post_mlp_layernorm")
 
 
@@ -113,6 +112,7 @@ def halves(alone: Mapping[str, Model]) -> dict[str, Model]:
     """model_type -> Model, given the models that also exist on their own."""
     return {
         **{half: alone[twin] for half, twin in TWINS.items()},
+        **dict.fromkeys(("qwen2_vl_text", "qwen2_5_vl_text"), decoder(uniform(QWEN2_VL_ATTENTION, GatedMLP()))),
         "aria_text": decoder(uniform(LLAMA_ATTENTION, ARIA_EXPERTS)),
         "glm4v_text": decoder(
             uniform(
