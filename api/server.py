@@ -7,7 +7,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 import uvicorn
@@ -21,8 +21,9 @@ from .settings import Settings
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Workers are new processes and read their settings from the environment."""
     os.environ.update(settings.as_environment())
-    with tempfile.TemporaryDirectory(prefix="fastewq-metrics-") as folder:
-        if settings.workers > 1:
+    with ExitStack() as stack:
+        if settings.workers > 1:  # they share their metrics through files; one worker needs no disk at all
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fastewq-metrics-"))
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
         uvicorn.run(
             "fastewq.api.app:create_app",

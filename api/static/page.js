@@ -159,9 +159,9 @@ function renderStack(stack) {
 function renderBlock(block, first) {
   const words = `${block.path}: ${block.precision}, probability ${block.p_quantize.toFixed(2)}, ` +
     `${plural(block.parameters, "parameter")}, ${size(block.bytes)}, ${block.kind}`;
-  const fill = element("span", { class: colour(block.precision) });
+  const fill = element("span");
   fill.style.height = `${Math.max(6, 100 * block.p_quantize)}%`;
-  const made = element("button", { type: "button", class: "block", "aria-label": words, title: words, tabindex: first ? 0 : -1 }, fill);
+  const made = element("button", { type: "button", class: `block ${colour(block.precision)}`, "aria-label": words, title: words, tabindex: first ? 0 : -1 }, fill);
   for (const event of ["focus", "mouseenter", "click"]) made.addEventListener(event, () => { $("detail").textContent = words; });
   return made;
 }
