@@ -22,6 +22,7 @@ from .access import Access
 from .envelope import Envelope
 from .errors import InvalidRequest, MethodNotAllowed, RouteNotFound
 from .guard import Guard
+from .protocol import PREDICTOR_VERSION
 from .reading import describe_problems
 from .routes import router
 from .schemas import REQUESTS
@@ -46,11 +47,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     service, access = Service(settings), Access(settings)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, str]]:
         service.load()
         async with access.reloading():
             with drained_before_exit(settings.drain_seconds):
-                yield
+                yield {PREDICTOR_VERSION: service.version}  # for the protocol, which cannot ask the service
 
     # The documentation page must not load scripts from other hosts; this package brings them along.
     app = FastAPIOffline(

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from anyio import CapacityLimiter, to_thread
 from cachetools import TTLCache
 
 from fastewq.catalog.index import Catalog, Page
 from fastewq.errors import NotFound
 
 from . import metrics
-from .errors import OutOfTime
 from .settings import Settings
+from .threads import Threads
 
 if TYPE_CHECKING:
     from fastewq.hub import Hub
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
 DEFAULT_REVISION: Final = "main"
 INDEX_NAME: Final = "index.sqlite"
 MAX_KEPT: Final = 1024
-MAX_AT_ONCE: Final = 8
+THREADS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +40,8 @@ class Lookup:
         """Raises NotFound, StorageFailure, InvalidDataset where the catalog cannot be read."""
         self._catalog = _open_catalog(settings.catalog) if settings.catalog else None
         self._hub = _open_hub() if settings.hub else None
-        self._seconds = settings.lookup_seconds
         self._kept: TTLCache[tuple[str, str], Found] = TTLCache(MAX_KEPT, settings.hub_cache_seconds)
-        self._turns = CapacityLimiter(MAX_AT_ONCE)
+        self._threads = Threads(THREADS, settings.lookup_seconds)
 
     async def config(self, model: str, revision: str | None) -> Found:
         """Raises NotFound, AccessDenied, HubUnavailable, InvalidConfig, OutOfTime."""
@@ -71,7 +68,7 @@ class Lookup:
         key = (model, revision)
         found = self._kept.get(key)
         if found is None:
-            answer = await self._in_thread(hub.config, *key)
+            answer = await self._threads.run(hub.config, *key)
             found = self._kept[key] = Found(answer.config, answer.commit, answer.warning)
         return found
 
@@ -79,15 +76,8 @@ class Lookup:
         """A page of the catalog and the catalog's version. Raises NotFound, InputError, OutOfTime."""
         if self._catalog is None:
             raise NotFound("this service has no catalog", hint="`fastewq serve --catalog DIR` serves one.")
-        page = await self._in_thread(lambda catalog: catalog.search(**conditions), self._catalog)
+        page = await self._threads.run(lambda catalog: catalog.search(**conditions), self._catalog)
         return page, self._catalog.version
-
-    async def _in_thread(self, work: Any, *arguments: Any) -> Any:
-        try:
-            async with asyncio.timeout(self._seconds):
-                return await to_thread.run_sync(work, *arguments, limiter=self._turns, abandon_on_cancel=True)
-        except TimeoutError:
-            raise OutOfTime(f"the look-up took longer than {self._seconds:g} seconds") from None
 
 
 def _open_catalog(path: Path) -> Catalog:

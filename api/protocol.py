@@ -15,6 +15,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from .errors import MalformedRequest, error_response
 from .reading import BODY_IS_HERE
 
+PREDICTOR_VERSION: Final = "predictor_version"
+"""Where the application leaves its version for this module, in the state of its life cycle."""
 MAX_HEAD_BYTES: Final = 64 * 2**10
 """Request line and headers together."""
 HEAD_SECONDS: Final = 10.0
@@ -72,7 +74,12 @@ class Protocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """What is not HTTP gets the one error shape, too."""
         response = error_response(MalformedRequest(msg), request_id := os.urandom(16).hex())
-        headers = [*response.raw_headers, (b"x-request-id", request_id.encode()), (b"connection", b"close")]
+        headers = [
+            *response.raw_headers,
+            (b"x-request-id", request_id.encode()),
+            (b"x-predictor-version", self.app_state.get(PREDICTOR_VERSION, "none").encode()),
+            (b"connection", b"close"),
+        ]
         head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
         self.transport.write(b"HTTP/1.1 400 Bad Request\r\n" + head + b"\r\n" + bytes(response.body))
         self._give_up()

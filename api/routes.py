@@ -72,7 +72,7 @@ async def create_plans(request: Request) -> Response:
     service = _service(request)
     planner, settings = service.planner, service.settings
     body = await read_body(request, limit=settings.max_batch_body_bytes, seconds=settings.body_seconds)
-    answer: Answer = await service.in_thread(planner.batch, body, request.state.request_id)
+    answer: Answer = await service.threads.run(planner.batch, body, request.state.request_id)
     return answer
 
 
@@ -140,7 +140,7 @@ async def create_export(request: Request, tool: Annotated[str, Path(json_schema_
     body = await read_body(request, limit=settings.max_body_bytes, seconds=settings.body_seconds)
     asked = planner.read(body, schemas.ExportRequest)
     plan = await service.plan(asked) if asked.plan is None else read_plan(asked.plan)
-    made = await service.in_thread(partial(export, plan, tool, nearest=asked.nearest))
+    made = await service.threads.run(partial(export, plan, tool, nearest=asked.nearest))
     return Answer(made.as_dict())
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Final
 
 import structlog
-from anyio import CapacityLimiter, to_thread
 
 from fastewq.architectures import supported
 from fastewq.errors import FastEWQError, InvalidArtefact
@@ -16,13 +13,12 @@ from fastewq.plan import Plan
 from fastewq.predictor import Predictor, load_predictor
 
 from . import metrics
-from .errors import NotReady, OutOfTime
+from .errors import NotReady
 from .lookup import Lookup
 from .planner import Planner
 from .schemas import PlanRequest
 from .settings import Settings
-
-T = TypeVar("T")
+from .threads import Threads
 
 THREADS: Final = 4
 """Long work at a time. They share one interpreter, so more would only wait for each other."""
@@ -42,7 +38,7 @@ class Service:
         self._planner: Planner | None = None
         self._lookup: Lookup | None = None
         self._problem = "the predictor is being loaded"
-        self._turns = CapacityLimiter(THREADS)
+        self.threads = Threads(THREADS, settings.work_seconds)
 
     def load(self) -> None:
         """Verify the artefact's hash and golden predictions. A failure is logged, and the service stays unready."""
@@ -89,19 +85,7 @@ class Service:
         """At once, in about the time that a thread would take to start; but a budget has to be searched for."""
         if request.memory is None and not request.devices:
             return self.planner.plan(request)
-        return await self.in_thread(self.planner.plan, request)
-
-    async def in_thread(self, work: Callable[..., T], *arguments: object) -> T:
-        """Run long work beside the event loop, so that short requests and probes are answered meanwhile.
-
-        Raises OutOfTime.
-        """
-        seconds = self.settings.work_seconds
-        try:
-            async with asyncio.timeout(seconds):
-                return await to_thread.run_sync(work, *arguments, limiter=self._turns, abandon_on_cancel=True)
-        except TimeoutError:
-            raise OutOfTime(f"the answer took longer than {seconds:g} seconds") from None
+        return await self.threads.run(self.planner.plan, request)
 
     @property
     def lookup(self) -> Lookup:

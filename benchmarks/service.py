@@ -185,7 +185,7 @@ def compare(seconds: float, rounds: int, folder: Path) -> dict[str, Any]:
             table += [{"blocks": blocks, "target": name, **asdict(median(found))} for name, found in loads.items()]
         growth = [
             {"blocks": blocks, **asdict(drive(targets["uncached"], body, seconds, folder, connections=1))}
-            for blocks in (1, 10, 100, 1000)
+            for blocks in (1, 10, 100, 500)
             for body in [json.dumps({"config": config(blocks)}).encode()]
         ]
         return {

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import fastewq
 from fastewq.errors import InvalidConfig
 from fastewq.jsonio import parse_config
 
@@ -174,12 +175,12 @@ def test_a_slow_body_is_given_up():
         assert client.get("/readyz").status_code == 200
 
 
-def answer_to(server: Server, data: bytes) -> tuple[bytes, dict[str, Any]]:
-    """The first line and the JSON document of the answer to raw bytes; the server closes the connection."""
+def answer_to(server: Server, data: bytes) -> tuple[list[bytes], dict[str, Any]]:
+    """The lines of the head and the JSON document of the answer to raw bytes; the server closes the connection."""
     with send_raw(server, data) as connection:
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     head, _, body = answer.partition(b"\r\n\r\n")
-    return head.split(b"\r\n")[0], json.loads(body)
+    return head.split(b"\r\n"), json.loads(body)
 
 
 @pytest.mark.parametrize(
@@ -195,8 +196,9 @@ def answer_to(server: Server, data: bytes) -> tuple[bytes, dict[str, Any]]:
     ids=lambda data: repr(data[:16]),
 )
 def test_what_is_not_http_gets_the_error_shape(server, client, data):
-    line, document = answer_to(server, data)
-    assert line == b"HTTP/1.1 400 Bad Request"
+    head, document = answer_to(server, data)
+    assert head[0] == b"HTTP/1.1 400 Bad Request"
+    assert f"x-predictor-version: {fastewq.load_predictor().version}".encode() in head
     assert document["error"]["code"] == "malformed_request"
     assert client.get("/readyz").status_code == 200
 

@@ -76,8 +76,8 @@ def test_a_client_that_waits_between_requests_is_let_go(address):
 
 
 def test_a_client_that_reads_no_answer_is_let_go(server, address, llama):
-    llama["num_hidden_layers"] = 1000
-    body = json.dumps({"requests": [{"config": llama}] * 50}).encode()
+    llama["num_hidden_layers"] = 500
+    body = json.dumps({"requests": [{"config": llama}] * 100}).encode()
     head = (
         f"POST /v1/plans/batch HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     )

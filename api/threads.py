@@ -1,0 +1,31 @@
+"""Long work beside the event loop, so that short requests and probes are answered meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+from .errors import OutOfTime
+
+T = TypeVar("T")
+
+
+class Threads:
+    """At most `count` threads. Work that nobody waits for any longer goes on in its thread, and keeps it until its end:
+    giving up does not make room for more.
+    """
+
+    def __init__(self, count: int, seconds: float) -> None:
+        self._pool = ThreadPoolExecutor(count)
+        self._seconds = seconds
+
+    async def run(self, work: Callable[..., T], *arguments: object) -> T:
+        """The result of the work. Raises OutOfTime where it is not there in time; work not begun by then never is."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await asyncio.get_running_loop().run_in_executor(self._pool, partial(work, *arguments))
+        except TimeoutError:
+            raise OutOfTime(f"the answer took longer than {self._seconds:g} seconds") from None

@@ -1,0 +1,31 @@
+"""Long work of the service."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from fastewq.api.errors import OutOfTime
+from fastewq.api.threads import Threads
+
+
+def test_work_that_is_given_up_keeps_its_thread():
+    """Otherwise clients that ask for long work again and again would each get a thread more."""
+    end, begun = threading.Event(), []
+
+    def work() -> None:
+        begun.append(1)
+        end.wait()
+
+    async def ask() -> None:
+        threads = Threads(2, seconds=0.05)
+        for _ in range(5):
+            with pytest.raises(OutOfTime):
+                await threads.run(work)
+        assert len(begun) == 2
+        end.set()
+        assert await Threads(1, seconds=60).run(lambda: "done") == "done"
+
+    asyncio.run(ask())
+    assert len(begun) == 2
