@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from typing import Any, Final, NamedTuple
 
-from fastewq.architecture import Architecture, Layout, Outside, Stack, Stored, Tensor
+from fastewq.architecture import Architecture, Block, Layout, Outside, Stack, Stored, Tensor
 from fastewq.errors import InvalidConfig
 from fastewq.module_names import MAX_ENTRIES, MAX_TRIES, ModuleNames, Pattern, TooMuch, names
 from fastewq.modules import TOKEN_HEADS, module_name
@@ -165,7 +166,9 @@ def fp8(q: Config, config: Config) -> Scheme:
         packing = Packing("fp8", 8, (0, 0), F32, matrix_bytes=static)
     else:
         packing = Packing("fp8", 8, _tile(block, "weight_block_size"), scale, matrix_bytes=static)
-    rules = [_kept(q), Rule(None, ModuleNames(KEPT_BY_DEEPSEEK))]
+    rules = [_kept(q)]
+    if "index_n_heads" in config:
+        rules.append(Rule(None, ModuleNames(KEPT_BY_DEEPSEEK)))
     if small == "fp4":
         rules.append(Rule(grouped("mxfp4", 4, 32, scale), ModuleNames(["mlp.experts", "ffn.experts"])))
     return Scheme("fp8", (*rules, Rule(packing)))
@@ -431,6 +434,7 @@ class _Marking:
         if tries > MAX_TRIES:
             raise TooMuch(f"a list of {tries // blocks} patterns for any block")
         self.by_index = tries > 0
+        self.by_block = self.by_index or any(rule.modules.by_block for rule in self.rules if rule.modules)
 
     def architecture(self, architecture: Architecture) -> Architecture:
         stacks = tuple(self._stack(stack) for stack in architecture.stacks)
@@ -453,7 +457,15 @@ class _Marking:
     def _stack(self, stack: Stack) -> Stack:
         if self.scheme.text and stack.role != "decoder":
             return stack
-        return replace(stack, blocks=tuple(b._replace(layout=self._layout(b.path, b.layout)) for b in stack.blocks))
+        if self.by_block:
+            marked = [self._layout(block.path, block.layout) for block in stack.blocks]
+        else:  # nothing is said about single blocks, so the first of each layout stands for all
+            first = {id(block.layout): block for block in reversed(stack.blocks)}
+            alike = {key: self._layout(block.path, block.layout) for key, block in first.items()}
+            marked = [alike[id(block.layout)] for block in stack.blocks]
+        new = partial(tuple.__new__, Block)  # a call of Block itself takes several times as long
+        blocks = tuple([new((i, path, layout)) for (i, path, _), layout in zip(stack.blocks, marked, strict=True)])
+        return replace(stack, blocks=blocks)
 
     def _layout(self, path: str, layout: Layout) -> Layout:
         own = self._about(path)
@@ -484,9 +496,12 @@ class _Marking:
         """The format of a tensor; None where it is in the model's own type."""
         if tensor.role not in self.scheme.roles:
             return None
-        modules = spellings(module_name(tensor.name) if tensor.name != "weight" else "")
+        modules: tuple[str, ...] = ()
         for rule, about in zip(self.rules, own, strict=True):
-            if rule.modules is None or any(rule.modules.include(name, path, about) for name in modules):
+            if rule.modules is None:
+                return rule.packing
+            modules = modules or spellings(module_name(tensor.name) if tensor.name != "weight" else "")
+            if any(rule.modules.include(name, path, about) for name in modules):
                 return rule.packing
         return None
 

@@ -88,7 +88,8 @@ def document() -> str:
         lines += [
             f"## Parts of other models: {len(pending)}",
             "",
-            f"No class of the library has such a config of its own; they are compared inside the models above. {listing(pending)}",
+            "No class of the library has such a config of its own; they are compared inside the models above. "
+            + listing(pending),
             "",
         ]
     lines += [

@@ -16,11 +16,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from itertools import chain, repeat
 from math import prod
 from typing import Any, Literal
 
 from fastewq.architecture import Block, FeedForward, Layout, Mixer, Role, Stack, Tensor
-from fastewq.architectures.body import Body, BodyBuilder, outside
+from fastewq.architectures.body import Body, BodyBuilder, blocks, outside
 from fastewq.architectures.fields import MAX_LAYERS, MAX_SIZE, Fields
 from fastewq.architectures.heads import Model, ending
 from fastewq.architectures.parts import Option, Part, Size, Tensors, chosen, head_dim, join, kv_heads, prefixed
@@ -37,23 +38,23 @@ MAX_ENTRIES = 128
 
 
 @cache
-def _factors(expression: str) -> tuple[int | str, ...]:
-    return tuple(int(factor) if factor.isdigit() else factor for factor in expression.split("*"))
+def _factors(expression: str) -> tuple[int, tuple[tuple[str, str], ...]]:
+    """The constant factor of a product, and (nested config, field) of the others."""
+    factors = expression.split("*")
+    named = [factor.rpartition(".") for factor in factors if not factor.isdigit()]
+    return prod(int(factor) for factor in factors if factor.isdigit()), tuple(
+        (config, name) for config, _, name in named
+    )
 
 
 def measure(f: Fields, size: Size) -> int:
     """The number a size stands for. Raises InvalidConfig where a named field is not a positive integer."""
-    if isinstance(size, int):
-        return size
     if isinstance(size, str):
-        return prod(factor if isinstance(factor, int) else named_size(f, factor) for factor in _factors(size))
-    return size(f)
-
-
-def named_size(f: Fields, name: str) -> int:
-    """A size field, "text_config.hidden_size" for one of a nested config."""
-    config, _, field_name = name.rpartition(".")
-    return (f.sub(config) if config else f).size(field_name)
+        total, named = _factors(size)
+        for config, name in named:
+            total *= (f.sub(config) if config else f).size(name)
+        return total
+    return size if isinstance(size, int) else size(f)
 
 
 # -- options and sizes ----------------------------------------------------------------------------------------------
@@ -346,19 +347,16 @@ class Layers:
         count = f.layers(self.count) if isinstance(self.count, str) else measure(f, self.count)
         if count > MAX_LAYERS:
             raise InvalidConfig(f"{f.where(self.name)} has {count} layers; expected at most {MAX_LAYERS}")
+        kinds = list(zip(self.schedule(f, count), chain([bool(self.first)], repeat(False)), strict=False))
         common = tensors(f, self.parts)
-
-        @cache
-        def layout(kind: str, first: bool) -> Layout:
-            variant = self.variants[kind]
-            own = (*variant.parts, *(self.first if first else ()))
-            return Layout(variant.mixer, variant.feed_forward, (*common, *tensors(f, own)))
-
-        where = join(path, self.path)
-        kinds = self.schedule(f, count)
-        blocks = (Block(i, f"{where}.{i}", layout(kind, bool(self.first) and i == 0)) for i, kind in enumerate(kinds))
-        stack = self.stack(f, tuple(blocks))
+        layouts = {kind: self.layout(f, common, *kind) for kind in dict.fromkeys(kinds)}
+        stack = self.stack(f, blocks(join(path, self.path), kinds, layouts))
         return Body((stack,), (), width=stack.width)
+
+    def layout(self, f: Fields, common: Tensors, kind: str, first: bool) -> Layout:
+        variant = self.variants[kind]
+        own = (*variant.parts, *(self.first if first else ()))
+        return Layout(variant.mixer, variant.feed_forward, (*common, *tensors(f, own)))
 
     def stack(self, f: Fields, blocks: tuple[Block, ...]) -> Stack:
         width, heads = measure(f, self.width), measure(f, self.heads)

@@ -92,13 +92,14 @@ class Fields:
     several fields mean "derive it" by null.
     """
 
-    __slots__ = ("_class", "_raw", "_sizes", "model_type", "path")
+    __slots__ = ("_class", "_raw", "_sizes", "_subs", "model_type", "path")
 
     def __init__(self, raw: Mapping[str, Any], model_type: str, path: str = "") -> None:
         self._class = config_class(model_type)
         renamed = {name: raw[alias] for alias, name in self._class.aliases.items() if alias in raw}
         self._raw = {**raw, **renamed} if renamed else raw
         self._sizes: dict[str, int] = {}
+        self._subs: dict[str, Fields] = {}
         self.model_type = model_type
         self.path = path
 
@@ -228,7 +229,12 @@ class Fields:
         return frozenset(value)
 
     def sub(self, name: str, model_type: str | None = None) -> Fields:
-        """A nested config, such as `text_config`; `model_type` is for types that have no class defaults."""
+        """A nested config, such as `text_config`; `model_type` is for types that have no class defaults. Read once."""
+        if name not in self._subs:
+            self._subs[name] = self._sub(name, model_type)
+        return self._subs[name]
+
+    def _sub(self, name: str, model_type: str | None) -> Fields:
         value = self._raw.get(name)
         assumed, overrides, flags = self._class.subs.get(name, (model_type, {}, "a"))
         if value is None and assumed is not None:

@@ -308,6 +308,15 @@ def merged_features(f: Fields) -> int:
     return measure(f, EYE) * f.sub("vision_config").size("spatial_merge_size") ** 2
 
 
+DEEPSEEK_VL = (
+    sees("vision_model"),
+    Rest(Linear("aligner.linear1", MOUTH, EYE), Linear("aligner.linear2", MOUTH, MOUTH)),
+    speaks("language_model"),
+)
+FUYU = (
+    speaks("language_model"),
+    Rest(Linear("vision_embed_tokens", MOUTH, "patch_size*patch_size*num_channels")),
+)
 PADDLE_OCR = (
     sees("visual"),
     speaks("language_model"),
@@ -451,5 +460,9 @@ MULTIMODAL: dict[str, Family] = {
     "idefics2": Family("Idefics2", speaking(*IDEFICS2), GENERATE),
     "aria": Family("Aria", speaking(*ARIA), GENERATE),
     "llama4": Family("Llama4", {"ForConditionalGeneration": LLAMA4}, GENERATE, base=GENERATE),
+    "deepseek_vl": Family("DeepseekVL", speaking(*DEEPSEEK_VL), GENERATE),
+    "fuyu": Family(
+        "Fuyu", {"Model": Assembly(*FUYU), "ForCausalLM": Assembly(At("model", *FUYU), LM_HEAD)}, "ForCausalLM"
+    ),
     "step3p7": Family("Step3p7", speaking(*STEP3P7), GENERATE),
 }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from fastewq.architectures.bart import BART_LINE
 from fastewq.architectures.decoders import DECODERS
+from fastewq.architectures.early_encoders import EARLY
 from fastewq.architectures.encoders import ENCODERS
 from fastewq.architectures.gemma import GEMMA
 from fastewq.architectures.halves import halves
@@ -26,6 +27,7 @@ ALONE: Mapping[str, Model] = {
     **LINEAR,
     **REMOTE,
     **ENCODERS,
+    **EARLY,
     **SEQ2SEQ,
     **BART_LINE,
 }
