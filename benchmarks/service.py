@@ -87,6 +87,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def resident(pid: int) -> int:
+    """Resident bytes of a process."""
+    status = Path(f"/proc/{pid}/status").read_text("utf-8")
+    return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+
+
 class Process:
     """A server on loopback that answers /livez; `cold_start` is the time until it did, in seconds."""
 
@@ -110,9 +116,13 @@ class Process:
             return False
 
     def memory(self) -> int:
-        """Resident bytes."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text("utf-8")
-        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+        return resident(self._process.pid)
+
+    def workers(self) -> list[int]:
+        """Process ids of the children that serve, where there are several; the tracker of resources is none of them."""
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text("utf-8").split()
+        return [int(c) for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text("utf-8")]
 
     def end(self) -> None:
         self._process.terminate()
