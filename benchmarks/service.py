@@ -4,7 +4,8 @@
     python benchmarks/service.py [--seconds 5] [--rounds 3] [--json]
 
 Each round drives the echo endpoint, the service without its plan cache, and the service with it, one after another with
-the same body; so what else the machine does meets all three alike. The table has the median round.
+the same bodies, a hundred different models in turn; so what else the machine does meets all three alike. The table has
+the median round.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ SIZES = {
     126: {"hidden_size": 16384, "intermediate_size": 53248, "num_attention_heads": 128},
 }
 """Blocks -> the other sizes of Llama 3.1 with 8, 70 and 405 billion parameters."""
+MODELS = 100
 CONNECTIONS = 8
 LATENCY = re.compile(r"^\s+(50|99)%\s+([\d.]+)(us|ms|s)$", re.MULTILINE)
 UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
@@ -79,6 +81,13 @@ def config(blocks: int) -> dict[str, Any]:
         "transformers_version": "4.42.3",
         "use_cache": True,
     }
+
+
+def models(blocks: int) -> list[bytes]:
+    """Bodies that each ask for another model of so many blocks, so that nothing learnt from one helps with the next."""
+    found = config(blocks)
+    sizes = [found["intermediate_size"] + 64 * number for number in range(MODELS)]
+    return [json.dumps({"config": {**found, "intermediate_size": size}}).encode() for size in sizes]
 
 
 def free_port() -> int:
@@ -153,16 +162,30 @@ def echo(folder: Path) -> Iterator[Process]:
         process.end()
 
 
-def drive(url: str, body: bytes, seconds: float, folder: Path, connections: int = CONNECTIONS) -> Load:
-    """wrk's figures for POSTs of `body`. Any answer but a 2xx fails the benchmark."""
+def drive(url: str, bodies: list[bytes], seconds: int, folder: Path, connections: int = CONNECTIONS) -> Load:
+    """wrk's figures for POSTs of these bodies in turn. Any answer but a 2xx fails the benchmark."""
+    for number, body in enumerate(bodies):
+        (folder / f"{number}.json").write_bytes(body)
     script = folder / "post.lua"
-    (folder / "body.json").write_bytes(body)
     script.write_text(
-        f'local f = io.open("{folder}/body.json"); wrk.body = f:read("*a"); f:close()\n'
-        'wrk.method = "POST"; wrk.headers["Content-Type"] = "application/json"\n',
+        f"""
+        local requests, sent = {{}}, 0
+        init = function()
+            local headers = {{["Content-Type"] = "application/json"}}
+            for number = 0, {len(bodies) - 1} do
+                local file = io.open("{folder}/" .. number .. ".json")
+                requests[number] = wrk.format("POST", nil, headers, file:read("*a"))
+                file:close()
+            end
+        end
+        request = function()
+            sent = sent + 1
+            return requests[sent % {len(bodies)}]
+        end
+        """,
         "utf-8",
     )
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--latency", "-s", str(script), url]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script), url]
     out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     if "Non-2xx" in out or "Socket errors" in out:
         raise SystemExit(out)
@@ -175,7 +198,7 @@ def median(loads: list[Load]) -> Load:
     return Load(*(statistics.median(column) for column in zip(*(asdict(load).values() for load in loads), strict=True)))
 
 
-def compare(seconds: float, rounds: int, folder: Path) -> dict[str, Any]:
+def compare(seconds: int, rounds: int, folder: Path) -> dict[str, Any]:
     with ExitStack() as stack:
         bare = stack.enter_context(echo(folder))
         uncached = stack.enter_context(service(plan_cache_bytes=0))
@@ -187,16 +210,15 @@ def compare(seconds: float, rounds: int, folder: Path) -> dict[str, Any]:
         }
         table = []
         for blocks in SIZES:
-            body = json.dumps({"config": config(blocks)}).encode()
+            bodies = models(blocks)
             loads: dict[str, list[Load]] = {name: [] for name in targets}
             for _ in range(rounds):
                 for name, url in targets.items():
-                    loads[name].append(drive(url, body, seconds, folder))
+                    loads[name].append(drive(url, bodies, seconds, folder))
             table += [{"blocks": blocks, "target": name, **asdict(median(found))} for name, found in loads.items()]
         growth = [
-            {"blocks": blocks, **asdict(drive(targets["uncached"], body, seconds, folder, connections=1))}
+            {"blocks": blocks, **asdict(drive(targets["uncached"], models(blocks), seconds, folder, connections=1))}
             for blocks in (1, 10, 100, 500)
-            for body in [json.dumps({"config": config(blocks)}).encode()]
         ]
         return {
             "load": table,
@@ -232,7 +254,7 @@ def show(result: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5, help="of each measurement")
+    parser.add_argument("--seconds", type=int, default=5, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import fastewq
 from fastewq.architecture import Architecture, Block, Layout, Outside, Stack, Tensor
-from fastewq.document import Plan, read_plan
+from fastewq.document import Plan, PlannedBlock, read_plan
 from fastewq.errors import InvalidPlan, InvalidPolicy
 from fastewq.plan import plan_architecture
 from fastewq.policy import policies, read_policy
@@ -393,3 +393,10 @@ def test_real_configs_never_exceed_their_memory(name: str, memory: str, real_con
     report = plan.as_dict()["memory"]
     assert plan.totals.bytes + report["kv_cache"] + report["reserve"] + report["free"] == parse_bytes(memory)
     assert report["free"] >= 0
+
+
+def test_a_block_is_written_with_every_field_in_order() -> None:
+    block = PlannedBlock(3, "model.layers.3", "attention+dense", 100, 0.25, "int8", 120, 1, {"mlp.up_proj": "int4"})
+    assert list(block.as_dict().items()) == list(block._asdict().items())
+    plain = block._replace(modules={})
+    assert list(plain.as_dict().items()) == list(plain._asdict().items())[:-1]
