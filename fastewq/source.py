@@ -45,6 +45,17 @@ class Source:
         )
 
 
+MODELOPT_FILE = "hf_quant_config.json"
+"""Where NVIDIA's older checkpoints say how they are quantized, which newer ones do in the config."""
+
+
+def _with_quantization(config: dict[str, Any], folder: Path | None) -> dict[str, Any]:
+    beside = folder / MODELOPT_FILE if folder else None
+    if beside is None or "quantization_config" in config or not beside.is_file():
+        return config
+    return {**config, "quantization_config": load_config(beside)}
+
+
 def read_source(source: str, *, revision: str | None = None, offline: bool = False) -> Source:
     """Read the config a SOURCE argument stands for.
 
@@ -56,7 +67,7 @@ def read_source(source: str, *, revision: str | None = None, offline: bool = Fal
     elif Path(source).exists() or not is_hub_id(source):
         path = Path(source)
         folder = path if path.is_dir() else path.parent if path.name == "config.json" else None
-        found = Source(load_config(path), folder=folder)
+        found = Source(_with_quantization(load_config(path), folder), folder=folder)
     else:
         from fastewq.hub import DEFAULT_REVISION, Hub
 

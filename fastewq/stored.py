@@ -20,7 +20,7 @@ from fastewq.analysis.tensors import BITS, TensorInfo
 from fastewq.architecture import Architecture, Block, FeedForward, Layout, Mixer, Outside, Role, Stack, Tensor
 from fastewq.config import read_config
 from fastewq.errors import InvalidCheckpoint, UnsupportedArchitecture
-from fastewq.quantized import with_stored
+from fastewq.quantized import quantization_of, with_stored
 
 NAMES_LISTED: Final = 5
 DTYPES: Final[Mapping[str, str]] = {
@@ -28,10 +28,8 @@ DTYPES: Final[Mapping[str, str]] = {
     "F32": "float32",
     "F16": "float16",
     "BF16": "bfloat16",
-    "F8_E4M3": "float8_e4m3fn",
-    "F8_E5M2": "float8_e5m2",
 }
-"""safetensors dtype -> name in a config."""
+"""safetensors dtype -> name in a config, of weights that are not quantized."""
 _NARROW: Final = frozenset({"U8", "I8", "I32", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2"})
 
 # What quantizers store beside a weight. The first group is the module (or the tensor) that the scale belongs to.
@@ -170,6 +168,11 @@ def reconciled(architecture: Architecture, tensors: Sequence[TensorInfo], config
         return with_stored(architecture_from(tensors, config, blocks), config)
     found = _outside_difference(architecture, outside, expected)
     changed = replace(architecture, outside=_outside(outside)) if found else architecture
+    if quantization_of(config)[0] is None and (narrow := sorted({t.dtype for t in tensors if _is_packed(t)})):
+        found.append(
+            f"matrices are stored as {', '.join(narrow)}, but the config has no quantization_config; "
+            "bytes are those before quantization"
+        )
     stored = _main_dtype(tensors)
     if stored and stored != architecture.dtype and not isinstance(config.get("quantization_config"), Mapping):
         found.append(f"dtype is {architecture.dtype} by the config; most weights are stored as {stored}")
@@ -240,11 +243,16 @@ def _stack_differences(path: str, stack: Stack, partner: StoredStack) -> list[st
 
 
 def _main_dtype(tensors: Iterable[TensorInfo]) -> str | None:
-    """The dtype, by its name in a config, that holds most parameters; None where that is no floating-point type."""
+    """The dtype, by its name in a config, that holds most parameters which are not quantized; None without any."""
     counts: Counter[str] = Counter()
     for tensor in tensors:
-        counts[tensor.dtype] += tensor.parameters
-    return DTYPES.get(counts.most_common(1)[0][0]) if counts else None
+        if tensor.dtype in DTYPES:
+            counts[tensor.dtype] += tensor.parameters
+    return DTYPES[counts.most_common(1)[0][0]] if counts else None
+
+
+def _is_packed(tensor: TensorInfo) -> bool:
+    return tensor.dtype in _NARROW and len(tensor.shape) > 1
 
 
 def _same_path(one: str, other: str) -> bool:

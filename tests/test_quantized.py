@@ -17,6 +17,7 @@ from fastewq.errors import CannotExport, InvalidConfig, InvalidPlan
 from fastewq.exports import export
 from fastewq.plan import plan
 from fastewq.quantized import dequantized
+from fastewq.source import read_source
 from fastewq.stored import dump_tensors, dumped_architecture, logical_tensors
 
 ROOT = Path(__file__).parents[1]
@@ -315,6 +316,30 @@ def test_the_document_is_read_back() -> None:
 def test_dequantized_is_the_model_before() -> None:
     config = with_quantization(QWEN_MOE, quant_method="fp8", weight_block_size=[128, 128])
     assert dequantized(read_config(config)).stacks == read_config(QWEN_MOE).stacks
+
+
+# -- files beside the config ------------------------------------------------------------------------------------------
+
+
+def test_nvidias_file_beside_the_config_is_read(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    assert "quantization_config" not in read_source(str(tmp_path)).config
+    said = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8", "exclude_modules": ["lm_head"]}}
+    (tmp_path / "hf_quant_config.json").write_text(json.dumps(said))
+    for source in (tmp_path, tmp_path / "config.json"):
+        found = plan(read_source(str(source)).config)
+        assert found.model["quantization"] == "modelopt"
+        assert {block.precision for block in found.stacks[0].blocks} >= {"fp8"}
+
+
+def test_headers_that_are_quantized_although_the_config_says_nothing() -> None:
+    case = WRITTEN["fp8"]
+    config = {name: value for name, value in case["config"].items() if name != "quantization_config"}
+    dump = dump_tensors(TensorInfo(n, tuple(s), d, "f", 0, 0) for n, (d, s) in case["tensors"].items())
+    architecture, agree = dumped_architecture(config, dump)
+    assert not agree
+    assert any("stored as F8_E4M3" in warning for warning in architecture.warnings)
+    assert plan(config, architecture=architecture).model["dtype"] == "bfloat16"
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------

@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 BASE: dict[str, dict[str, Any]] = {
+    "vision-encoder-decoder": {
+        "encoder": {"model_type": "vit", "num_hidden_layers": 3},
+        "decoder": {"model_type": "trocr", "decoder_layers": 3, "d_model": 512, "cross_attention_hidden_size": 768},
+    },
     "videomae": {
         "image_size": 32,
         "num_frames": 4,
@@ -71,6 +75,21 @@ BASE: dict[str, dict[str, Any]] = {
 
 LAYERS = {"num_hidden_layers": 4}
 EXTRA: dict[str, list[dict[str, Any]]] = {
+    "vision-encoder-decoder": [
+        {
+            "encoder": {"model_type": name, "num_hidden_layers": 3, "hidden_size": 384, "num_attention_heads": 6},
+            "decoder": {
+                "model_type": writer,
+                "decoder_layers": 3,
+                "num_hidden_layers": 3,
+                "add_cross_attention": True,
+                "is_decoder": True,
+            },
+        }
+        for name in ("vit", "deit", "beit", "dinov2")
+        for writer in ("trocr", "mbart", "bart", "roberta")
+    ]
+    + [{"encoder": {"model_type": "swin"}, "decoder": {"model_type": "mbart", "decoder_layers": 2, "d_model": 1024}}],
     "gemma3n_text": [
         {"num_hidden_layers": 7, "num_kv_shared_layers": 2, "intermediate_size": [8, 9, 10, 11, 12, 13, 14]},
         {"num_hidden_layers": 12, "num_kv_shared_layers": 0, "altup_num_inputs": 2},

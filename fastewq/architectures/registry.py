@@ -21,6 +21,8 @@ FAMILIES: Final = (
     ("captions", "CAPTIONS"),
     ("speech_language", "SPEECH_LANGUAGE"),
     ("remote_multimodal", "REMOTE_MULTIMODAL"),
+    ("vision_seq2seq", "VISION_SEQ2SEQ"),
+    ("convnext", "CONVNEXT"),
 )
 """Modules and their tables, the most asked for first; `text` has those before it, too."""
 

@@ -1,0 +1,83 @@
+"""Models that read an image and write text with a decoder of its own config: TrOCR and VisionEncoderDecoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastewq.architectures.assembly import (
+    UNTIED,
+    Assembly,
+    At,
+    Embedding,
+    Family,
+    Linear,
+    Nested,
+    Norm,
+    Only,
+    Rest,
+    When,
+    either,
+    linears,
+    plus,
+)
+from fastewq.architectures.bart import bart_attention, bart_feed_forward, bart_stack
+from fastewq.architectures.fields import Fields
+from fastewq.architectures.heads import Model
+from fastewq.architectures.images import IMAGES
+from fastewq.architectures.text import TEXT
+
+READ_WIDTH = either("cross_attention_hidden_size", "d_model")
+
+TROCR = At(
+    "model.decoder",
+    Rest(
+        Embedding("embed_tokens", "vocab_size", "d_model"),
+        When(
+            "use_learned_position_embeddings",
+            Embedding("embed_positions", plus("max_position_embeddings", 2), "d_model"),
+        ),
+        When("layernorm_embedding", Norm("layernorm_embedding", "d_model")),
+    ),
+    bart_stack(
+        "decoder",
+        (
+            *bart_attention("self_attn"),
+            Norm("self_attn_layer_norm", "d_model"),
+            *linears("encoder_attn", "k_proj v_proj", "d_model", READ_WIDTH),
+            *linears("encoder_attn", "q_proj out_proj", "d_model", "d_model"),
+            Norm("encoder_attn_layer_norm", "d_model"),
+            *bart_feed_forward("decoder"),
+        ),
+    ),
+)
+TROCR_LM = Assembly(TROCR, Rest(Linear("output_projection", "vocab_size", "d_model", False, UNTIED)))
+
+WRITERS: Mapping[str, Model] = {
+    "trocr": Family("TrOCR", {"ForCausalLM": TROCR_LM}, "ForCausalLM", "ForCausalLM"),
+    **{name: TEXT[name] for name in ("bart", "mbart", "roberta", "xlm-roberta", "camembert")},
+}
+READERS: Mapping[str, Model] = {name: IMAGES[name] for name in ("vit", "deit", "beit", "swin", "dinov2")}
+
+
+def read_width(f: Fields) -> int:
+    encoder = f.sub("encoder")
+    if encoder.model_type == "swin":
+        return encoder.size("embed_dim") << (len(encoder.get("depths")) - 1)
+    return encoder.size("hidden_size")
+
+
+def widths_differ(f: Fields) -> bool:
+    decoder = f.sub("decoder")
+    return read_width(f) != decoder.size("hidden_size") and decoder.get("cross_attention_hidden_size", None) is None
+
+
+VISION_ENCODER_DECODER = Assembly(
+    Nested("encoder", "encoder", READERS),
+    Nested("decoder", "decoder", WRITERS, "ForCausalLM"),
+    Only(widths_differ, Rest(Linear("enc_to_dec_proj", "decoder.hidden_size", read_width))),
+)
+
+VISION_SEQ2SEQ: Mapping[str, Model] = {
+    "trocr": WRITERS["trocr"],
+    "vision-encoder-decoder": Family("VisionEncoderDecoder", {"Model": VISION_ENCODER_DECODER}),
+}
