@@ -8,7 +8,7 @@ const EXAMPLE = {
 };
 const CONFIDENCE = {
   in_domain: "This model lies within what the predictor was trained on.",
-  extrapolating: "This model lies outside what the predictor was trained on, so its probabilities are extrapolated:",
+  extrapolating: "This model lies outside what the predictor was trained on, so its probabilities are extrapolated.",
 };
 const QUANTIZED = ["int8", "int4", "ternary"];
 
@@ -114,10 +114,11 @@ function render() {
   $("name").textContent = model.id ?? model.model_type;
   const facts = {
     parameters: count(model.parameters),
-    "as stored": `${size(totals.raw_bytes)} (${model.dtype})`,
+    "as stored": `${size(totals.raw_bytes)} (${model.quantization ?? model.dtype})`,
     planned: size(totals.bytes),
     saved: percent(totals.saved_fraction),
     "bits per weight": totals.bits_per_weight.toFixed(2),
+    ...(plan.predictor.objective ? { "predicted from": plan.predictor.objective } : {}),
   };
   $("totals").replaceChildren(
     ...Object.entries(facts).map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))),

@@ -121,6 +121,17 @@ def test_a_memory_budget_is_kept(visit, llama):
     assert f"{expected.totals.bytes / 2**30:.2f} GiB" in page.inner_text("#totals")
 
 
+def test_a_checkpoint_that_is_quantized_already_is_shown_as_stored(visit, llama):
+    page = visit.page
+    quantization = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": True}
+    page.fill("#config", json.dumps({**llama, "quantization_config": quantization}))
+    page.click("#plan")
+    page.wait_for_selector("#result:not([hidden])")
+    assert "GiB (gptq)" in page.inner_text("#totals")
+    assert page.locator("#legend li").first.inner_text() == "stored-int4, kept: 32 blocks"
+    assert "already quantized (gptq)" in page.inner_text("#warnings")
+
+
 def test_every_export_can_be_shown_and_copied(visit, llama):
     page = visit.page
     page.fill("#config", json.dumps(llama))
