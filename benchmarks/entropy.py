@@ -25,12 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import mpmath
+import numba
 import numpy as np
 import numpy.typing as npt
 
 from fastewq.analysis.dequantize import block_layout, dequantize
 from fastewq.analysis.kernel import measure
-from fastewq.analysis.numerics import TILE, compiled
+from fastewq.analysis.numerics import TILE
 from fastewq.analysis.weights import ValueType, bit_values
 
 try:
@@ -92,7 +93,7 @@ class Method:
         return self.weights / self.best
 
 
-@compiled("reassoc")
+@numba.njit(nogil=True, fastmath={"reassoc"})  # not cached: this module has two names, run and imported
 def read_words(words: Array) -> int:
     """Reads every byte and does the least that keeps the compiler from leaving it out."""
     total = np.uint64(0)
