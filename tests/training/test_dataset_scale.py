@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import json
 import os
@@ -13,12 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from analysis.making import write_safetensors
 from hub.loopback import Fault
 from safetensors.numpy import save, save_file
 from source_wheels import BERT, bert_tensors
 
 from fastewq import hub as hub_module
 from fastewq.analysis import remote
+from fastewq.analysis.report import analyze
 from fastewq.engine import Engine
 from fastewq.errors import AccessDenied, HubUnavailable, InputError, InvalidCheckpoint, InvalidDataset, NotFound
 from fastewq.hub import Hub, Patience
@@ -178,6 +181,57 @@ def test_a_file_a_folder_and_a_folder_of_folders(models, tmp_path):
         "text encoder",
         "F32",
     )
+
+
+def test_scaled_float8_and_stacked_experts_are_read_as_the_analysis_reads_them(tmp_path):
+    random_numbers = np.random.default_rng(0)
+    tensors: dict[str, tuple[str, tuple[int, ...], bytes]] = {}
+    for block in range(2):
+        path = f"model.layers.{block}."
+        codes = random_numbers.integers(0, 0x70, (256, 128)).astype(np.uint8)
+        scales = random_numbers.uniform(0.01, 0.1, (2, 1)).astype(np.float32)
+        experts = random_numbers.standard_normal((3, 40, 50)).astype(np.float32)
+        tensors[path + "self_attn.q_proj.weight"] = ("F8_E4M3", codes.shape, codes.tobytes())
+        tensors[path + "self_attn.q_proj.weight_scale_inv"] = ("F32", scales.shape, scales.tobytes())
+        tensors[path + "mlp.experts.down_proj"] = ("F32", experts.shape, experts.tobytes())
+        tensors[path + "input_layernorm.weight"] = ("F32", (128,), np.ones(128, np.float32).tobytes())
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    write_safetensors(folder / "model.safetensors", tensors)
+    (folder / "config.json").write_text('{"model_type": "never_heard_of"}')
+    report = build_dataset([str(folder)], tmp_path / "blocks.csv", tmp_path / "cache")
+    assert [(s.name, s.blocks, s.tensors) for s in report.sources] == [("mixed", 2, 2 * 5)]
+    (stack,) = analyze(folder, more_epsilons=[0.0]).stacks
+    with (tmp_path / "blocks.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [float(row["entropy_0.01"]) for row in rows] == [block.entropy for block in stack.blocks]
+    with (tmp_path / "blocks.tensors.csv").open(newline="") as stream:
+        found = {(row["tensor"], int(row["part"])): float(row["entropy_0"]) for row in csv.DictReader(stream)}
+    expected = {
+        (tensor.info.name, part): reading.entropies[0.0]
+        for block in stack.blocks
+        for tensor in block.tensors
+        for part, reading in enumerate(tensor.readings)
+    }
+    assert found == expected
+
+
+def test_packed_weights_are_refused_by_name(tmp_path):
+    folder = tmp_path / "packed"
+    folder.mkdir()
+    words = np.zeros((16, 64), np.int32).tobytes()
+    halves = np.zeros((2, 64), np.float16).tobytes()
+    tensors = {}
+    for block in range(2):
+        for name in ("q_proj", "k_proj"):
+            tensors[f"model.layers.{block}.self_attn.{name}.qweight"] = ("I32", (16, 64), words)
+            tensors[f"model.layers.{block}.self_attn.{name}.scales"] = ("F16", (2, 64), halves)
+    write_safetensors(folder / "model.safetensors", tensors)
+    config = {"model_type": "never_heard_of", "quantization_config": {"quant_method": "gptq", "bits": 4}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (error,) = build_dataset([str(folder)], tmp_path / "blocks.csv", tmp_path / "cache").errors
+    assert isinstance(error, InvalidCheckpoint)
+    assert "qweight is stored as I32" in error.message
 
 
 def test_a_local_checkpoint_that_changed_is_read_again(tmp_path):
