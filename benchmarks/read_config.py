@@ -77,12 +77,12 @@ def hostile() -> dict[str, dict[str, Any]]:
         "every layer of another shape": base,
         "100,000 layers": {**base, "num_hidden_layers": 100_000},
         "the same in fp8": ignoring([]),
-        "with 2,000 modules kept": ignoring([f"model.layers.{i % LAYERS}.mlp.part{i}" for i in range(2000)]),
+        "with 1,280 modules kept": ignoring([f"model.layers.{i % LAYERS}.mlp.part{i}" for i in range(1280)]),
         "with 16,000 experts kept": ignoring(
             [f"model.layers.{i % LAYERS}.mlp.experts.{i}.up_proj" for i in range(16_000)]
         ),
-        "with 120 wildcards": ignoring([f"*{'a' * (i % 50)}*b*c*d{'e' * i}" for i in range(120)]),
-        "with 120 regular expressions": ignoring([f"re:.*(a|b){'c' * i}.*d" for i in range(60)]),
+        "with 96 wildcards": ignoring([f"*{'a' * (i % 50)}*b*c*d{'e' * i}" for i in range(96)]),
+        "with 96 regular expressions": ignoring([f"re:.*(a|b){'c' * i}.*d" for i in range(48)]),
         "with a pattern for any block": ignoring(["re:.*layers.1.*a.*a.*b"]),
     }
 

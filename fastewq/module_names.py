@@ -24,11 +24,11 @@ MAX_REGEXES: Final = 128
 MAX_LENGTH: Final = 400
 MAX_ALTERNATIVES: Final = 512
 MAX_GROUPS: Final = 32
-MAX_PATTERNS: Final = 2048
-MAX_EVERYWHERE: Final = 128
+MAX_PATTERNS: Final = 1280
+MAX_EVERYWHERE: Final = 96
 """Patterns that are tried on the modules of every kind of block."""
 MAX_OF_ONE_BLOCK: Final = 64
-MAX_TRIES: Final = 512
+MAX_TRIES: Final = 320
 """Patterns with an index that could be in any block, times blocks."""
 
 WRAPPERS: Final = ("model.", "language_model.")

@@ -87,7 +87,7 @@ EXTRA: dict[str, list[dict[str, Any]]] = {
             },
         }
         for name in ("vit", "deit", "beit", "dinov2")
-        for writer in ("trocr", "mbart", "bart", "roberta")
+        for writer in ("trocr", "mbart", "bart", "roberta", "bert")
     ]
     + [{"encoder": {"model_type": "swin"}, "decoder": {"model_type": "mbart", "decoder_layers": 2, "d_model": 1024}}],
     "gemma3n_text": [

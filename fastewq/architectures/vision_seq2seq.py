@@ -21,6 +21,7 @@ from fastewq.architectures.assembly import (
     plus,
 )
 from fastewq.architectures.bart import bart_attention, bart_feed_forward, bart_stack
+from fastewq.architectures.encoders import ENCODERS
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import Model
 from fastewq.architectures.images import IMAGES
@@ -54,6 +55,8 @@ TROCR_LM = Assembly(TROCR, Rest(Linear("output_projection", "vocab_size", "d_mod
 
 WRITERS: Mapping[str, Model] = {
     "trocr": Family("TrOCR", {"ForCausalLM": TROCR_LM}, "ForCausalLM", "ForCausalLM"),
+    # AutoModelForCausalLM gives these the class BertLMHeadModel
+    "bert": Family("Bert", {"ForCausalLM": ENCODERS["bert"].builders["LMHeadModel"]}, "ForCausalLM", "ForCausalLM"),
     **{name: TEXT[name] for name in ("bart", "mbart", "roberta", "xlm-roberta", "camembert")},
 }
 READERS: Mapping[str, Model] = {name: IMAGES[name] for name in ("vit", "deit", "beit", "swin", "dinov2")}
