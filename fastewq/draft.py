@@ -18,6 +18,23 @@ from fastewq.schemes import MATRICES, OUTSIDE_MATRICES, Target, follows, raw_pre
 NO_EXCEPTIONS: Final[dict[str, str]] = {}
 
 
+def followed(policy: Policy, architecture: Architecture, probabilities: Sequence[float]) -> tuple[list[str], set[int]]:
+    """The precision of every block under a policy, before its overrides, and the blocks that a budget must not move."""
+    precisions: list[str] = []
+    pinned: set[int] = set()
+    several = any(stack.role != "vision" for stack in architecture.stacks)
+    for stack in architecture.stacks:
+        start, count = len(precisions), len(stack.blocks)
+        if stack.role == "vision" and several and not policy.vision:
+            precisions += [KEEP] * count
+            pinned.update(range(start, start + count))
+            continue
+        precisions += policy.precisions(probabilities[start : start + count])
+        if policy.keep_ends and count:
+            pinned |= {start, start + count - 1}
+    return precisions, pinned
+
+
 class Draft:
     """Precisions by block number, counted over all stacks in execution order; "raw" stands for the stored precision.
 
@@ -38,28 +55,14 @@ class Draft:
         self.blocks: list[Block] = [block for stack in architecture.stacks for block in stack.blocks]
         self.layouts: dict[int, Layout] = {id(layout): layout for layout in architecture.layouts}
         self.warnings: list[str] = []
-        self.precisions: list[str] = []
-        self.pinned: set[int] = set()
+        self.precisions, self.pinned = followed(policy, architecture, probabilities)
         self.exceptions: dict[int, dict[str, str]] = {}
         self.groups = [self._group_precision(group) for group in architecture.outside]
         self._sizes: dict[tuple[int, str], int] = {}
         self._named_alike: dict[tuple[int, str], tuple[str, dict[str, str]]] = {}
-        self._follow_policy()
         if policy.overrides:
             self._override()
         self._check_formats()
-
-    def _follow_policy(self) -> None:
-        policy, several = self.policy, any(stack.role != "vision" for stack in self.architecture.stacks)
-        for stack in self.architecture.stacks:
-            start, count = len(self.precisions), len(stack.blocks)
-            if stack.role == "vision" and several and not policy.vision:
-                self.precisions += [KEEP] * count
-                self.pinned.update(range(start, start + count))
-                continue
-            self.precisions += policy.precisions(self.probabilities[start : start + count])
-            if policy.keep_ends and count:
-                self.pinned |= {start, start + count - 1}
 
     def _check_formats(self) -> None:
         """Raises InvalidPolicy where the target has no format for a precision in use."""

@@ -21,7 +21,7 @@ import pyarrow as pa
 from fastewq.architecture import Architecture
 from fastewq.catalog.schema import BLOCK, PLAN, POLICIES
 from fastewq.config import read_config
-from fastewq.draft import Draft
+from fastewq.draft import Draft, followed
 from fastewq.errors import FastEWQError
 from fastewq.jsonio import parse_config
 from fastewq.plan import quantized_warning, starting_point
@@ -65,6 +65,12 @@ class Result:
         ]
 
 
+def refused(error: FastEWQError) -> Result:
+    """A config that could not be planned. The traceback goes, or it would keep the whole batch in memory."""
+    error.__context__ = error.__cause__ = None
+    return Result(error=error.with_traceback(None))
+
+
 class Batch:
     """Plans batches of configs with one predictor; keeps the results of recent configs."""
 
@@ -96,7 +102,7 @@ class Batch:
             try:
                 config = parse_config(data, "config.json")
             except FastEWQError as error:
-                results[row] = Result(error=error)
+                results[row] = refused(error)
                 continue
             key = _key(config, header)
             if key in self._recent:
@@ -131,7 +137,7 @@ class Batch:
         results = []
         for entry, agrees in zip(read, agree, strict=True):
             if not isinstance(entry, Architecture):
-                results.append(Result(error=entry))
+                results.append(refused(entry))
                 continue
             probabilities = np.round(next(predicted), 6).tolist()
             outside = self._predictor.outside_domain(entry)
@@ -147,10 +153,9 @@ class Batch:
     ) -> Result:
         try:
             start = starting_point(architecture, self._target.name)
-            drafts = {n: Draft(start, probabilities, p, self._target) for n, p in self._policies.items()}
+            default = Draft(start, probabilities, self._policies[DEFAULT_POLICY], self._target)
         except FastEWQError as error:
-            return Result(error=error)
-        default = drafts[DEFAULT_POLICY]
+            return refused(error)
         weigh = _Scale(default, self._weighed)
         return Result(
             architecture=architecture,
@@ -164,17 +169,18 @@ class Batch:
                 *default.warnings,
             ),
             extrapolating=bool(outside),
-            totals={name: weigh.total(draft) for name, draft in drafts.items()},
+            totals={n: weigh.total(followed(p, start, probabilities)[0]) for n, p in self._policies.items()},
             raw_bytes=stored_bytes(architecture, default.raw_bytes),
             precisions=default.names(),
-            sizes=weigh.sizes(default),
+            sizes=weigh.sizes(),
         )
 
 
 class _Scale:
-    """Bytes under several policies of one architecture, none of which has overrides: alike blocks are weighed once.
+    """Bytes of one model under the named policies, which override nothing and keep the same outside the blocks.
 
-    `weighed` remembers blocks of other models: (tensors, bytes per raw weight) -> precision -> bytes.
+    Alike blocks are weighed once; `weighed` remembers blocks of other models too: (tensors, bytes per raw weight) ->
+    precision -> bytes.
     """
 
     def __init__(self, draft: Draft, weighed: dict[Any, dict[str, int]]) -> None:
@@ -182,13 +188,9 @@ class _Scale:
         self._layouts = [id(block.layout) for block in draft.blocks]
         if len(weighed) >= REMEMBERED:
             weighed.clear()
-        self._known: dict[int, dict[str, int]] = {}
-        self._first: dict[int, int] = {}
-        for number, layout in enumerate(self._layouts):
-            if layout not in self._known:
-                self._known[layout] = weighed.setdefault((draft.blocks[number].layout.tensors, draft.raw_bytes), {})
-                self._first[layout] = number
-        self._groups: dict[tuple[str, ...], int] = {}
+        self._known = {key: weighed.setdefault((x.tensors, draft.raw_bytes), {}) for key, x in draft.layouts.items()}
+        self._first = {key: self._layouts.index(key) for key in draft.layouts}
+        self._outside = sum(map(draft.group_bytes, range(len(draft.groups))))
 
     def _size(self, layout: int, precision: str) -> int:
         known = self._known[layout]
@@ -196,16 +198,17 @@ class _Scale:
             known[precision] = self._draft.block_bytes(self._first[layout], precision)
         return known[precision]
 
-    def sizes(self, draft: Draft) -> list[int]:
-        return [self._size(layout, p) for layout, p in zip(self._layouts, draft.precisions, strict=True)]
+    def sizes(self) -> list[int]:
+        """Of every block of the draft."""
+        return [self._size(layout, p) for layout, p in zip(self._layouts, self._draft.precisions, strict=True)]
 
-    def total(self, draft: Draft) -> int:
-        """`draft.total()`."""
-        counts = Counter(zip(self._layouts, draft.precisions, strict=True))
-        groups = tuple(draft.groups)
-        if groups not in self._groups:
-            self._groups[groups] = sum(map(draft.group_bytes, range(len(groups))))
-        return self._groups[groups] + sum(count * self._size(*key) for key, count in counts.items())
+    def total(self, precisions: Sequence[str]) -> int:
+        """`Draft.total` with these precisions."""
+        if len(self._known) == 1:  # as in most models, and several times faster
+            counts = Counter(precisions)
+            return self._outside + sum([count * self._size(self._layouts[0], p) for p, count in counts.items()])
+        pairs = Counter(zip(self._layouts, precisions, strict=True))
+        return self._outside + sum([count * self._size(*pair) for pair, count in pairs.items()])
 
 
 def architecture_of(config: Mapping[str, Any], headers: str | None) -> tuple[Architecture, bool | None]:
@@ -233,6 +236,8 @@ def _without_collector() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            gc.freeze()  # and unfreeze: what was made counts as old, and is not looked through at once
+            gc.unfreeze()
             gc.enable()
 
 
