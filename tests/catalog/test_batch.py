@@ -74,3 +74,11 @@ def test_copies_of_a_config_are_planned_once(configs, artefact, monkeypatch):
         k: v for k, v in second.items() if k != "config_hash"
     }
     assert third["already_quantized"]
+
+
+def test_a_refused_config_keeps_nothing_of_its_batch_in_memory() -> None:
+    batch = Batch(load_predictor())
+    batch.plan([json.dumps({"model_type": "unheard_of"})])
+    (result,) = batch._recent.values()
+    assert result.error is not None
+    assert result.error.__traceback__ is result.error.__context__ is result.error.__cause__ is None
