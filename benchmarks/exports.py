@@ -4,6 +4,7 @@ python benchmarks/exports.py mlx quanto ...   install, quantize a random llama, 
 python benchmarks/exports.py all              every tool that runs without a GPU
 python benchmarks/exports.py vllm sglang      what the engines' own functions make of the exported configs; needs no GPU
 python benchmarks/exports.py gguf FILE        the same for a GGUF file of a real llama or qwen2 model
+python benchmarks/exports.py placement FILE   two devices: llama.cpp on loopback workers, accelerate, a function of vLLM
 python benchmarks/exports.py llama.cpp FILE   the same with llama-quantize itself, built from source (needs cmake, C++)
 python benchmarks/exports.py table            print docs/exports-verified.md's table from the kept rows
 python benchmarks/exports.py errors           relative squared error of the precisions on Gaussian weights
@@ -18,10 +19,12 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +39,9 @@ from fastewq import plan_architecture, read_config  # noqa: E402
 from fastewq.apply import apply  # noqa: E402
 from fastewq.exports import export  # noqa: E402
 from fastewq.exports.assignment import assign  # noqa: E402
+from fastewq.exports.devices import overrides, text_layers  # noqa: E402
 from fastewq.exports.readback import check  # noqa: E402
+from fastewq.memory import read_memory  # noqa: E402
 from fastewq.modules import FUSED  # noqa: E402
 from fastewq.predictor import load_predictor  # noqa: E402
 
@@ -293,6 +298,125 @@ def verify_llama_cpp(source: Path) -> dict[str, Any]:
     }
 
 
+PORTS = (50652, 50653)
+DEVICE_MAP = """
+import json, sys
+from accelerate import init_empty_weights
+from accelerate.utils import check_device_map
+from transformers import AutoConfig, AutoModelForCausalLM
+with init_empty_weights():
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**json.load(open(sys.argv[1]))))
+placed = json.load(open(sys.argv[2]))
+check_device_map(model, placed)
+print("resolved", json.dumps([placed[f"model.layers.{i}"] for i in range(model.config.num_hidden_layers)]))
+"""
+PARTITION = """
+import json, sys
+from vllm.distributed.utils import get_pp_indices
+ranks = [get_pp_indices(int(sys.argv[1]), rank, int(sys.argv[2])) for rank in range(int(sys.argv[2]))]
+print("resolved", json.dumps([rank for rank, (start, end) in enumerate(ranks) for _ in range(start, end)]))
+"""
+
+
+def verify_placement(source: Path) -> list[dict[str, Any]]:
+    """Where three engines put the layers of a plan for two devices; workers on loopback stand for llama.cpp's GPUs."""
+    binaries = _build_llama_cpp()
+    folder, config = _raw_gguf(source, "placement")
+    plan = plan_architecture(
+        read_config(config),
+        np.full(config["num_hidden_layers"], 0.5),
+        predictor=load_predictor(),
+        memory=read_memory(devices=["150MiB", "180MiB"]),
+    )
+    assert plan.memory is not None
+    runs = plan.memory.runs
+    planned = [run.device for run in runs for _ in range(run.start, run.end)]
+    for name, text in export(plan, "devices").files.items():
+        (folder / name).write_text(text, "utf-8")
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+
+    workers = [
+        subprocess.Popen([str(binaries / "ggml-rpc-server"), "-p", str(port)], stdout=sys.stderr) for port in PORTS
+    ]
+    try:
+        time.sleep(2)
+        hosts = ",".join(f"127.0.0.1:{port}" for port in PORTS)
+        split = (folder / "llama_cpp_args.txt").read_text("utf-8").split()
+        log = _complete(binaries, folder / "raw.gguf", "--rpc", hosts, "-v", *split).stderr
+        by_split = [int(device) for _, device in sorted(_logged(r"layer +(\d+) assigned to device RPC(\d)", log))]
+        rules = overrides(runs, text_layers(plan, runs), "RPC0[127.0.0.1:{}]")
+        for number, port in enumerate(PORTS):
+            rules = rules.replace(f":{number}]", f":{port}]")
+        # All layers on the first device, then the rules move tensors to where they belong.
+        everything = ["--n-gpu-layers", split[1], "--tensor-split", "1,0"]
+        log = _complete(binaries, folder / "raw.gguf", "--rpc", hosts, "-v", *everything, "-ot", rules).stderr
+    finally:
+        for worker in workers:
+            worker.terminate()
+            worker.wait()
+    moved = _logged(r"tensor blk\.(\d+)\.attn_q\.weight .*buffer type overridden to RPC0\[127.0.0.1:(\d+)\]", log)
+    by_rule = [PORTS.index(port) for _, port in sorted(moved)]
+
+    accelerate, versions = _environment("bitsandbytes", SETTINGS["bitsandbytes"])
+    files = [str(folder / "config.json"), str(folder / "device_map.json")]
+    by_map = _resolved(accelerate, DEVICE_MAP, *files)
+    engine, engine_versions = _environment("vllm", ENGINES["vllm"])
+    name, _, value = (folder / "vllm_env.txt").read_text("utf-8").strip().partition("=")
+    by_rank = _resolved(engine, PARTITION, str(len(planned)), str(len(runs)), **{name: value})
+
+    def row(engine: str, versions: str, **found: tuple[str, list[int]]) -> dict[str, Any]:
+        formats = {
+            name.replace("_", "-"): {
+                "functions": how,
+                "wrong": [[i, a, b] for i, (a, b) in enumerate(zip_longest(expected(devices), devices)) if a != b],
+            }
+            for name, (how, devices) in found.items()
+        }
+        return {
+            "engine": engine,
+            "versions": versions,
+            "modules": len(planned),
+            "placement": [[run.device, run.start, run.end] for run in runs],
+            "formats": formats,
+        }
+
+    def expected(devices: list[int]) -> list[int]:
+        """llama.cpp counts the output as one more layer."""
+        return planned + planned[-1:] if len(devices) > len(planned) else planned
+
+    return [
+        row(
+            "llama.cpp placement",
+            LLAMA_CPP.replace("==", " "),
+            tensor_split=("llama-completion on two ggml-rpc-server", by_split),
+            override_tensor=("llama-completion on two ggml-rpc-server", by_rule),
+        ),
+        row("transformers placement", versions, device_map=("accelerate.utils.check_device_map", by_map)),
+        row("vllm placement", engine_versions, partition=("vllm.distributed.utils.get_pp_indices", by_rank)),
+    ]
+
+
+def _logged(pattern: str, log: str) -> set[tuple[int, int]]:
+    """The pairs of numbers that a pattern finds; llama.cpp logs the layers twice, before and while it loads."""
+    return {(int(a), int(b)) for a, b in re.findall(pattern, log)}
+
+
+def _resolved(python: Path, code: str, *arguments: str, **environment: str) -> list[int]:
+    """What `code` prints after the word resolved."""
+    answer = subprocess.run(
+        [str(python), "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
+    lines = [line for line in answer.stdout.splitlines() if line.startswith("resolved ")]
+    if not lines:
+        raise SystemExit(answer.stderr)
+    found: list[int] = json.loads(lines[-1].removeprefix("resolved "))
+    return found
+
+
 def _complete(binaries: Path, model: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     prompt = "The capital of France is"
     command = [str(binaries / "llama-completion"), "-m", str(model), "-p", prompt, "-n", "6", "--temp", "0"]
@@ -409,7 +533,7 @@ def table() -> str:
             f"| {row['predicted_bytes']:,} / {row['written_bytes']:,} | {row['size_error']:+.3%} "
             f"| {row['generated'] or 'no: ' + ' '.join(row['generation_error'])} |"
         )
-    lines += ["", "| engine | versions | config | functions called | modules as planned |", "|---|---|---|---|---|"]
+    lines += ["", "| engine | versions | config | functions called | as planned |", "|---|---|---|---|---|"]
     for row in json.loads(RESOLVED.read_text("utf-8")).values():
         for name, found in row["formats"].items():
             right = row["modules"] - len(found["wrong"])
@@ -444,6 +568,9 @@ def main() -> None:
         errors()
     elif names[0] in ("gguf", "llama.cpp"):
         _keep({"gguf": verify_gguf, "llama.cpp": verify_llama_cpp}[names[0]](Path(names[1])))
+    elif names[0] == "placement":
+        for row in verify_placement(Path(names[1])):
+            _keep(row)
     elif names == ["table"]:
         print(table())
     else:

@@ -248,6 +248,7 @@ TARGETS: Final[dict[str, Target]] = {
                 "int8": (Scheme("INT8_SYM", 8, 0),),
                 "int4": _groups("INT4_SYM", 4, (64, 32), 16),
             },
+            small_bytes=4,  # norms are constants in float32
             experts=False,
             conv1d=False,
         ),

@@ -2,8 +2,11 @@
 
 transformers     `device_map`: module path -> device number
 llama.cpp        `--tensor-split`: layers per device. llama.cpp puts layer i of n + 1 (the output counts as one) on the
-                 first device whose share of the total, added up, is above i / (n + 1), so the counts themselves do it
+                 first device whose share of the total, added up, is above i / (n + 1), so the counts themselves do it.
+                 `--override-tensor` says the same tensor by tensor; it needs the devices' names, and moves no KV cache
 vLLM             `VLLM_PP_LAYER_PARTITION`: layers per pipeline rank
+
+llama.cpp and vLLM count the layers of the language model; they place the towers of a multimodal model themselves.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from fastewq.document import Plan
 from fastewq.errors import CannotExport
 from fastewq.exports.assignment import Assignment
 from fastewq.exports.base import Parts, Tool, json_text
+from fastewq.exports.text_part import towers
 from fastewq.modules import is_output
 from fastewq.placement import Run
 
@@ -23,23 +27,57 @@ def build(assignment: Assignment) -> Parts:
     if plan.memory is None or not plan.memory.runs:
         raise CannotExport("the plan has no devices", hint="Plan with --device, once per device, in pipeline order.")
     runs = plan.memory.runs
-    counts = [run.end - run.start for run in runs]
     files = {"device_map.json": json_text(device_map(plan, runs))}
     lines = ["transformers: from_pretrained(..., device_map=json.load(open('device_map.json')))"]
-    if len(plan.stacks) == 1:
-        devices = [0] * (runs[-1].device + 1)
-        for run, count in zip(runs, counts, strict=True):
-            devices[run.device] = count
-        devices[-1] += 1
-        split = ",".join(map(str, devices))
-        files["llama_cpp_args.txt"] = f"--n-gpu-layers {sum(devices)} --split-mode layer --tensor-split {split}\n"
-        partition = ",".join(map(str, counts))
-        files["vllm_env.txt"] = f"VLLM_PP_LAYER_PARTITION={partition}\n"
+    texts = [stack for stack in plan.stacks if stack.name not in towers(plan)]
+    if len(texts) == 1:
+        layers = text_layers(plan, runs)
+        files["llama_cpp_args.txt"] = f"{tensor_split(runs, layers)}\n"
+        files["llama_cpp_overrides.txt"] = f"--override-tensor {overrides(runs, layers)}\n"
         lines += [
             "llama.cpp: llama-server -m OUT.gguf $(cat llama_cpp_args.txt)",
-            f"vLLM: env $(cat vllm_env.txt) vllm serve OUT --pipeline-parallel-size {len(counts)}",
+            "    or, by tensor, with $(cat llama_cpp_overrides.txt) added, CUDA standing for the backend's name",
         ]
+        if all(layers):
+            partition = ",".join(str(len(run)) for run in layers)
+            files["vllm_env.txt"] = f"VLLM_PP_LAYER_PARTITION={partition}\n"
+            lines.append(f"vLLM: env $(cat vllm_env.txt) vllm serve OUT --pipeline-parallel-size {len(layers)}")
     return Parts(files, "\n".join(lines) + "\n")
+
+
+def text_layers(plan: Plan, runs: Sequence[Run]) -> list[range]:
+    """For each run the layers of the language model in it, counted from 0 within the language model."""
+    before = sum(len(stack.blocks) for stack in plan.stacks[: _text_stack(plan)])
+    count = len(plan.stacks[_text_stack(plan)].blocks)
+    return [range(max(run.start - before, 0), max(min(run.end - before, count), 0)) for run in runs]
+
+
+def _text_stack(plan: Plan) -> int:
+    return next(number for number, stack in enumerate(plan.stacks) if stack.name not in towers(plan))
+
+
+def tensor_split(runs: Sequence[Run], layers: Sequence[range]) -> str:
+    """Arguments that put the layers, and the output behind the last one, on their devices."""
+    devices = [0] * (runs[-1].device + 1)
+    for run, found in zip(runs, layers, strict=True):
+        devices[run.device] = len(found)
+    devices[_last(runs, layers).device] += 1
+    return f"--n-gpu-layers {sum(devices)} --split-mode layer --tensor-split {','.join(map(str, devices))}"
+
+
+def overrides(runs: Sequence[Run], layers: Sequence[range], backend: str = "CUDA{}") -> str:
+    """`PATTERN=BUFFER,...` with `backend` formatted with the device's number. No pattern holds a comma."""
+    rules = [
+        rf"^blk\.({'|'.join(map(str, found))})\.={backend.format(run.device)}"
+        for run, found in zip(runs, layers, strict=True)
+        if found
+    ]
+    return ",".join([*rules, f"^output={backend.format(_last(runs, layers).device)}"])
+
+
+def _last(runs: Sequence[Run], layers: Sequence[range]) -> Run:
+    """The run that holds the last layer."""
+    return next(run for run, found in zip(reversed(runs), reversed(layers), strict=True) if found)
 
 
 def device_map(plan: Plan, runs: Sequence[Run]) -> dict[str, int]:
@@ -53,4 +91,4 @@ def device_map(plan: Plan, runs: Sequence[Run]) -> dict[str, int]:
     return found
 
 
-TOOL = Tool("devices", "plain", "resolver rules read in the sources of accelerate, llama.cpp and vLLM", build)
+TOOL = Tool("devices", "plain", "llama.cpp of October 2026, vLLM 0.33.0, accelerate 1.15.0", build)

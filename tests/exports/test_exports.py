@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from exports.conftest import BERT, GPT2, MOE, OPT, Planner
+from exports.conftest import BERT, GPT2, LLAMA, MOE, OPT, Planner
 from fastewq.document import Plan, read_plan
 from fastewq.errors import CannotExport
 from fastewq.exports import TOOLS, export
@@ -158,6 +158,43 @@ def test_norms_and_biases_are_never_named(tool: str, planned: Planner) -> None:
         assert not any(re.fullmatch(rule["pattern"], bias) for rule in document["rules"])
 
 
+@pytest.mark.parametrize("tool", RESOLVERS)
+def test_order_may_be_lost(tool: str, planned: Planner) -> None:
+    """config.json is written with sorted keys, so nothing may depend on the order of an object's entries."""
+    name, resolve = RESOLVERS[tool]
+    plan = planned(overrides=["0-11=int4", "0=raw", "1=int8", "5=int8", "10=raw", "*.3.mlp.down_proj=int8"])
+    document = json.loads(json.dumps(json_file(plan, tool, name), sort_keys=True))
+    assert {module: resolve(document, module) for module in matrices(plan)} == expected_bits(plan)
+
+
+@pytest.mark.parametrize("tool", [tool for tool in RESOLVERS if tool != "autoround"])
+def test_a_dot_is_a_dot(tool: str, planned: Planner) -> None:
+    """What differs from a module's path only where a dot stands has no rule. AutoRound's keys are no expressions."""
+    name, resolve = RESOLVERS[tool]
+    plan = planned(overrides=["0-11=raw", "1=int8"])
+    document = json_file(plan, tool, name)
+    assert resolve(document, "model.layers.1.mlp.up_proj") == 8
+    for other in ("model.layersX1.mlp.up_proj", "model.layers.1Xmlp.up_proj", "model.layers.1.mlpXup_proj"):
+        unlisted = 8 if tool in ("gptqmodel", "openvino") else 16  # what no rule of theirs names has the base precision
+        assert resolve(document, other) == unlisted, other
+
+
+@pytest.mark.parametrize("tool", RESOLVERS)
+def test_biases_are_left_alone(tool: str, planned: Planner) -> None:
+    """Qwen2 has biases on q, k and v: they are neither named nor do their modules lose their precision."""
+    name, resolve = RESOLVERS[tool]
+    plan = planned({**LLAMA, "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"})
+    text = export(plan, tool).files[name]
+    assert "bias" not in text
+    assert {module: resolve(json.loads(text), module) for module in matrices(plan)} == expected_bits(plan)
+    assert (
+        export(plan, tool).bytes
+        == planned(
+            {**LLAMA, "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"}, target=TOOLS[tool].target
+        ).totals.bytes
+    )
+
+
 # -- llama.cpp -------------------------------------------------------------------------------------------------------
 
 
@@ -199,6 +236,49 @@ def test_llama_cpp_embedding_and_tied_head_have_options(planned: Planner) -> Non
     assert "--token-embedding-type q8_0 --output-tensor-type q8_0" in usage
     usage = export(planned(policy={"lm_head": "int8"}), "llama.cpp").usage
     assert "--token-embedding-type bf16 --output-tensor-type q8_0" in usage
+
+
+def test_llama_cpp_leaves_the_rest_raw(planned: Planner) -> None:
+    """A tensor without a rule would follow the base type's own mixture."""
+    rules = llama_rules(planned())
+    assert rules[-1] == [".*", "bf16"]
+    assert llama_type(rules, "cls.output.weight") == "bf16"
+    assert llama_type(rules, "blk.11.ffn_down.weight") == "q4_0"
+
+
+def test_llama_cpp_never_quantizes_some_matrices(planned: Planner) -> None:
+    config = {**LLAMA, "architectures": ["Gemma3nForCausalLM"], "model_type": "gemma3n_text", "num_kv_shared_layers": 0,
+              "hidden_size_per_layer_input": 64, "vocab_size_per_layer_input": 128, "laurel_rank": 64,
+              "activation_sparsity_pattern": None, "layer_types": ["full_attention"] * 12, "head_dim": 64}  # fmt: skip
+    plan = planned(config, ["0-11=int8"])
+    with pytest.raises(CannotExport, match="llama-quantize never quantizes it"):
+        export(plan, "llama.cpp")
+    made = export(plan, "llama.cpp", nearest=True)
+    assert {".".join(d.path.split(".")[3:5]) for d in made.differences} == {
+        "altup.correction_coefs", "altup.prediction_coefs", "laurel.linear_left", "laurel.linear_right",
+    }  # fmt: skip
+
+
+def test_llama_cpp_and_mlx_take_the_language_model(planned: Planner) -> None:
+    """A tower goes elsewhere: it is not counted, and one that was to be quantized is a difference."""
+    text = {key: value for key, value in LLAMA.items() if key not in ("architectures", "dtype")}
+    tower = {"model_type": "clip_vision_model", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4,
+             "num_hidden_layers": 3, "image_size": 28, "patch_size": 14}  # fmt: skip
+    config = {"architectures": ["LlavaForConditionalGeneration"], "model_type": "llava", "text_config": text,
+              "vision_config": tower, "dtype": "bfloat16"}  # fmt: skip
+    part = ["model.language_model.layers.*=int4", "model.language_model.layers.1.*=int8"]
+    for tool in ("llama.cpp", "mlx"):
+        made = export(planned(config, part), tool)
+        alone = export(planned(overrides=["0-11=int4", "1=int8"]), tool)
+        assert made.bytes == alone.bytes
+        assert made.warnings
+        assert not alone.warnings
+        both = planned(config, [*part, "0-2=int8"], policy={"vision": True})
+        with pytest.raises(CannotExport, match="towers"):
+            export(both, tool)
+        assert {d.path.split(".")[1] for d in export(both, tool, nearest=True).differences} == {"vision_tower"}
+    assert llama_type(llama_rules(planned(config, part)), "blk.1.ffn_down.weight") == "q8_0"
+    assert llama_type(llama_rules(planned(config, part)), "blk.11.ffn_down.weight") == "q4_0"
 
 
 def test_llama_cpp_ternary_falls_back_where_256_does_not_divide(planned: Planner) -> None:
@@ -263,6 +343,26 @@ def test_conv1d_is_not_silently_left_out(tool: str, planned: Planner) -> None:
         export(plan, tool)
     assert len(export(plan, tool, nearest=True).differences) == 3 * 4
     assert export(plan, "bitsandbytes").differences == ()
+
+
+def test_conv1d_groups_run_along_the_inputs(planned: Planner) -> None:
+    """A Conv1D stores (inputs, outputs): groups must divide the inputs, and the size counts them that way round."""
+    plan = planned({**GPT2, "n_embd": 96, "n_head": 4}, ["0-2=int4"])
+    for tool in ("gptqmodel", "autoround"):
+        scheme = {m.name: m.scheme for m in assign(plan, tool).modules if m.block == 0}
+        assert scheme["attn.c_attn"].group == 32  # 96 inputs; its 288 outputs are no multiple of 64 either
+        assert scheme["mlp.c_proj"].group == 64  # 384 inputs, 96 outputs
+    assert dict(llama_rules(plan))[r"^blk\.(0|1|2)\..*\.weight$"] == "q4_0"
+
+
+@pytest.mark.parametrize("tool", ["bitsandbytes", "llm-compressor", "gptqmodel", "openvino"])
+def test_a_tied_head_is_named_and_counted_once(tool: str, planned: Planner) -> None:
+    """A tool sees a tied head as one more linear module; to quantize it would untie it or fail at the first forward."""
+    plan = planned(overrides=["0-11=int4"], tie_word_embeddings=True)
+    made = export(plan, tool)
+    assert any("lm_head" in text for name, text in made.files.items() if not name.endswith(".py"))
+    untied = export(planned(overrides=["0-11=int4"], tie_word_embeddings=False), tool)
+    assert untied.bytes - made.bytes == LLAMA["vocab_size"] * LLAMA["hidden_size"] * 2
 
 
 @pytest.mark.parametrize(("width", "group"), [(256, 64), (288, 32)])
