@@ -169,12 +169,13 @@ def test_order_may_be_lost(tool: str, planned: Planner) -> None:
 
 @pytest.mark.parametrize("tool", [tool for tool in RESOLVERS if tool != "autoround"])
 def test_a_dot_is_a_dot(tool: str, planned: Planner) -> None:
-    """What differs from a module's path only where a dot stands has no rule. AutoRound's keys are no expressions."""
+    """Neither does a name have a rule that differs from a module's where a dot stands, nor one that goes on behind it."""
     name, resolve = RESOLVERS[tool]
     plan = planned(overrides=["0-11=raw", "1=int8"])
     document = json_file(plan, tool, name)
     assert resolve(document, "model.layers.1.mlp.up_proj") == 8
-    for other in ("model.layersX1.mlp.up_proj", "model.layers.1Xmlp.up_proj", "model.layers.1.mlpXup_proj"):
+    others = ("model.layersX1.mlp.up_proj", "model.layers.1Xmlp.up_proj", "model.layers.1.mlpXup_proj")
+    for other in (*others, "model.layers.1.mlp.up_proj_norm"):
         unlisted = 8 if tool in ("gptqmodel", "openvino") else 16  # what no rule of theirs names has the base precision
         assert resolve(document, other) == unlisted, other
 
