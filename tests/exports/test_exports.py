@@ -169,7 +169,7 @@ def test_order_may_be_lost(tool: str, planned: Planner) -> None:
 
 @pytest.mark.parametrize("tool", [tool for tool in RESOLVERS if tool != "autoround"])
 def test_a_dot_is_a_dot(tool: str, planned: Planner) -> None:
-    """Neither does a name have a rule that differs from a module's where a dot stands, nor one that goes on behind it."""
+    """A name that differs from a module's where a dot stands, or goes on behind it, has no rule."""
     name, resolve = RESOLVERS[tool]
     plan = planned(overrides=["0-11=raw", "1=int8"])
     document = json_file(plan, tool, name)
@@ -353,6 +353,10 @@ def test_conv1d_groups_run_along_the_inputs(planned: Planner) -> None:
         scheme = {m.name: m.scheme for m in assign(plan, tool).modules if m.block == 0}
         assert scheme["attn.c_attn"].group == 32  # 96 inputs; its 288 outputs are no multiple of 64 either
         assert scheme["mlp.c_proj"].group == 64  # 384 inputs, 96 outputs
+    c_attn = next(m for m in assign(plan, "gptqmodel").modules if m.name == "attn.c_attn")
+    assert c_attn.scheme is not None
+    groups = 288 * 96 // 32
+    assert c_attn.scheme.size(c_attn.tensor.oriented) == 96 * 288 * 4 // 8 + groups * 20 // 8 + 96 * 4
     assert dict(llama_rules(plan))[r"^blk\.(0|1|2)\..*\.weight$"] == "q4_0"
 
 
