@@ -353,18 +353,22 @@ def test_a_fault_that_passes_changes_nothing(hub, loopback, repositories, undist
 
 
 LASTING = [
-    (Fault("truncate"), HubUnavailable, "model-0000"),
-    (Fault("stall"), HubUnavailable, "model-0000"),
-    (Fault("ignore_range"), HubUnavailable, "range"),
-    (Fault("status", status=500), HubUnavailable, "500"),
-    (Fault("status", status=401), AccessDenied, "401"),
-    (Fault("status", status=404), NotFound, "404"),
-    (Fault("status", status=429, headers={"Retry-After": "600"}), HubUnavailable, "600 s"),
+    ("reading", Fault("truncate"), HubUnavailable, "model-0000"),
+    ("reading", Fault("stall"), HubUnavailable, "model-0000"),
+    ("opening", Fault("ignore_range"), HubUnavailable, "range"),
+    ("reading", Fault("ignore_range"), HubUnavailable, "range"),
+    ("reading", Fault("status", status=500), HubUnavailable, "500"),
+    ("opening", Fault("status", status=401), AccessDenied, "401"),
+    ("reading", Fault("status", status=401), AccessDenied, "401"),
+    ("opening", Fault("status", status=404), NotFound, "404"),
+    ("reading", Fault("status", status=404), NotFound, "404"),
+    ("opening", Fault("status", status=429, headers={"Retry-After": "600"}), HubUnavailable, "600 s"),
 ]
 
 
-@pytest.mark.parametrize(("fault", "error", "words"), LASTING, ids=lambda v: getattr(v, "kind", None))
-@pytest.mark.parametrize("phase", ["opening", "reading"])
+@pytest.mark.parametrize(
+    ("phase", "fault", "error", "words"), LASTING, ids=[f"{p}-{f.kind}-{f.status}" for p, f, _, _ in LASTING]
+)
 def test_a_fault_that_stays_is_one_row_and_the_next_run_completes_the_rest(
     loopback, repositories, undisturbed, tmp_path, monkeypatch, phase, fault, error, words
 ):
