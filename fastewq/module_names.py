@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import product
 from typing import Final, Literal, NamedTuple
 
@@ -96,6 +97,7 @@ class ModuleNames:
         self.everywhere: dict[Pattern, None] = {}
         self.floating: dict[Pattern, None] = {}
         self.by_block: dict[str, list[Pattern]] = {}
+        self._places: dict[str, bool] = {}
         self._left = MAX_PATTERNS
         regexes = 0
         for entry in entries:
@@ -165,13 +167,25 @@ class ModuleNames:
         """Whether a module is named. `path` is relative to `block`; `own` is what `about` gave for that block."""
         if own and any(pattern.pieces == WHOLE_BLOCK.pieces or pattern.matches(path) for pattern in own):
             return True
-        if not (self.parts or self.everywhere or self.floating):
+        # Without digits, a part lies before the index of the block or behind it.
+        dotted = f".{path}."
+        for part in self.parts:
+            if part in dotted:
+                return True
+        if self.parts and self._names_place(block):
+            return True
+        if not (self.everywhere or self.floating):
             return False
         whole = unwrapped(f"{block}.{path}" if block else path)
-        dotted = f".{whole}."
-        if any(part in dotted for part in self.parts):
-            return True
         return any(pattern.matches(whole) for pattern in (*self.everywhere, *self.floating))
+
+    def _names_place(self, block: str) -> bool:
+        """Whether a part names a module that holds the block, or an outside group."""
+        place = block.rstrip("0123456789")
+        if place not in self._places:
+            dotted = f".{unwrapped(place.removesuffix('.'))}."
+            self._places[place] = any(part in dotted for part in self.parts)
+        return self._places[place]
 
 
 def names(value: object, field: str) -> list[str]:
@@ -193,6 +207,7 @@ def names(value: object, field: str) -> list[str]:
 # -- regular expressions that amount to wildcards ---------------------------------------------------------------------
 
 
+@lru_cache(64)
 def written_out(regex: str) -> list[str] | None:
     """The alternatives of a regular expression as shell wildcards; None where it cannot be written that way.
 

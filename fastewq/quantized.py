@@ -457,26 +457,26 @@ class _Marking:
     def _stack(self, stack: Stack) -> Stack:
         if self.scheme.text and stack.role != "decoder":
             return stack
+        if not stack.blocks:
+            return stack
+        indices, paths, layouts = zip(*stack.blocks, strict=True)
         if self.by_block:
-            marked = [self._layout(block.path, block.layout) for block in stack.blocks]
-        else:  # nothing is said about single blocks, so the first of each layout stands for all
-            first = {id(block.layout): block for block in reversed(stack.blocks)}
-            alike = {key: self._layout(block.path, block.layout) for key, block in first.items()}
-            marked = [alike[id(block.layout)] for block in stack.blocks]
+            marked = list(map(self._layout, paths, layouts))
+        else:  # nothing is said about single blocks, so one of each layout stands for all
+            keys = list(map(id, layouts))
+            one = dict(zip(keys, zip(paths, layouts, strict=True), strict=True))
+            alike = {key: self._layout(*found) for key, found in one.items()}
+            marked = list(map(alike.__getitem__, keys))
         new = partial(tuple.__new__, Block)  # a call of Block itself takes several times as long
-        blocks = tuple([new((i, path, layout)) for (i, path, _), layout in zip(stack.blocks, marked, strict=True)])
-        return replace(stack, blocks=blocks)
+        return replace(stack, blocks=tuple(map(new, zip(indices, paths, marked, strict=True))))
 
     def _layout(self, path: str, layout: Layout) -> Layout:
         own = self._about(path)
         place = path if self.by_index else path.rpartition(".")[0]
         key = (id(layout), own, place)
         if key not in self.layouts:
-            named = (own, place, *(tensor.name for tensor in layout.tensors))
-            if named not in self.packings:
-                self.packings[named] = [self._packing(tensor, path, own) for tensor in layout.tensors]
-            marked = map(mark, layout.tensors, self.packings[named])
-            self.layouts[key] = Layout(layout.mixer, layout.feed_forward, tuple(marked))
+            marked = tuple(map(mark, layout.tensors, self._packings(layout.tensors, path, place, own)))
+            self.layouts[key] = Layout(layout.mixer, layout.feed_forward, marked)
         return self.layouts[key]
 
     def _about(self, path: str) -> tuple[tuple[Pattern, ...], ...]:
@@ -484,6 +484,8 @@ class _Marking:
         return tuple([rule.modules.about(path) if rule.modules else () for rule in self.rules])
 
     def _outside(self, group: Outside) -> Outside:
+        if not any(tensor.role in self.scheme.roles for tensor in group.tensors):
+            return group
         if group.path.rpartition(".")[2] in TOKEN_HEADS and not self.scheme.head:
             return group
         if self.scheme.text and group.path.rpartition(".")[2] not in TOKEN_HEADS:
@@ -491,6 +493,16 @@ class _Marking:
         own = self._about(group.path)
         packings = (self._packing(tensor, group.path, own) for tensor in group.tensors)
         return group._replace(tensors=tuple(map(mark, group.tensors, packings)))
+
+    def _packings(self, tensors: tuple[Tensor, ...], path: str, place: str, own: Key) -> list[Packing | None]:
+        """The format of each tensor of a block; the same for tensors of other sizes under the same names."""
+        if self.rules[0].modules is None:
+            packing, roles = self.rules[0].packing, self.scheme.roles
+            return [packing if tensor.role in roles else None for tensor in tensors]
+        key = (own, place, *[tensor.name for tensor in tensors])
+        if key not in self.packings:
+            self.packings[key] = [self._packing(tensor, path, own) for tensor in tensors]
+        return self.packings[key]
 
     def _packing(self, tensor: Tensor, path: str, own: Sequence[tuple[Pattern, ...]]) -> Packing | None:
         """The format of a tensor; None where it is in the model's own type."""
@@ -510,7 +522,8 @@ def mark(tensor: Tensor, packing: Packing | None) -> Tensor:
     """The tensor as stored in a format; None: in the model's own type."""
     if packing is None or len(tensor.shape) < 2:
         return tensor
-    return Tensor(*tensor[:4], stored(tensor, packing))
+    name, shape, role, transposed, _ = tensor
+    return tuple.__new__(Tensor, (name, shape, role, transposed, stored(tensor, packing)))
 
 
 def spellings(module: str) -> tuple[str, ...]:
@@ -525,11 +538,12 @@ def spellings(module: str) -> tuple[str, ...]:
 
 def stored(tensor: Tensor, packing: Packing) -> Stored:
     """How a matrix, or a stack of them, is stored. Gate and up projections of experts are two matrices in the files."""
-    shape = tensor.oriented
-    matrices, rows = prod(shape[:-2]), shape[-2]
-    if tensor.role == "experts" and tensor.name.endswith("gate_up_proj") and rows % 2 == 0:
+    name, shape, role, transposed, _ = tensor
+    rows, columns = (shape[-1], shape[-2]) if transposed else (shape[-2], shape[-1])
+    matrices = 1 if len(shape) == 2 else prod(shape[:-2])
+    if role == "experts" and name.endswith("gate_up_proj") and rows % 2 == 0:
         matrices, rows = 2 * matrices, rows // 2
-    return Stored(packing.precision, packing.bits, matrices * packing.size(rows, shape[-1]))
+    return tuple.__new__(Stored, (packing[0], packing[1], matrices * packing.size(rows, columns)))
 
 
 def dequantized(architecture: Architecture) -> Architecture:
