@@ -40,7 +40,7 @@ def damage(d: Draft, precisions: list[str]) -> float:
     """The objective as docs/plans.md states it."""
     order = sorted(range(len(precisions)), key=lambda n: (-d.probabilities[n], -d.blocks[n].index))
     weight = dict(zip(order, sensitivities(len(order)), strict=True))
-    return sum(weight[n] * d.quantized_parameters(n) * DAMAGE[p] for n, p in enumerate(precisions))
+    return sum(weight[n] * d.quantized_parameters(n, p) * DAMAGE[p] for n, p in enumerate(precisions))
 
 
 def size(d: Draft, precisions: list[str]) -> int:
@@ -108,7 +108,7 @@ def test_rounded_relaxation_is_within_one_step(monkeypatch: pytest.MonkeyPatch) 
     for limit in range(size(d, ["ternary"] * 6), size(d, ["raw"] * 6), 9973):
         proven = Fitting(d).apply(limit)
         best = best_by_brute_force(d, limit)
-        step = max(2 * d.quantized_parameters(n) * (DAMAGE["ternary"] - DAMAGE["int4"]) for n in range(6))
+        step = max(2 * d.quantized_parameters(n, "ternary") * (DAMAGE["ternary"] - DAMAGE["int4"]) for n in range(6))
         assert size(d, d.precisions) <= limit
         assert damage(d, d.precisions) <= best + step
         if proven is False:

@@ -10,7 +10,7 @@ import typer
 
 from fastewq.cli.common import Json, need_extra, print_json
 from fastewq.document import Plan, read_plan
-from fastewq.errors import InvalidPlan
+from fastewq.errors import InvalidPlan, NotFound
 from fastewq.jsonio import MAX_CONFIG_BYTES, load_config, parse_config
 
 POLICY = "Policy"
@@ -153,6 +153,8 @@ def _write(path: Path, text: str) -> None:
 def _plan(path: Path) -> Plan:
     if str(path) == "-":
         return read_plan(parse_config(sys.stdin.buffer.read(MAX_CONFIG_BYTES + 1), "standard input"))
+    if not path.exists():
+        raise NotFound(f"{path} does not exist", hint="Give the output of `fastewq plan SOURCE --json`.")
     document = load_config(path)
     if "config" in document or "hidden_size" in document:
         raise InvalidPlan(f"{path} is a config, not a plan", hint=f"fastewq plan {path} --json > plan.json")

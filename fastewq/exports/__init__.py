@@ -55,7 +55,10 @@ def export(plan: Plan, tool: str, *, nearest: bool = False) -> Export:
     the last of these gives the nearest plan it can express instead, its differences listed.
     """
     if tool not in TOOLS:
-        raise CannotExport(f"tool is {tool[:40]!r}; expected one of {', '.join(TOOLS)}")
+        raise CannotExport(
+            f"tool is {tool[:40]!r}; expected one of {', '.join(TOOLS)}",
+            hint="vLLM and SGLang load what llm-compressor, gptqmodel and autoround write.",
+        )
     chosen = TOOLS[tool]
     if chosen.target != DEFAULT_TARGET and any(tensor.stored for layout in plan.layouts for tensor in layout):
         raise CannotExport(
@@ -77,7 +80,18 @@ def export(plan: Plan, tool: str, *, nearest: bool = False) -> Export:
         bytes=assignment.tensor_bytes(),
         header_bytes=parts.header_bytes,
         differences=assignment.differences,
-        warnings=parts.warnings,
+        warnings=(*parts.warnings, *_over_budget(plan, assignment.tensor_bytes() + parts.header_bytes, chosen)),
+    )
+
+
+def _over_budget(plan: Plan, size: int, tool: Tool) -> tuple[str, ...]:
+    """A plan that fits in one tool's format need not fit in another's."""
+    available = plan.memory.request.available if plan.memory else None
+    if plan.memory is None or available is None or size + plan.memory.kv_cache <= available:
+        return ()
+    over = size + plan.memory.kv_cache - available
+    return (
+        f"{over} bytes more than the plan's memory: it was made for the target {plan.target}; plan with {tool.target}",
     )
 
 

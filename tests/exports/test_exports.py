@@ -14,6 +14,7 @@ from fastewq.document import Plan, read_plan
 from fastewq.errors import CannotExport
 from fastewq.exports import TOOLS, export
 from fastewq.exports.assignment import assign
+from fastewq.memory import read_memory
 
 DATA_TOOLS = [tool for tool in TOOLS if tool not in ("devices", "ignore-list")]
 
@@ -456,6 +457,20 @@ def test_ignore_list_names_what_stays(planned: Planner) -> None:
         module for module, bits in expected_bits(planned()).items() if bits == 16
     }
     assert "lm_head" in lines
+
+
+def test_a_plan_for_another_format_may_not_fit(planned: Planner) -> None:
+    free = {"overrides": [], "policy": {"overrides": ["0-11=int8"]}}
+    limit = planned(target="plain", **free).totals.bytes
+    plan = planned(target="plain", memory=read_memory(limit), **free)
+    made = export(plan, "mlx")
+    over = made.bytes - limit
+    assert over > 0, "scale and bias per group take more than one scale per row"
+    assert made.warnings == (
+        f"{over} bytes more than the plan's memory: it was made for the target plain; plan with mlx",
+    )
+    fitting = planned(target="mlx", memory=read_memory(limit + over), **free)
+    assert export(fitting, "mlx").warnings == ()
 
 
 def test_unknown_tool() -> None:
