@@ -3,7 +3,7 @@
 python benchmarks/exports.py mlx quanto ...   install, quantize a random llama, load it, generate, compare; keep the row
 python benchmarks/exports.py all              every tool that runs without a GPU
 python benchmarks/exports.py vllm sglang      what the engines' own functions make of the exported configs; needs no GPU
-python benchmarks/exports.py gguf FILE        the same for a GGUF file of a real llama or qwen2 model
+python benchmarks/exports.py gguf FILE        the same for a GGUF file of a real llama, qwen2 or gemma3 model
 python benchmarks/exports.py placement FILE   two devices: llama.cpp on loopback workers, accelerate, a function of vLLM
 python benchmarks/exports.py llama.cpp FILE   the same with llama-quantize itself, built from source (needs cmake, C++)
 python benchmarks/exports.py table            print docs/exports-verified.md's table from the kept rows
@@ -448,6 +448,9 @@ def _build_llama_cpp() -> Path:
     return binaries
 
 
+CLASSES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM", "gemma3": "Gemma3ForCausalLM"}
+
+
 def _raw_gguf(source: Path, name: str) -> tuple[Path, dict[str, Any]]:
     """A fresh folder with raw.gguf, the source in bfloat16, and the model's config."""
     folder = WORK / "out" / name
@@ -481,8 +484,9 @@ def _dequantize(source: Path, out: Path) -> dict[str, Any]:
     names = {tensor.name for tensor in reader.tensors}
     return {
         "name": field("general.name"),
-        "model_type": kind,
-        "architectures": [{"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}[kind]],
+        "model_type": {"gemma3": "gemma3_text"}.get(kind, kind),
+        "architectures": [CLASSES[kind]],
+        **({"head_dim": field("gemma3.attention.key_length")} if kind == "gemma3" else {}),
         "hidden_size": field(f"{kind}.embedding_length"),
         "intermediate_size": field(f"{kind}.feed_forward_length"),
         "num_attention_heads": field(f"{kind}.attention.head_count"),
@@ -530,7 +534,7 @@ def table() -> str:
         right = row["modules"] - len(row["wrong"])
         lines.append(
             f"| {row['tool']} | {row['versions']} | {right} of {row['modules']} "
-            f"| {row['predicted_bytes']:,} / {row['written_bytes']:,} | {row['size_error']:+.3%} "
+            f"| {row['predicted_bytes']:,} / {row['written_bytes']:,} | {row['size_error']:+.3%}{_file(row)} "
             f"| {row['generated'] or 'no: ' + ' '.join(row['generation_error'])} |"
         )
     lines += ["", "| engine | versions | config | functions called | as planned |", "|---|---|---|---|---|"]
@@ -541,6 +545,11 @@ def table() -> str:
                 f"| {row['engine']} | {row['versions']} | {name} | {found['functions']} | {right} of {row['modules']} |"
             )
     return "\n".join(lines)
+
+
+def _file(row: dict[str, Any]) -> str:
+    """The error of the whole file, where header and tokenizer are part of it."""
+    return f", file {row['file_error']:+.2%}" if "file_error" in row else ""
 
 
 def errors() -> None:

@@ -31,6 +31,7 @@ def test_rows_hold_what_the_exports_promise(tool: str) -> None:
     row = ROWS[tool]
     assert row["wrong"] == []
     assert abs(row["size_error"]) < 0.005
+    assert abs(row.get("file_error", 0)) < 0.005
     assert row["generated"]
 
 
