@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
+from typing import Final
 
 import uvicorn
 
@@ -16,6 +17,10 @@ from . import logs
 from .protocol import Protocol
 from .service import draining
 from .settings import Settings
+
+
+WORKER_SECONDS: Final = 60
+"""Time in which a worker must give a sign of life to the process that started it."""
 
 
 def serve(settings: Settings) -> None:
@@ -37,6 +42,8 @@ def serve(settings: Settings) -> None:
             http=Protocol,
             ws="none",
             timeout_graceful_shutdown=settings.grace_seconds,
+            # A busy machine takes longer to start a worker than the few seconds after which it would be killed as hung.
+            timeout_worker_healthcheck=WORKER_SECONDS,
         )
 
 
