@@ -17,6 +17,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from .server import Server
+
 SCHEMATHESIS = Path(__file__).with_name("schemathesis.toml")
 ROOT = Path(__file__).parents[2]
 REAL = sorted((ROOT.parent / "shared" / "configs").glob("*--*.json"))
@@ -32,7 +34,7 @@ HOSTILE: list[Any] = [
 
 def schemathesis(url: str, examples: int) -> None:
     command = [Path(sys.executable).with_name("schemathesis"), "--config-file", SCHEMATHESIS]
-    limits = ["--max-examples", str(examples), "--seed", "1", "--workers", "2"]
+    limits = ["--max-examples", str(examples), "--seed", "1", "--workers", "2", "--request-timeout", "60"]
     run = subprocess.run([*command, "run", f"{url}/openapi.json", *limits], capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-8000:] + run.stderr[-2000:]
 
@@ -43,9 +45,11 @@ def test_every_route_keeps_to_its_schema(server, client):
 
 
 @pytest.mark.slow
-def test_every_route_keeps_to_its_schema_over_ten_thousand_cases(server, client):
-    schemathesis(server.url, examples=2000)
-    assert client.get("/readyz").status_code == 200
+def test_every_route_keeps_to_its_schema_over_ten_thousand_cases():
+    # A generator on a busy machine may pause for longer than a client is given to send its body.
+    with Server(drain_seconds=0, body_seconds=600) as server, server.client() as client:
+        schemathesis(server.url, examples=2500)
+        assert client.get("/readyz").status_code == 200
 
 
 def paths_in(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
