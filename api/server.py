@@ -18,7 +18,6 @@ from .protocol import Protocol
 from .service import draining
 from .settings import Settings
 
-
 WORKER_SECONDS: Final = 60
 """Time in which a worker must give a sign of life to the process that started it."""
 
