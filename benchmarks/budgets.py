@@ -37,7 +37,7 @@ MODELS = (
 
 def table(folder: Path) -> None:
     """Per model and memory: blocks at each precision and the bits per weight of the whole model."""
-    print("| model | raw | " + " | ".join(GPUS) + " |")
+    print("| model | as stored | " + " | ".join(GPUS) + " |")
     print("|---" * (len(GPUS) + 2) + "|")
     for name in MODELS:
         config = json.loads((folder / f"{name}.json").read_text("utf-8"))
@@ -54,7 +54,8 @@ def _cell(config: dict[str, object], memory: str) -> str:
     except FastEWQError as error:
         return error.code
     kinds = [block.precision for stack in found.stacks for block in stack.blocks]
-    counts = [f"{kinds.count(kind)} {kind}" for kind in (found.raw, "int8", "int4") if kind in kinds]
+    order = sorted(set(kinds), key=lambda kind: (kind in ("int8", "int4"), kind != "int8", kind))
+    counts = [f"{kinds.count(kind)} {kind}" for kind in order]
     proof = "" if found.memory and found.memory.optimal else " (within one step)"
     return f"{', '.join(counts)}; {found.totals.bits_per_weight:.1f} bits{proof}"
 
