@@ -2,7 +2,7 @@
 
 import fastewq
 plan = fastewq.plan(config)           # a config.json as a dict
-plan.as_dict()                        # the document of docs/contracts.md
+plan.as_dict()                        # the document of docs/plans.md
 """
 
 from fastewq.config import read_config

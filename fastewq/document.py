@@ -1,4 +1,4 @@
-"""What a plan is, and its JSON form: the document `fastewq.plan/1` of docs/contracts.md."""
+"""What a plan is, and its JSON form: the document `fastewq.plan/1` of docs/plans.md."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Totals(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The plan document of docs/contracts.md; `as_dict` is its JSON form, keys in the documented order.
+    """The plan document of docs/plans.md; `as_dict` is its JSON form, keys in the documented order.
 
     layouts   the tensors of each distinct block and outside group, which exports need; `memory` is there on request
     """
