@@ -1,0 +1,98 @@
+"""Does a plan keep quality? Quantize blocks of real models, run them on real text, measure what changes.
+
+    python benchmarks/quality.py sensitivity [MODEL ...]   each block alone at 8, 4 and 3 bits
+    python benchmarks/quality.py plans [MODEL ...]         whole plans at equal bytes
+    python benchmarks/quality.py report                    docs/quality.md and its plot, from the logs (no torch)
+
+Needs `pip install fastewq[dataset,train,quality]`. Every measurement of a chunk of text is a row of
+training_data/quality/MODEL.csv as soon as it is made, and a row that is there is not measured again: a run that was
+stopped goes on where it was. `--quick` takes two small models at 4 bits only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+from fastewq.training.source_cache import default_cache
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+LOGS: Final = ROOT / "training_data" / "quality"
+BITS: Final = ("4", "3", "8")
+QUICK: Final = ("smollm2-135m-instruct", "all-minilm-l6-v2")
+COLUMNS: Final = ("assignment", "chunk", "divergence", "loss")
+
+
+class Log:
+    """The rows measured so far of one model. A row is appended whole; a broken last line is dropped."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = path.read_text() if path.is_file() else ""
+        whole = text[: text.rfind("\n") + 1] or ",".join(COLUMNS) + "\n"
+        if whole != text:
+            path.write_text(whole)
+        self.done = {(row["assignment"], int(row["chunk"])) for row in csv.DictReader(whole.splitlines())}
+
+    def add(self, assignment: str, chunk: int, divergence: float, loss: float) -> None:
+        with self.path.open("a") as stream:
+            stream.write(f"{assignment},{chunk},{divergence:.6g},{loss:.6g}\n")
+        self.done.add((assignment, chunk))
+
+
+def alone(blocks: int, bits: Iterable[str]) -> list[str]:
+    """One block at a time at each precision, after the unquantized model itself."""
+    each = [("r" * i) + b + "r" * (blocks - i - 1) for b in bits for i in range(blocks)]
+    return ["r" * blocks, *each]
+
+
+def measure(name: str, cache: Path, logs: Path, assignments: Sequence[str] | None, bits: Sequence[str]) -> None:
+    """Measure what the log lacks: `assignments` on the plans' chunks, or each block alone on the others."""
+    from quality_models import STUDIES
+
+    study = STUDIES[name]
+    start = time.monotonic()
+    subject, chunks = study.load(study, cache)
+    print(f"{name}: {len(subject.blocks)} blocks, loaded in {time.monotonic() - start:.0f} s", flush=True)
+    single = assignments is None
+    wanted = alone(len(subject.blocks), bits) if assignments is None else list(assignments)
+    chosen = study.chosen(chunks, single)
+    log = Log(logs / f"{name}.csv")
+    for assignment in wanted:
+        left = [chunk for chunk in chosen if (assignment, chunk.number) not in log.done]
+        if not left:
+            continue
+        begin = time.monotonic()
+        total = 0.0
+        for number, found in subject.measure(assignment, left):
+            log.add(assignment, number, found.divergence, found.loss)
+            total += found.divergence
+        print(f"{name} {assignment} {total / len(left):.3e} {time.monotonic() - begin:.1f} s", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("sensitivity", "plans", "report"))
+    parser.add_argument("models", nargs="*")
+    parser.add_argument("--cache", type=Path, default=default_cache())
+    parser.add_argument("--logs", type=Path, default=LOGS)
+    parser.add_argument("--bits", default="".join(BITS))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(options.threads)
+    from quality_models import STUDIES
+
+    for name in options.models or (QUICK if options.quick else STUDIES):
+        measure(name, options.cache, options.logs, None, "4" if options.quick else options.bits)
+
+
+if __name__ == "__main__":
+    main()
