@@ -13,12 +13,18 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fastewq.training.source_cache import default_cache
+from fastewq.training.sources import read_sources
+
+if TYPE_CHECKING:
+    from quality_forward import Subject
+    from quality_models import Study
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 LOGS: Final = ROOT / "training_data" / "quality"
@@ -51,6 +57,22 @@ def alone(blocks: int, bits: Iterable[str]) -> list[str]:
     return ["r" * blocks, *each]
 
 
+def describe(study: Study, subject: Subject, logs: Path) -> None:
+    """Write NAME.json beside the log: which blocks an assignment's characters stand for, and what was read."""
+    about = {
+        "stacks": stacks_of(study),
+        "measure": "kl" if subject.logits else "states",
+        "text": study.text.__name__,
+    }
+    (logs / f"{study.name}.json").write_text(json.dumps(about) + "\n")
+
+
+def stacks_of(study: Study) -> list[tuple[str, str, int]]:
+    """(model, stack, blocks) of a study, as the table of blocks names them."""
+    sources = {source.name: source for source in read_sources(ROOT / "training_data" / "sources.toml")}
+    return [(name, stack.name, stack.blocks) for name in study.sources for stack in sources[name].stacks]
+
+
 def measure(name: str, cache: Path, logs: Path, assignments: Sequence[str] | None, bits: Sequence[str]) -> None:
     """Measure what the log lacks: `assignments` on the plans' chunks, or each block alone on the others."""
     from quality_models import STUDIES
@@ -58,6 +80,7 @@ def measure(name: str, cache: Path, logs: Path, assignments: Sequence[str] | Non
     study = STUDIES[name]
     start = time.monotonic()
     subject, chunks = study.load(study, cache)
+    describe(study, subject, logs)
     print(f"{name}: {len(subject.blocks)} blocks, loaded in {time.monotonic() - start:.0f} s", flush=True)
     single = assignments is None
     wanted = alone(len(subject.blocks), bits) if assignments is None else list(assignments)

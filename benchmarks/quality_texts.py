@@ -3,15 +3,21 @@
 english     the Lee background corpus, 300 news items of the Australian Broadcasting Corporation, from gensim's tests
 python      modules of Python's own standard library
 reactions   chemical reactions as SMILES, from the tests and descriptions of four packages about reactions
+speech      half a minute of a telephone conversation in English, pyannote.audio's sample
 """
 
 from __future__ import annotations
 
+import io
 import re
+import wave
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fastewq.training.source_cache import fetch_wheel
 from fastewq.training.sources import Part
@@ -75,3 +81,21 @@ def reactions(cache: Path) -> str:
 def nothing(_cache: Path) -> str:
     """No text: the model is read samples of its own."""
     return ""
+
+
+SPEECH: Final = Part(
+    wheel="pyannote_audio-4.0.7-py3-none-any.whl",
+    wheel_sha256="852ea15c4d85bc34773e618267603ffca6a521669a74d33742692cc67fc700d6",
+    member="pyannote/audio/sample/sample.wav",
+    bytes=960104,
+    sha256="c319b4abca767b124e41432d364fd7df006cb26bb79d09326c487d606a134e6e",
+)
+
+
+def speech(cache: Path) -> NDArray[np.float32]:
+    """Samples between -1 and 1, 16,000 a second, of one channel."""
+    with (
+        zipfile.ZipFile(fetch_wheel(SPEECH, cache)) as wheel,
+        wave.open(io.BytesIO(wheel.read(SPEECH.member))) as sound,
+    ):
+        return np.frombuffer(sound.readframes(sound.getnframes()), "<i2").astype(np.float32) / 32768
