@@ -19,6 +19,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from fastewq.training.plan_study import MIXES, plans, rules, uniform
+from fastewq.training.sensitivity import read_log
 from fastewq.training.source_cache import default_cache
 from fastewq.training.sources import read_sources
 
@@ -98,6 +100,21 @@ def measure(name: str, cache: Path, logs: Path, assignments: Sequence[str] | Non
         print(f"{name} {assignment} {total / len(left):.3e} {time.monotonic() - begin:.1f} s", flush=True)
 
 
+def wanted_plans(name: str, logs: Path, mixes: Sequence[str]) -> list[str]:
+    """The assignments of every plan to compare, each once, uniform ones first."""
+    import pandas as pd
+
+    log = read_log(logs, name)
+    table = pd.read_csv(ROOT / "training_data" / "blocks.csv", engine="pyarrow")
+    predicted_file = logs / "predicted.csv"
+    predicted = {}
+    if predicted_file.is_file():
+        held_out = pd.read_csv(predicted_file, engine="pyarrow").set_index(["model", "stack", "exec_index"])
+        predicted = {column: held_out[column] for column in held_out.columns}
+    found = plans(log, rules(log, table, predicted), mixes)
+    return list(dict.fromkeys([*uniform(log), *(a for rule in found.values() for a in rule.values())]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("sensitivity", "plans", "report"))
@@ -105,6 +122,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=default_cache())
     parser.add_argument("--logs", type=Path, default=LOGS)
     parser.add_argument("--bits", default="".join(BITS))
+    parser.add_argument("--mixes", default=",".join(MIXES))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
@@ -114,7 +132,11 @@ def main() -> None:
     from quality_models import STUDIES
 
     for name in options.models or (QUICK if options.quick else STUDIES):
-        measure(name, options.cache, options.logs, None, "4" if options.quick else options.bits)
+        if options.what == "sensitivity":
+            measure(name, options.cache, options.logs, None, "4" if options.quick else options.bits)
+        else:
+            mixes = ["4/raw"] if options.quick else options.mixes.split(",")
+            measure(name, options.cache, options.logs, wanted_plans(name, options.logs, mixes), "")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fastewq.architecture import Architecture, Stack
+from fastewq.architecture import Architecture, Outside, Stack
 
 Columns = Mapping[str, NDArray[np.generic]]
 """Column name -> one value per block, all of the same length."""
@@ -26,6 +26,27 @@ DTYPE_BYTES: Final = {
     "float8_e4m3fn": 1,
     "float8_e5m2": 1,
 }
+
+
+def _post_norm(model: Architecture, stack: Stack) -> bool:
+    """Whether each block of a text stack ends in a LayerNorm (BERT, Marian), so that none is needed after the last."""
+    if stack.norm != "layer" or stack.role not in ("decoder", "encoder"):
+        return False
+    blocks = f".{stack.blocks[0].path}"
+    return not any(_is_final_norm(group, blocks) for group in model.outside)
+
+
+def _is_final_norm(group: Outside, blocks: str) -> bool:
+    """Whether a parameter group is a norm beside the module list of blocks, or beside one around it."""
+    parent, _, name = f".{group.path}".rpartition(".")
+    return (
+        "embed" not in name
+        and "embeddings" not in parent
+        and blocks.startswith(f"{parent}.")
+        and bool(group.tensors)
+        and all(tensor.role == "norm" for tensor in group.tensors)
+    )
+
 
 STACK_FACTS: Final[Mapping[str, Callable[[Architecture, Stack], float]]] = {
     "num_blocks": lambda _, stack: len(stack.blocks),
@@ -41,6 +62,7 @@ STACK_FACTS: Final[Mapping[str, Callable[[Architecture, Stack], float]]] = {
     "initializer_range": lambda model, _: model.initializer_range,
     "tied_embeddings": lambda model, _: model.tied_embeddings,
     "layer_norm": lambda _, stack: stack.norm == "layer",
+    "post_norm": _post_norm,
     "causal": lambda _, stack: stack.role == "decoder",
     "dtype_bytes": lambda model, _: DTYPE_BYTES.get(model.dtype, 2),
 }
@@ -48,7 +70,9 @@ STACK_FACTS: Final[Mapping[str, Callable[[Architecture, Stack], float]]] = {
 
 num_blocks         blocks of the stack
 stack_parameters, model_parameters   of the stack, of the whole model
-layer_norm         1 for LayerNorm, 0 for RMSNorm;  causal: 1 where the stack generates, 0 where it reads
+layer_norm         1 for LayerNorm, 0 for RMSNorm
+post_norm          1 where a block normalises what it hands on, 0 where it hands on a sum (pre-norm)
+causal             1 where the stack generates, 0 where it reads
 dtype_bytes        bytes per raw weight
 """
 
@@ -140,6 +164,7 @@ FEATURES: dict[str, Feature] = {
     "ffn_ratio": _ratio("ffn_width", "width"),
     "causal": _fact("causal"),
     "layer_norm": _fact("layer_norm"),
+    "post_norm": _fact("post_norm"),
     "tied_embeddings": _fact("tied_embeddings"),
     "kv_ratio": _ratio("kv_heads", "heads"),
     "head_dim": _fact("head_dim"),
