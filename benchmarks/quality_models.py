@@ -51,7 +51,7 @@ class Study:
     text: Callable[[Path], Any]
     chunks: int = 36
     alone: int = 24
-    plans: int = 48
+    plans: int = 24
 
     def chosen(self, chunks: Sequence[Chunk], single: bool) -> list[Chunk]:
         """The chunks for blocks one by one, or those for plans: no plan is judged on text it was chosen by."""

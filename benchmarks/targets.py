@@ -29,20 +29,11 @@ from fastewq.training.table import Blocks, load_blocks
 FIGURES = ("accuracy", "balanced_accuracy", "auc", "brier", "ece")
 
 
-def standardised(blocks: Blocks) -> NDArray[np.float64]:
-    """(H - mean) / standard deviation within each stack, clipped to [-2, 1]: outliers must not set the scale."""
-    found = np.empty(len(blocks))
-    for stack in np.unique(blocks.stacks):
-        rows = blocks.stacks == stack
-        found[rows] = (blocks.entropies[rows] - blocks.entropies[rows].mean()) / (blocks.entropies[rows].std() or 1)
-    return np.clip(found, -2, 1)
-
-
 def boosted(rounds: int = ROUNDS, regression: bool = False, **changes: Any) -> Predict:
     def predict(blocks: Blocks, train: NDArray[np.intp], held_out: NDArray[np.intp]) -> NDArray[np.float64]:
         matrix = feature_matrix(blocks.columns, SELECTED)
-        target = standardised(blocks) if regression else blocks.labels
-        chosen = {**parameters(SELECTED), **changes}
+        target = np.clip(blocks.standardised, -2, 1) if regression else blocks.labels
+        chosen = {**parameters(blocks.objective, SELECTED), **changes}
         if regression:
             chosen |= {"objective": "reg:squarederror", "base_score": 0.0}
         data = xgb.DMatrix(matrix[train], target[train], weight=stack_weights(blocks.stacks[train]))
