@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -44,12 +44,25 @@ class Item(NamedTuple):
 
 
 class Planner:
-    """Plans by one predictor. A plan is a function of the request and the predictor, so answers can be kept."""
+    """Plans by one predictor unless a request asks for another objective.
 
-    def __init__(self, predictor: Predictor, settings: Settings) -> None:
-        self._predictor = predictor
+    A plan is a function of the request and the predictor, so answers can be kept.
+    """
+
+    def __init__(self, predictor: Predictor, settings: Settings, others: Sequence[Predictor] = ()) -> None:
+        self._default = predictor
+        self._predictors = {known.objective: known for known in (*others, predictor)}
         self._settings = settings
         self._kept: LRUCache[bytes, Answer] = LRUCache(settings.plan_cache_bytes, lambda answer: len(answer.body))
+
+    def predictor(self, objective: str | None) -> Predictor:
+        """The one trained for an objective. Raises InvalidRequest for one that this service does not have."""
+        if objective is None:
+            return self._default
+        if objective not in self._predictors:
+            known = ", ".join(sorted(self._predictors))
+            raise InvalidRequest(f"objective: {objective[:40]!r} is not served here; expected one of {known}")
+        return self._predictors[objective]
 
     def kept(self, body: bytes) -> Answer | None:
         """The answer to a request of exactly these bytes, if it is still there."""
@@ -76,7 +89,7 @@ class Planner:
             raise InvalidRequest("config: field required; a model named without its config is not looked up here")
         made = plan(
             request.config,
-            predictor=self._predictor,
+            predictor=self.predictor(request.objective),
             architecture=architecture,
             probabilities=probabilities,
             model_id=request.model,
@@ -121,7 +134,7 @@ class Planner:
         waiting: list[Item] = []
         blocks = 0
         for document in documents:
-            item = _item(document)
+            item = self._item(document)
             waiting.append(item)
             blocks += sum(len(stack.blocks) for stack in item.architecture.stacks) if item.architecture else 0
             if blocks >= BLOCKS_AT_ONCE:
@@ -129,25 +142,26 @@ class Planner:
                 waiting, blocks = [], 0
         yield from self._predicted(waiting)
 
+    def _item(self, document: Any) -> Item:
+        try:
+            request = parse_model(PlanRequest, document)
+        except InvalidRequest as error:
+            return Item(error)
+        if request.objective not in (None, self._default.objective):
+            return Item(request)  # for another predictor, which is asked one model at a time
+        try:
+            return Item(request, read_config(request.config or {}))
+        except FastEWQError:
+            return Item(request)  # planning will say what is wrong, in the order in which it looks
+
     def _predicted(self, items: list[Item]) -> Iterator[Item]:
-        probabilities = iter(self._predictor.of_models([item.architecture for item in items if item.architecture]))
+        probabilities = iter(self._default.of_models([item.architecture for item in items if item.architecture]))
         for item in items:
             yield item._replace(probabilities=next(probabilities)) if item.architecture else item
 
     def _parse(self, body: bytes) -> Any:
         settings = self._settings
         return parse_json(body, max_values=settings.max_json_values, max_depth=settings.max_json_depth)
-
-
-def _item(document: Any) -> Item:
-    try:
-        request = parse_model(PlanRequest, document)
-    except InvalidRequest as error:
-        return Item(error)
-    try:
-        return Item(request, read_config(request.config or {}))
-    except FastEWQError:
-        return Item(request)  # planning will say what is wrong, in the order in which it looks
 
 
 def _key(body: bytes) -> bytes:

@@ -86,12 +86,20 @@ async def read_model_plan(
     org: Annotated[str, Path(pattern=schemas.NAME)],
     name: Annotated[str, Path(pattern=schemas.NAME)],
     revision: Annotated[str, Query(pattern=schemas.REVISION)] = "main",
+    objective: Annotated[str | None, Query(description="entropy or sensitivity.")] = None,
     policy: str = DEFAULT_POLICY,
     target: str = "plain",
     memory: Annotated[str | None, Query(min_length=1)] = None,
 ) -> Response:
     """The plan of a published model, from its config in the catalog, or at the Hub where that is allowed."""
-    fields = {"model": f"{org}/{name}", "revision": revision, "policy": policy, "target": target, "memory": memory}
+    fields = {
+        "model": f"{org}/{name}",
+        "revision": revision,
+        "objective": objective,
+        "policy": policy,
+        "target": target,
+        "memory": memory,
+    }
     plan = await _service(request).plan(parse_model(schemas.PlanRequest, fields))
     return Answer(plan.as_dict()).unless_known(request)
 
@@ -153,9 +161,12 @@ async def list_exports() -> schemas.Tools:
 
 
 @router.get("/v1/predictor", tags=["predictor"], responses={200: {"model": schemas.Card}, **_errors(503)})
-async def read_predictor(request: Request) -> Response:
+async def read_predictor(
+    request: Request,
+    objective: Annotated[str | None, Query(description="entropy or sensitivity; unset: the service's own.")] = None,
+) -> Response:
     """The predictor's card: version, features, training data, measured quality."""
-    return Answer(_service(request).predictor.card).unless_known(request)
+    return Answer(_service(request).planner.predictor(objective).card).unless_known(request)
 
 
 @router.get("/livez", tags=["operation"])

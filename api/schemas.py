@@ -6,7 +6,7 @@ the models only describe, and the tests hold the running service to the descript
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -56,6 +56,10 @@ class PlanRequest(Request):
         Field(pattern=MODEL_ID, description="The model's name on the Hub; with a config it is only carried along."),
     ] = None
     revision: Annotated[str | None, Field(pattern=REVISION, description="Branch, tag or commit.")] = None
+    objective: Annotated[
+        Literal["entropy", "sensitivity"] | None,
+        Field(description="Which predictor; null: the service's own. See docs/quality.md."),
+    ] = None
     policy: Annotated[
         str | dict[str, Any],
         Field(description="A policy's name, or an object with `name` and the fields that differ from it."),
@@ -114,6 +118,7 @@ class Model(BaseModel):
 
 class PredictorNote(BaseModel):
     version: str
+    objective: str
     features: list[str]
     trained_on: dict[str, Any]
 

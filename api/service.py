@@ -10,7 +10,7 @@ import structlog
 from fastewq.architectures import supported
 from fastewq.errors import FastEWQError, InvalidArtefact
 from fastewq.plan import Plan
-from fastewq.predictor import Predictor, load_predictor
+from fastewq.predictor import OBJECTIVES, Predictor, load_predictor
 
 from . import metrics
 from .errors import NotReady
@@ -45,12 +45,14 @@ class Service:
         try:
             predictor = load_predictor(self.settings.artefact)
             supported()  # imports every family now, so that no request has to wait for it
+            # A service with an artefact of its own serves that one alone.
+            others = [] if self.settings.artefact else [load_predictor(objective=name) for name in OBJECTIVES]
             self._lookup = Lookup(self.settings)
         except FastEWQError as error:
             self._problem = "no usable predictor" if isinstance(error, InvalidArtefact) else "no usable catalog"
             log.error(self._problem, code=error.code, reason=error.message)
         else:
-            self._predictor, self._planner = predictor, Planner(predictor, self.settings)
+            self._predictor, self._planner = predictor, Planner(predictor, self.settings, others)
             metrics.PREDICTOR.labels(predictor.version).set(1)
 
     @property

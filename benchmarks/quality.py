@@ -1,6 +1,8 @@
 """Does a plan keep quality? Quantize blocks of real models, run them on real text, measure what changes.
 
     python benchmarks/quality.py sensitivity [MODEL ...]   each block alone at 8, 4 and 3 bits
+    python benchmarks/quality.py table                     training_data/sensitivity.csv, and what boosters predict for
+                                                           families that they did not see (no torch)
     python benchmarks/quality.py plans [MODEL ...]         whole plans at equal bytes
     python benchmarks/quality.py report                    docs/quality.md and its plot, from the logs (no torch)
 
@@ -17,8 +19,9 @@ import json
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from fastewq.training.dataset import write_csv
 from fastewq.training.plan_study import MIXES, plans, rules, uniform
 from fastewq.training.sensitivity import read_log
 from fastewq.training.source_cache import default_cache
@@ -100,6 +103,28 @@ def measure(name: str, cache: Path, logs: Path, assignments: Sequence[str] | Non
         print(f"{name} {assignment} {total / len(left):.3e} {time.monotonic() - begin:.1f} s", flush=True)
 
 
+def table(logs: Path) -> None:
+    """Write the table of sensitivities and, for every objective, the probabilities for blocks of families held out."""
+    from fastewq.training.evaluation import Booster, leave_one_out
+    from fastewq.training.objectives import OBJECTIVES
+    from fastewq.training.sensitivity import write_sensitivities
+    from fastewq.training.table import load_blocks
+
+    data = ROOT / "training_data" / "blocks.csv"
+    print(f"{write_sensitivities(logs, data.with_name('sensitivity.csv'))} blocks were measured")
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    for name in OBJECTIVES:
+        blocks = load_blocks(data, objective=name)
+        for train, held_out in leave_one_out(blocks.families):
+            for row, p in zip(held_out, Booster()(blocks, train, held_out), strict=True):
+                model, stack = str(blocks.stacks[row]).rsplit("/", 1)
+                key = (model, stack, str(int(blocks.columns["exec_index"][row])))
+                rows.setdefault(key, {})[f"predicted {name}"] = round(float(p), 6)
+    whole = [(key, found) for key, found in rows.items() if len(found) == len(OBJECTIVES)]
+    identity = ("model", "stack", "exec_index")
+    write_csv(logs / "predicted.csv", [dict(zip(identity, key, strict=True)) | found for key, found in whole])
+
+
 def wanted_plans(name: str, logs: Path, mixes: Sequence[str]) -> list[str]:
     """The assignments of every plan to compare, each once, uniform ones first."""
     import pandas as pd
@@ -117,7 +142,7 @@ def wanted_plans(name: str, logs: Path, mixes: Sequence[str]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("sensitivity", "plans", "report"))
+    parser.add_argument("what", choices=("sensitivity", "table", "plans", "report"))
     parser.add_argument("models", nargs="*")
     parser.add_argument("--cache", type=Path, default=default_cache())
     parser.add_argument("--logs", type=Path, default=LOGS)
@@ -126,6 +151,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
+    if options.what == "table":
+        table(options.logs)
+        return
     import torch
 
     torch.set_num_threads(options.threads)

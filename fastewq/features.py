@@ -156,10 +156,22 @@ def _relative_depth(columns: Columns) -> NDArray[np.float64]:
     return _number(columns, "exec_index") / np.maximum(_number(columns, "num_blocks") - 1, 1)
 
 
+def _edge_distance(columns: Columns) -> NDArray[np.float64]:
+    depth = _relative_depth(columns)
+    return np.minimum(depth, 1 - depth)
+
+
+def _post_norm_depth(columns: Columns) -> NDArray[np.float64]:
+    # One hundredth more, so that the first block of such a stack differs from all blocks of the others.
+    return _number(columns, "post_norm") * (_relative_depth(columns) + 0.01)
+
+
 FEATURES: dict[str, Feature] = {
     "exec_index": _fact("exec_index"),
     "from_end": _from_end,
     "relative_depth": _relative_depth,
+    "edge_distance": _edge_distance,
+    "post_norm_depth": _post_norm_depth,
     "num_blocks": _fact("num_blocks"),
     "ffn_ratio": _ratio("ffn_width", "width"),
     "causal": _fact("causal"),
@@ -179,6 +191,8 @@ FEATURES: dict[str, Feature] = {
 
 exec_index, from_end, relative_depth   where the block is: first and last blocks differ from the rest, by an absolute
                                        distance to the end (embedding and head are near) or by a share of the depth
+edge_distance     share of the depth to the nearer end: without post-norm, the first and last blocks matter most
+post_norm_depth   relative depth where blocks end in their norm, which damps what earlier ones did wrong; 0 elsewhere
 num_blocks        deep stacks spread what shallow ones do in one block
 ffn_ratio         wide feed-forwards (4 and more) came with other training recipes than narrow ones
 causal, layer_norm, tied_embeddings, kv_ratio, head_dim, initializer_range, log_vocab   how the family was built

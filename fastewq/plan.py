@@ -38,6 +38,7 @@ __all__ = ["Plan", "PlannedBlock", "PlannedGroup", "PlannedStack", "Totals", "pl
 def plan(
     config: Mapping[str, Any],
     *,
+    objective: str | None = None,
     policy: str | Mapping[str, Any] | Policy = DEFAULT_POLICY,
     target: str = DEFAULT_TARGET,
     memory: int | str | None = None,
@@ -54,6 +55,7 @@ def plan(
 ) -> Plan:
     """The precision plan of the model a config describes.
 
+    objective   `entropy` or `sensitivity`: which shipped predictor; not with a `predictor` of one's own
     policy      a name, a `Policy`, or an object for `fastewq.policy.read_policy`
     target      the tool whose file format counts the bytes, one of `fastewq.schemes.TARGETS`
     memory      bytes (6_000_000_000 or "6GiB") that weights, KV cache and reserve must fit; the plan is then the one of
@@ -66,7 +68,7 @@ def plan(
     `model_id` and `revision` are carried into the document. Raises InvalidConfig, UnsupportedArchitecture,
     InvalidPolicy, DoesNotFit.
     """
-    predictor = predictor or load_predictor()
+    predictor = predictor or load_predictor(objective=objective)
     wanted = read_memory(memory, devices, context, batch, cache_bits, reserve)
     architecture = architecture or read_config(config)
     return plan_architecture(
@@ -119,6 +121,7 @@ def plan_architecture(
         },
         predictor={
             "version": predictor.version,
+            "objective": predictor.objective,
             "features": list(predictor.features),
             "trained_on": dict(predictor.card["trained_on"]),
         },

@@ -1,7 +1,8 @@
 """How probabilities become precisions: named policies, switches for what is kept by default, and overrides.
 
 8bit-mixed        quantized blocks get int8 (paper)
-4bit-8bit-mixed   of the quantized blocks, those with the highest execution index get int4, the others int8 (paper)
+4bit-8bit-mixed   of the quantized blocks, those with the highest execution index (paper) get int4, the others int8; a
+                  predictor of measured sensitivity gives int4 to the most probable instead
 ternary-mixed     the same with ternary in place of int4, for tools that have a ternary type
 keep-ends         4bit-8bit-mixed, but the first and last block of every stack are kept
 
@@ -26,6 +27,7 @@ from fastewq.schemes import LEVELS
 DEFAULT_POLICY: Final = "4bit-8bit-mixed"
 KEEP: Final = "raw"
 PRECISIONS: Final = (KEEP, *LEVELS)
+ORDERS: Final = ("exec_index", "probability")
 MAX_OVERRIDES: Final = 256
 MAX_PATTERN: Final = 200
 
@@ -36,9 +38,8 @@ class Policy:
 
     threshold             quantize where the probability is at least this; None: as many blocks of each stack as the
                           probabilities lead to expect, the most probable first (see `quantized_blocks`)
-    aggressive_share      of the quantized blocks of a stack, the share with the highest execution index that gets
-                          `aggressive` instead of `moderate`
-
+    aggressive_share      of the quantized blocks of a stack, the share that gets `aggressive` instead of `moderate`
+    aggressive_order      which those are: of highest `exec_index` (paper), or of highest `probability`
     keep_ends             the first and last block of every stack stay raw
     embeddings, lm_head   the precision of token embeddings and output head, usually "raw"
     routers, vision       whether expert routers and vision towers take part
@@ -48,6 +49,7 @@ class Policy:
     name: str
     threshold: float | None
     aggressive_share: float
+    aggressive_order: str = ORDERS[0]
     moderate: str = "int8"
     aggressive: str = "int4"
     keep_ends: bool = False
@@ -71,6 +73,8 @@ class Policy:
         quantized = quantized_blocks(probabilities, self.threshold)
         if self.keep_ends:
             quantized = [index for index in quantized if 0 < index < len(probabilities) - 1]
+        if self.aggressive_order == "probability":
+            quantized.sort(key=lambda index: (probabilities[index], index))
         mild = len(quantized) - round(self.aggressive_share * len(quantized))
         found = [KEEP] * len(probabilities)
         for rank, index in enumerate(quantized):
@@ -95,11 +99,13 @@ def quantized_blocks(probabilities: Sequence[float], threshold: float | None = N
 
 
 @cache
-def policies(threshold: float | None, aggressive_share: float) -> Mapping[str, Policy]:
-    """Every named policy, with the threshold and share that the predictor's card recommends."""
-    default = Policy(DEFAULT_POLICY, threshold, aggressive_share)
+def policies(
+    threshold: float | None, aggressive_share: float, aggressive_order: str = ORDERS[0]
+) -> Mapping[str, Policy]:
+    """Every named policy, with the threshold, share and order that the predictor's card recommends."""
+    default = Policy(DEFAULT_POLICY, threshold, aggressive_share, aggressive_order)
     named = (
-        Policy("8bit-mixed", threshold, 0.0, aggressive="int8"),
+        Policy("8bit-mixed", threshold, 0.0, aggressive_order, aggressive="int8"),
         default,
         replace(default, name="ternary-mixed", aggressive="ternary"),
         replace(default, name="keep-ends", keep_ends=True),
@@ -119,7 +125,7 @@ def read_policy(value: str | Mapping[str, Any] | Policy, card: Mapping[str, Any]
         value = {"name": value}
     if not isinstance(value, Mapping):
         raise InvalidPolicy(f"policy is {type(value).__name__}; expected a name or an object")
-    named = policies(card["threshold"], float(card["aggressive_share"]))
+    named = policies(card["threshold"], float(card["aggressive_share"]), card.get("aggressive_order", ORDERS[0]))
     name = value.get("name", DEFAULT_POLICY)
     if not isinstance(name, str) or name not in named:
         raise InvalidPolicy(f"policy is {str(name)[:40]!r}; expected one of {', '.join(named)}")
@@ -149,6 +155,12 @@ def _precision(name: str, value: Any) -> str:
     return str(value)
 
 
+def _order(name: str, value: Any) -> str:
+    if value not in ORDERS:
+        raise InvalidPolicy(f"policy.{name} is {value!r:.40}; expected one of {', '.join(ORDERS)}")
+    return str(value)
+
+
 def _level(name: str, value: Any) -> str:
     if value not in LEVELS:
         raise InvalidPolicy(f"policy.{name} is {value!r:.40}; expected one of {', '.join(LEVELS)}")
@@ -174,6 +186,7 @@ def _override(name: str, entry: Any) -> tuple[str, str]:
 _CHECKS: Final[dict[str, Any]] = {
     "threshold": _share,
     "aggressive_share": _share,
+    "aggressive_order": _order,
     "moderate": _level,
     "aggressive": _level,
     "keep_ends": _flag,

@@ -23,8 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastewq.architecture import Architecture
-from fastewq.errors import InvalidArtefact
+from fastewq.errors import InputError, InvalidArtefact
 from fastewq.features import FEATURES, Columns, block_columns, feature_matrix, span
+
+OBJECTIVES: Final = ("entropy", "sensitivity")
+"""What a shipped predictor was trained to find: blocks of low entropy, or those that measurably matter least."""
+DEFAULT_OBJECTIVE: Final = "entropy"
 
 FORMAT: Final = 1
 """Raised whenever card.json or its meaning changes; a card of another format is refused."""
@@ -170,6 +174,11 @@ class Predictor:
     def version(self) -> str:
         return str(self.card["version"])
 
+    @property
+    def objective(self) -> str:
+        """What the labels it learned from mean."""
+        return str(self.card["objective"])
+
     def probabilities(self, columns: Columns) -> NDArray[np.float64]:
         """The probability of "quantize" for every block of `fastewq.features.block_columns`."""
         return self.calibrate(self.ensemble.margins(feature_matrix(columns, self.features)))
@@ -202,18 +211,37 @@ class Predictor:
         return found
 
 
-def load_predictor(folder: Path | None = None) -> Predictor:
-    """The artefact in `folder`, or the one shipped with the package.
+def load_predictor(folder: Path | None = None, objective: str | None = None) -> Predictor:
+    """The artefact in `folder`, or the one shipped with the package for an objective.
 
-    Raises InvalidArtefact where a file is missing or too large, the format is unknown, the booster's SHA-256 is not
-    the card's, a feature is not one of this version, or the golden predictions on the card are not reproduced.
+    objective   one of OBJECTIVES; DEFAULT_OBJECTIVE, or whatever the folder's is, unless given
+
+    Raises InputError for another objective than there is, and InvalidArtefact where a file is missing or too large, the
+    format is unknown, the booster's SHA-256 is not the card's, a feature is not one of this version, or the golden
+    predictions on the card are not reproduced.
     """
-    return _shipped() if folder is None else _load(folder)
+    if folder is None:
+        return _shipped(_known(DEFAULT_OBJECTIVE if objective is None else objective))
+    predictor = _load(folder)
+    if objective is not None and predictor.objective != _known(objective):
+        raise InputError(f"objective is {objective!r}; the predictor in {folder} has {predictor.objective!r}")
+    return predictor
+
+
+def shipped_folder(objective: str) -> Path:
+    """Where the package keeps the artefact of an objective."""
+    return Path(str(files("fastewq.models"))) / _known(objective)
+
+
+def _known(objective: str) -> str:
+    if objective not in OBJECTIVES:
+        raise InputError(f"objective is {objective[:40]!r}; expected one of {', '.join(OBJECTIVES)}")
+    return objective
 
 
 @cache
-def _shipped() -> Predictor:
-    return _load(Path(str(files("fastewq.models"))))
+def _shipped(objective: str) -> Predictor:
+    return _load(shipped_folder(objective))
 
 
 def _load(folder: Path) -> Predictor:

@@ -11,7 +11,7 @@ import typer
 
 from fastewq import __version__
 from fastewq.cli import catalog, exports, offline
-from fastewq.cli.common import Json, need_extra, print_json
+from fastewq.cli.common import Json, ObjectiveOption, need_extra, print_json
 from fastewq.errors import FastEWQError, exit_code
 
 app = typer.Typer(
@@ -49,6 +49,7 @@ def _common(
 @app.command()
 def plan(
     source: Annotated[str, typer.Argument(help="A config.json, a model folder, a Hub id org/name, or - for stdin.")],
+    objective: ObjectiveOption = None,
     policy: Annotated[
         str, typer.Option(help="8bit-mixed, 4bit-8bit-mixed, ternary-mixed or keep-ends.")
     ] = "4bit-8bit-mixed",
@@ -104,7 +105,7 @@ def plan(
         batch=batch,
         cache_bits=cache_bits,
         reserve=reserve,
-        predictor=load_predictor(artefact),
+        predictor=load_predictor(artefact, objective),
         architecture=headers.architecture if headers else None,
         model_id=found.model_id,
         revision=found.commit,

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fastewq.cli.common import Address, EngineName, EngineOption, Json, need_extra, print_json, resumable
+from fastewq.cli.common import (
+    Address,
+    EngineName,
+    EngineOption,
+    Json,
+    ObjectiveOption,
+    need_extra,
+    print_json,
+    resumable,
+)
 
 if TYPE_CHECKING:
     from fastewq.catalog.collect import Counts
@@ -44,6 +53,7 @@ def build(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that plan; one per processor unless set.")
     ] = None,
+    objective: ObjectiveOption = None,
     artefact: Annotated[
         Path | None, typer.Option(envvar="FASTEWQ_ARTEFACT", help="A predictor trained by `fastewq train`.")
     ] = None,
@@ -62,6 +72,7 @@ def build(
         from fastewq.catalog.store import Store
         from fastewq.engine import Engine
         from fastewq.hub import Filters
+        from fastewq.predictor import shipped_folder
 
     store = Store(output)
     filters = Filters(author, task, library, min_downloads, since, limit)
@@ -76,8 +87,9 @@ def build(
         }
         if not collect_only:
             chosen = Engine(engine.value, address, workers)
+            folder = shipped_folder(objective) if objective and artefact is None else artefact
             with _status("planning") as show:
-                plans = predict(store, artefact=artefact, engine=chosen, progress=_rate(show))
+                plans = predict(store, artefact=folder, engine=chosen, progress=_rate(show))
             document |= {"planned": plans.new, "kept": plans.kept, "entries": build_index(store)}
     if as_json:
         print_json(document)

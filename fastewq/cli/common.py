@@ -17,6 +17,14 @@ from fastewq.errors import MissingExtra
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 
 
+ObjectiveOption = Annotated[
+    str | None,
+    typer.Option(
+        "--objective", help="What the predictor was trained to find: entropy or sensitivity; see docs/quality.md."
+    ),
+]
+
+
 class EngineName(StrEnum):
     LOCAL = "local"
     RAY = "ray"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fastewq.analysis.checkpoints import Checkpoint
 
 TABLE = Path("training_data/blocks.csv")
+Trained = Annotated[str, typer.Option("--objective", help="The label: entropy or sensitivity.")]
 
 
 @contextmanager
@@ -133,16 +134,19 @@ def _opened(path: Path, revision: str | None) -> Iterator[Checkpoint]:
 
 def train(
     data: Annotated[Path, typer.Option(help="Labelled blocks, CSV or Parquet; see docs/training.md.")] = TABLE,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for booster.json and card.json.")] = Path(
-        "models"
-    ),
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for booster.json and card.json; models/OBJECTIVE unless set."),
+    ] = None,
+    objective: Trained = "entropy",
     epsilon: Annotated[float, typer.Option(min=0.0, help="Label by the entropy with this eps.")] = 0.01,
 ) -> None:
     """Fit the predictor on labelled blocks, evaluate it and write the artefact."""
     with need_extra("train"):
         from fastewq.training.train import train as run
 
-    card = run(data, output, epsilon=epsilon)
+    output = output or Path("models") / objective
+    card = run(data, output, objective=objective, epsilon=epsilon)
     figures = card["metrics"]["leave_one_family_out"]
     typer.echo(
         f"{output}: version {card['version']}, {figures['blocks']} blocks of {figures['families']} families; "
@@ -153,6 +157,7 @@ def train(
 
 def evaluate(
     data: Annotated[Path, typer.Option(help="Labelled blocks, CSV or Parquet.")] = TABLE,
+    objective: Trained = "entropy",
     epsilon: Annotated[float, typer.Option(min=0.0, help="Label by the entropy with this eps.")] = 0.01,
     as_json: Json = False,
 ) -> None:
@@ -161,7 +166,7 @@ def evaluate(
         from fastewq.training.evaluation import evaluate as run
         from fastewq.training.table import load_blocks
 
-    report = run(load_blocks(data, epsilon=epsilon))
+    report = run(load_blocks(data, objective=objective, epsilon=epsilon))
     if as_json:
         print_json(report)
     else:

@@ -16,6 +16,11 @@ from fastewq.training.table import Blocks
 
 FIGURES: Final = ("accuracy", "balanced_accuracy", "matthews", "auc", "average_precision", "brier", "ece")
 PROFILES: Final = 3
+LIMITS: Final = {
+    "entropy": "The label is EWQ's: low entropy is quantized first. Whether that keeps quality: docs/quality.md.",
+    "sensitivity": "The label was measured on models of at most 0.5 billion parameters, on short texts, with "
+    "round-to-nearest in groups of 64. Larger models, other schemes and mixtures of experts were not measured.",
+}
 
 
 def write_card(card: Mapping[str, Any], blocks: Blocks, folder: Path) -> Path:
@@ -58,7 +63,7 @@ def render(card: Mapping[str, Any]) -> str:
         _figures({**{f"baseline: {k}": v for k, v in metrics["baselines"].items()}, **metrics["classifiers"]}),
         "## Families, each while held out",
         _table(
-            ("family", "blocks", "quantized", "predicted", "accuracy", "AUC"),
+            ("family", "blocks", "quantized", "predicted", "accuracy", "AUC", "rank correlation"),
             [
                 (
                     name,
@@ -67,6 +72,7 @@ def render(card: Mapping[str, Any]) -> str:
                     f"{f['predicted_share']:.2f}",
                     f"{f['accuracy']:.2f}",
                     "-" if f["auc"] is None else f"{f['auc']:.2f}",
+                    f"{f['rank_correlation']:.2f}",
                 )
                 for name, f in metrics["families"].items()
             ],
@@ -79,22 +85,28 @@ def render(card: Mapping[str, Any]) -> str:
         "![importance](model-card-importance.svg)",
         "## Keep, 8 bits or 4 bits",
         "Agreement with the three labels on held-out families, for the borders mean - X sigma. `highest_exec_index` is "
-        "the paper's rule for the lower precision and the one that plans use.",
+        f"the paper's rule for the lower precision. Plans use the rule by {card['aggressive_order']}.",
         _levels(metrics["three_levels"]),
-        "## Other definitions of the label",
-        _figures(
-            {
-                f"eps {d['epsilon']:g}, {'with' if d['vectors'] else 'without'} vectors": d
-                for d in metrics["definitions"]
-            }
-        ),
-        "## Entropy profiles",
-        "Block entropy in units of its stack's standard deviation; at or below zero means quantized.",
-        "![entropy by depth of three models](model-card-profiles.svg)",
+        *_definitions(metrics["definitions"]),
+        "## Profiles",
+        "The score of each block in units of its stack's standard deviation; at or below zero means quantized.",
+        "![score by depth of three models](model-card-profiles.svg)",
         "## Limits",
         _limits(card),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _label(label: Mapping[str, Any]) -> str:
+    entropy = f", eps {label['epsilon']:g}, {label['tensors']} only" if "epsilon" in label else ""
+    return f"quantized where {label['definition']}{entropy}."
+
+
+def _definitions(definitions: Sequence[Mapping[str, Any]]) -> list[str]:
+    if not definitions:
+        return []
+    rows = {f"eps {d['epsilon']:g}, {'with' if d['vectors'] else 'without'} vectors": d for d in definitions}
+    return ["## Other definitions of the label", _figures(rows)]
 
 
 def _protocols(metrics: Mapping[str, Any]) -> str:
@@ -128,7 +140,7 @@ def _limits(card: Mapping[str, Any]) -> str:
         f"Trained on blocks of up to {largest:,.0f} parameters in stacks of {ranges['num_blocks'][0]:.0f} to "
         f"{ranges['num_blocks'][1]:.0f} blocks, of the kinds {', '.join(card['domain']['kinds'])}. The plan "
         "of a model outside says `extrapolating` and names the fact.",
-        "The label is EWQ's: low entropy is quantized first. Whether that keeps quality is a separate question.",
+        LIMITS[card["objective"]],
         "Some checkpoints were only available in 4 or 8 bits; their entropies are those of the dequantized weights.",
         "Probabilities come straight from a small, strongly regularised booster: with this few families, fitting a "
         "calibration on held-out ones made every figure worse.",
@@ -201,11 +213,10 @@ def _profile_plot(blocks: Blocks) -> Figure:
     stacks = list(chosen.values())[:PROFILES]
     figure, axes = _axes(4 * len(stacks), 3, len(stacks))
     for panel, stack in zip(axes, stacks, strict=True):
-        entropies = blocks.entropies[blocks.stacks == stack]
-        spread = entropies.std() or 1.0
+        standardised = blocks.standardised[blocks.stacks == stack]
         panel.axhline(0, color="0.7")
-        panel.plot((entropies - entropies.mean()) / spread, marker="o", markersize=3)
+        panel.plot(standardised, marker="o", markersize=3)
         panel.set_title(stack, fontsize=9)
-        panel.set(xlabel="block", ylabel="standardised entropy")
+        panel.set(xlabel="block", ylabel="standardised score")
     figure.tight_layout()
     return figure

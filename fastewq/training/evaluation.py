@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
-from fastewq.features import SELECTED, feature_matrix
+from fastewq.features import feature_matrix
 from fastewq.policy import quantized_blocks
 from fastewq.training.fit import SEED, Calibration, fit_booster, fit_calibration, margins
 from fastewq.training.metrics import bootstrap_intervals, figures
@@ -51,24 +51,24 @@ def random_splits(labels: NDArray[np.int_]) -> Iterator[Fold]:
 class Booster:
     """The shipped procedure: XGBoost with its own probabilities; `calibrated` adds Platt scaling, for comparison."""
 
-    features: tuple[str, ...] = SELECTED
+    features: tuple[str, ...] | None = None
     calibrated: bool = False
 
     def __call__(self, blocks: Blocks, train: NDArray[np.intp], held_out: NDArray[np.intp]) -> NDArray[np.float64]:
-        matrix = feature_matrix(blocks.columns, self.features)
-        booster = fit_booster(matrix[train], blocks.labels[train], blocks.stacks[train], self.features)
+        booster = fit_booster(blocks, train, self.features)
         calibration = self.calibration(blocks, train) if self.calibrated else Calibration(1.0, 0.0)
-        return calibration(margins(booster, matrix[held_out]))
+        return calibration(margins(booster, self._matrix(blocks)[held_out]))
 
     def calibration(self, blocks: Blocks, train: NDArray[np.intp]) -> Calibration:
         """Platt scaling from a leave-one-family-out pass inside the training rows."""
-        matrix = feature_matrix(blocks.columns, self.features)
+        matrix = self._matrix(blocks)
         found = np.empty(len(train), dtype=np.float32)
         for inner, held_out in leave_one_out(blocks.families[train]):
-            rows = train[inner]
-            booster = fit_booster(matrix[rows], blocks.labels[rows], blocks.stacks[rows], self.features)
-            found[held_out] = margins(booster, matrix[train[held_out]])
+            found[held_out] = margins(fit_booster(blocks, train[inner], self.features), matrix[train[held_out]])
         return fit_calibration(found, blocks.labels[train])
+
+    def _matrix(self, blocks: Blocks) -> NDArray[np.float32]:
+        return feature_matrix(blocks.columns, self.features or blocks.objective.features)
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ class Classifier:
     """A scikit-learn classifier on standardised features."""
 
     make: Callable[[], ClassifierMixin]
-    features: tuple[str, ...] = SELECTED
+    features: tuple[str, ...] | None = None
 
     def __call__(self, blocks: Blocks, train: NDArray[np.intp], held_out: NDArray[np.intp]) -> NDArray[np.float64]:
-        matrix = feature_matrix(blocks.columns, self.features)
+        matrix = feature_matrix(blocks.columns, self.features or blocks.objective.features)
         model = make_pipeline(StandardScaler(), self.make()).fit(matrix[train], blocks.labels[train])
         return np.asarray(model.predict_proba(matrix[held_out])[:, 1])
 

@@ -10,7 +10,10 @@ import xgboost as xgb
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
+from fastewq.features import feature_matrix
 from fastewq.predictor import parse_booster
+from fastewq.training.objectives import Objective
+from fastewq.training.table import Blocks
 
 SEED: Final = 20250304
 ROUNDS: Final = 8
@@ -31,22 +34,34 @@ PARAMETERS: Final[dict[str, Any]] = {
     "seed": SEED,
 }
 
-FALLING: Final = ("from_end",)
-"""Features along which the probability may only fall: in most families the blocks near the end have low entropy, and
-without the constraint small trees follow the exceptions (benchmarks/targets.py)."""
+GRADED_SLOPE: Final = 2.0
+"""How steeply the target of a graded objective falls with the standardised score."""
 
 
-def parameters(names: tuple[str, ...]) -> dict[str, Any]:
+def parameters(objective: Objective, names: tuple[str, ...]) -> dict[str, Any]:
     """XGBoost's parameters for a booster that reads these features."""
-    return {**PARAMETERS, "monotone_constraints": tuple(-1 if name in FALLING else 0 for name in names)}
+    # A graded target near one half carries a quarter of a block's weight in the Hessian sum that this limits.
+    child = {"min_child_weight": PARAMETERS["min_child_weight"] / 4} if objective.graded else {}
+    constraints = tuple(-1 if name in objective.falling else 0 for name in names)
+    return {**PARAMETERS, **child, "monotone_constraints": constraints}
+
+
+def target(blocks: Blocks) -> NDArray[np.float64]:
+    """What the booster learns: the labels, or for a graded objective sigmoid(-slope x standardised score)."""
+    if not blocks.objective.graded:
+        return blocks.labels.astype(np.float64)
+    return np.asarray(1 / (1 + np.exp(GRADED_SLOPE * blocks.standardised)))
 
 
 def fit_booster(
-    matrix: NDArray[np.float32], labels: NDArray[np.int_], stacks: NDArray[np.str_], names: tuple[str, ...]
+    blocks: Blocks, rows: NDArray[np.intp] | slice = slice(None), names: tuple[str, ...] | None = None
 ) -> xgb.Booster:
-    """Train on blocks, each stack weighing the same whatever its depth. Deterministic: one thread, one seed."""
-    data = xgb.DMatrix(matrix, labels, weight=stack_weights(stacks), feature_names=list(names))
-    return xgb.train(parameters(names), data, ROUNDS)
+    """Train on `rows`, each stack weighing the same whatever its depth. Deterministic: one thread, one seed."""
+    names = names or blocks.objective.features
+    matrix = feature_matrix(blocks.columns, names)[rows]
+    weights = stack_weights(blocks.stacks[rows])
+    data = xgb.DMatrix(matrix, target(blocks)[rows], weight=weights, feature_names=list(names))
+    return xgb.train(parameters(blocks.objective, names), data, ROUNDS)
 
 
 def stack_weights(stacks: NDArray[np.str_]) -> NDArray[np.float64]:

@@ -46,7 +46,11 @@ def aggressive_share(blocks: Blocks, rows: NDArray[np.intp] | slice = slice(None
 def compare_rules(blocks: Blocks, folds: Sequence[Fold]) -> dict[str, Any]:
     """Agreement of each rule with the three labels, over held-out blocks: accuracy, balanced accuracy, F1 of 4-bit."""
     booster = Booster()
-    aggressive = replace(blocks, labels=(blocks.levels == "aggressive").astype(int))
+    aggressive = replace(
+        blocks,
+        objective=replace(blocks.objective, graded=False),
+        labels=(blocks.levels == "aggressive").astype(int),
+    )
     found = {name: np.full(len(blocks), "keep", dtype="U10") for name in RULES}
     for train, held_out in folds:
         p, p_aggressive = booster(blocks, train, held_out), booster(aggressive, train, held_out)

@@ -61,7 +61,7 @@ class QualityLog:
 
 def read_logs(folder: Path) -> list[QualityLog]:
     """Every log of a folder, by name. Raises NotFound where there is none, InvalidDataset naming file and row."""
-    names = sorted(path.stem for path in folder.glob("*.json"))
+    names = sorted(path.stem for path in folder.glob("*.json") if path.with_suffix(".csv").is_file())
     if not names:
         raise NotFound(f"{folder} holds no measurements", hint="Make them with benchmarks/quality.py.")
     return [read_log(folder, name) for name in names]

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
 
-from fastewq.features import SELECTED, feature_matrix
+from fastewq.features import feature_matrix
 from fastewq.training.evaluation import Booster, decide, evaluate, leave_one_out, score
 from fastewq.training.fit import SEED, fit_booster, margins
 from fastewq.training.levels import compare_rules
@@ -21,9 +22,9 @@ DEVIATIONS: Final = (0.5, 1.0, 1.5)
 PERMUTATIONS: Final = 20
 
 
-def study(data: Path, *, epsilon: float = 0.01) -> dict[str, Any]:
+def study(data: Path, *, objective: str = "entropy", epsilon: float = 0.01) -> dict[str, Any]:
     """`evaluate` and what follows from the same held-out predictions. Raises NotFound, InvalidDataset."""
-    blocks = load_blocks(data, epsilon=epsilon)
+    blocks = load_blocks(data, objective=objective, epsilon=epsilon)
     folds = list(leave_one_out(blocks.families))
     probabilities = np.empty(len(blocks))
     for train, held_out in folds:
@@ -33,8 +34,11 @@ def study(data: Path, *, epsilon: float = 0.01) -> dict[str, Any]:
         "families": per_family(blocks, probabilities),
         "reliability": reliability(blocks.labels, probabilities),
         "importance": importance(blocks),
-        "three_levels": {f"x {x:g}": compare_rules(load_blocks(data, epsilon=epsilon, x=x), folds) for x in DEVIATIONS},
-        "definitions": definitions(data),
+        "three_levels": {
+            f"x {x:g}": compare_rules(load_blocks(data, objective=objective, epsilon=epsilon, x=x), folds)
+            for x in DEVIATIONS
+        },
+        "definitions": definitions(data) if objective == "entropy" else [],
     }
 
 
@@ -50,8 +54,23 @@ def per_family(blocks: Blocks, probabilities: NDArray[np.float64]) -> dict[str, 
             "predicted_share": float(probabilities[rows].mean()),
             "accuracy": float(np.mean(decide(blocks, rows, probabilities[rows], None) == labels)),
             "auc": float(roc_auc_score(labels, probabilities[rows])) if len(np.unique(labels)) == 2 else None,
+            "rank_correlation": rank_correlation(blocks, rows, probabilities[rows]),
         }
     return found
+
+
+def rank_correlation(blocks: Blocks, rows: NDArray[np.intp], probabilities: NDArray[np.float64]) -> float:
+    """Spearman's correlation of the probability with minus the score, within each stack; the mean over stacks.
+
+    Equal probabilities share their rank; where all of a stack are equal, nothing is ordered and the correlation is 0.
+    """
+    found = []
+    for stack in np.unique(blocks.stacks[rows]):
+        members = blocks.stacks[rows] == stack
+        ranks, scores = rankdata(probabilities[members]), rankdata(-blocks.scores[rows[members]])
+        constant = np.ptp(ranks) == 0 or np.ptp(scores) == 0
+        found.append(0.0 if constant else float(np.corrcoef(ranks, scores)[0, 1]))
+    return float(np.mean(found))
 
 
 def reliability(labels: NDArray[np.int_], probabilities: NDArray[np.float64]) -> list[dict[str, float]]:
@@ -72,15 +91,13 @@ def importance(blocks: Blocks) -> dict[str, dict[str, float]]:
 
     The fall is measured on held-out families; below zero, the feature hurt.
     """
-    matrix = feature_matrix(blocks.columns, SELECTED)
-    whole = fit_booster(matrix, blocks.labels, blocks.stacks, SELECTED)
+    names = blocks.objective.features
+    matrix = feature_matrix(blocks.columns, names)
+    whole = fit_booster(blocks)
     gain = {name: float(np.sum(value)) for name, value in whole.get_score(importance_type="total_gain").items()}
     total = sum(gain.values()) or 1.0
     generator = np.random.default_rng(SEED)
-    models = [
-        (fit_booster(matrix[train], blocks.labels[train], blocks.stacks[train], SELECTED), held_out)
-        for train, held_out in leave_one_out(blocks.families)
-    ]
+    models = [(fit_booster(blocks, train), held_out) for train, held_out in leave_one_out(blocks.families)]
 
     def auc(changed: NDArray[np.float32]) -> float:
         found = np.empty(len(blocks))
@@ -90,14 +107,14 @@ def importance(blocks: Blocks) -> dict[str, dict[str, float]]:
 
     base = auc(matrix)
     falls = {}
-    for column, name in enumerate(SELECTED):
+    for column, name in enumerate(names):
         shuffled = []
         for _ in range(PERMUTATIONS):
             changed = matrix.copy()
             changed[:, column] = generator.permutation(changed[:, column])
             shuffled.append(base - auc(changed))
         falls[name] = float(np.mean(shuffled))
-    return {name: {"gain": gain.get(name, 0.0) / total, "permutation": falls[name]} for name in SELECTED}
+    return {name: {"gain": gain.get(name, 0.0) / total, "permutation": falls[name]} for name in names}
 
 
 def definitions(data: Path) -> list[dict[str, Any]]:

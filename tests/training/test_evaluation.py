@@ -14,6 +14,7 @@ from fastewq.training.evaluation import (
     score,
 )
 from fastewq.training.metrics import bootstrap_intervals, expected_calibration_error, figures
+from fastewq.training.objectives import OBJECTIVES
 from fastewq.training.table import Blocks
 
 DEPTH = 12
@@ -31,7 +32,8 @@ def made_up(families: int, rule) -> Blocks:
         families=names,
         modalities=names,
         stacks=names,
-        entropies=1.0 - labels,
+        objective=OBJECTIVES["entropy"],
+        scores=1.0 - labels,
         labels=labels,
         levels=np.where(labels == 1, "8-bit", "keep"),
     )

@@ -46,7 +46,7 @@ def test_labels_compare_a_block_with_the_mean_of_its_own_stack(table, tmp_path):
 def test_csv_and_parquet_give_the_same_blocks(table, tmp_path):
     table["entropy_0.01"] = table["entropy_0.01"] + 1e-16 + 1 / 3
     one, two = load_blocks(save(table, tmp_path)), load_blocks(save(table, tmp_path, "blocks.parquet"))
-    np.testing.assert_array_equal(one.entropies, two.entropies)
+    np.testing.assert_array_equal(one.scores, two.scores)
 
 
 @pytest.mark.parametrize(
