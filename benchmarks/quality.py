@@ -4,7 +4,7 @@
     python benchmarks/quality.py table                     training_data/sensitivity.csv, and what boosters predict for
                                                            families that they did not see (no torch)
     python benchmarks/quality.py plans [MODEL ...]         whole plans at equal bytes
-    python benchmarks/quality.py report                    docs/quality.md and its plot, from the logs (no torch)
+    python benchmarks/quality.py report                    docs/quality-tables.md and plots, from the logs (no torch)
 
 Needs `pip install fastewq[dataset,train,quality]`. Every measurement of a chunk of text is a row of
 training_data/quality/MODEL.csv as soon as it is made, and a row that is there is not measured again: a run that was
@@ -153,6 +153,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.what == "table":
         table(options.logs)
+        return
+    if options.what == "report":
+        from quality_report import report
+
+        report(ROOT, options.logs)
         return
     import torch
 

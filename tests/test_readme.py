@@ -15,7 +15,7 @@ def readme(root):
 
 @pytest.fixture(scope="module")
 def card(root):
-    return json.loads((root / "models" / "card.json").read_text("utf-8"))
+    return json.loads((root / "models" / "entropy" / "card.json").read_text("utf-8"))
 
 
 @pytest.mark.parametrize(

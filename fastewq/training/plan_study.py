@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from fastewq.errors import InvalidDataset
 from fastewq.training.sensitivity import RAW, QualityLog
@@ -102,3 +103,60 @@ def bootstrap(values: NDArray[np.float64], rounds: int = 2000, seed: int = 0) ->
     picks = np.random.default_rng(seed).integers(len(values), size=(rounds, len(values)))
     low, high = np.quantile(values[picks].mean(axis=1), [0.025, 0.975])
     return float(low), float(high)
+
+
+def per_chunk(log: QualityLog, assignment: str, chunks: Sequence[int]) -> NDArray[np.float64]:
+    """The divergence of an assignment on each of `chunks`; NaN where it was not measured."""
+    found = log.divergences.get(assignment, {})
+    return np.array([found.get(chunk, math.nan) for chunk in chunks])
+
+
+def compare(log: QualityLog, assignments: Mapping[str, str], reference: str) -> dict[str, dict[str, float]]:
+    """Rule -> divergence, its interval, and its difference to the `reference` rule on the same chunks, with interval.
+
+    Only chunks on which every plan was measured count. Empty where a plan was not measured at all. The rules
+    `random N` are joined to one, `random`: the plan in the middle of them by its mean.
+    """
+    measured = [set(log.divergences.get(a, {})) for a in assignments.values()]
+    chunks = sorted(set.intersection(*measured)) if measured else []
+    if not chunks:
+        return {}
+    values = {name: per_chunk(log, a, chunks) for name, a in assignments.items()}
+    random = [values.pop(name) for name in list(values) if name.startswith("random ")]
+    if random:
+        values["random"] = sorted(random, key=lambda found: float(found.mean()))[len(random) // 2]
+    found = {}
+    for name, divergences in values.items():
+        low, high = bootstrap(divergences)
+        difference = divergences - values[reference]
+        least, most = bootstrap(difference)
+        found[name] = {
+            "divergence": float(divergences.mean()),
+            "low": low,
+            "high": high,
+            "difference": float(difference.mean()),
+            "difference_low": least,
+            "difference_high": most,
+        }
+    return found
+
+
+def spearman(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Spearman's rank correlation, equal values sharing their rank; NaN where all of one are equal."""
+    if np.ptp(one) == 0 or np.ptp(other) == 0:
+        return math.nan
+    return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
+
+
+def correlation(
+    one: NDArray[np.float64], other: NDArray[np.float64], rounds: int = 1000, seed: int = 0
+) -> tuple[float, float, float]:
+    """Spearman's correlation over blocks and its 95 % interval, resampling blocks."""
+    generator = np.random.default_rng(seed)
+    draws = []
+    for _ in range(rounds):
+        picks = generator.integers(len(one), size=len(one))
+        draws.append(spearman(one[picks], other[picks]))
+    with np.errstate(all="ignore"):
+        low, high = np.nanquantile(draws, [0.025, 0.975])
+    return spearman(one, other), float(low), float(high)

@@ -6,7 +6,7 @@ import json
 import pandas as pd
 import pytest
 
-from fastewq.predictor import load_predictor
+from fastewq.predictor import OBJECTIVES, load_predictor
 from fastewq.training.card import render
 from fastewq.training.table import load_blocks
 from fastewq.training.train import train
@@ -43,14 +43,20 @@ def test_the_artefact_loads_and_its_card_says_what_it_was_trained_on(table, arte
     assert set(card["metrics"]["classifiers"]) >= {"xgboost", "random_forest", "gaussian_naive_bayes"}
 
 
-def test_the_shipped_card_is_about_the_shipped_table(root):
-    card = json.loads((root / "models" / "card.json").read_text())
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_shipped_card_is_about_the_shipped_table(root, objective):
+    card = json.loads((root / "models" / objective / "card.json").read_text())
     data = root / "training_data" / "blocks.csv"
+    assert card["objective"] == objective
     assert card["trained_on"]["sha256"] == hashlib.sha256(data.read_bytes()).hexdigest()
-    blocks = load_blocks(data)
+    if objective == "sensitivity":
+        measured = data.with_name("sensitivity.csv")
+        assert card["trained_on"]["sensitivity_sha256"] == hashlib.sha256(measured.read_bytes()).hexdigest()
+    blocks = load_blocks(data, objective=objective)
     assert card["trained_on"]["blocks"] == card["metrics"]["leave_one_family_out"]["blocks"] == len(blocks)
 
 
-def test_the_shipped_model_card_is_that_of_the_shipped_artefact(root):
-    card = json.loads((root / "models" / "card.json").read_text())
-    assert (root / "models" / "model-card.md").read_text() == render(card)
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_shipped_model_card_is_that_of_the_shipped_artefact(root, objective):
+    folder = root / "models" / objective
+    assert (folder / "model-card.md").read_text() == render(json.loads((folder / "card.json").read_text()))

@@ -1,0 +1,245 @@
+"""docs/quality-tables.md and its plots from the committed logs; every number in them is computed here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from fastewq.training.artefact import write_bytes
+from fastewq.training.plan_study import MIXES, POSITIONS, compare, correlation, plans, rules, uniform
+from fastewq.training.sensitivity import QualityLog, read_logs
+
+REFERENCE: Final = "predicted sensitivity"
+ORDER: Final = (
+    "measured",
+    REFERENCE,
+    "predicted entropy",
+    "entropy 0.01",
+    "entropy 0.0001",
+    "entropy 0",
+    "inverse entropy 0.01",
+    "rounding error",
+    *POSITIONS,
+    "random",
+)
+READINGS: Final = {
+    "entropy 0.01": "entropy_0.01",
+    "entropy 0": "entropy_0",
+    "variance": "variance",
+    "rounding error": "rounding_error_4",
+    "position": "exec_index",
+}
+
+Comparison = dict[str, dict[str, dict[str, dict[str, float]]]]
+"""Mix -> model -> rule -> figures of `compare`."""
+
+
+def report(root: Path, logs: Path) -> None:
+    """Write the tables and the plots to docs/."""
+    found = read_logs(logs)
+    table = pd.read_csv(root / "training_data" / "blocks.csv", engine="pyarrow")
+    predicted_table = pd.read_csv(logs / "predicted.csv", engine="pyarrow").set_index(["model", "stack", "exec_index"])
+    predicted = {column: predicted_table[column] for column in predicted_table.columns}
+    known = {(model, stack) for model, stack, _ in predicted_table.index}
+    whole = [log for log in found if set(log.stacks) <= known]
+    comparison: Comparison = {mix: {} for mix in MIXES}
+    for log in whole:
+        for mix, assignments in plans(log, rules(log, table, predicted)).items():
+            figures = compare(log, assignments, REFERENCE)
+            if figures:
+                comparison[mix][log.name] = figures
+    families = dict(zip(table["model"], table["family"], strict=True))
+    family = {log.name: families[log.blocks[0][0]] for log in found}
+    text = "\n\n".join(
+        [
+            "Written by `python benchmarks/quality.py report` from `training_data/quality/`.",
+            "## All blocks at one precision",
+            _uniform(found),
+            *[part for mix in MIXES if comparison[mix] for part in (f"## {_title(mix)}", _plans(comparison[mix]))],
+            "## Over all models",
+            _summary(comparison, family),
+            "## The goal",
+            _goal(comparison),
+            "## What goes with measured sensitivity",
+            _correlations(whole, table, predicted),
+        ]
+    )
+    write_bytes(root / "docs" / "quality-tables.md", ("# Quality: the tables\n\n" + text + "\n").encode())
+    images = root / "docs" / "images"
+    images.mkdir(exist_ok=True)
+    write_bytes(images / "quality-plans.svg", _svg(_plans_plot(comparison, family)))
+    write_bytes(images / "quality-profiles.svg", _svg(_profiles_plot(whole)))
+
+
+def _title(mix: str) -> str:
+    low, high = MIXES[mix]
+    return f"A third of the blocks at {low} bits, the others {'raw' if high == 'r' else f'at {high} bits'}"
+
+
+def _uniform(logs: Sequence[QualityLog]) -> str:
+    rows = []
+    for log in logs:
+        raw, *others = uniform(log)
+        chunks = sorted(set.intersection(*(set(log.divergences.get(a, {})) for a in (raw, *others))))
+        if not chunks:
+            continue
+        cells = [f"{np.mean([log.divergences[a][c] for c in chunks]):.3g}" for a in others]
+        losses = [np.mean([log.losses[a][c] for c in chunks]) for a in (raw, *others)]
+        perplexities = " / ".join(f"{math.exp(loss):.3g}" for loss in losses) if log.measure == "kl" else "-"
+        rows.append((log.name, log.text, log.measure, len(chunks), *cells, perplexities))
+    head = ("model", "text", "measure", "chunks", "8 bits", "4 bits", "3 bits", "perplexity raw / 8 / 4 / 3")
+    return _markdown(head, rows)
+
+
+def _plans(models: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    """Divergence per model and rule; + or - where it is above or below REFERENCE's by more than the interval."""
+    names = [name for name in ORDER if any(name in figures for figures in models.values())]
+    rows = []
+    for model, figures in models.items():
+        best = min(f["divergence"] for name, f in figures.items() if name != "measured")
+        cells = []
+        for name in names:
+            if name not in figures:
+                cells.append("")
+                continue
+            f = figures[name]
+            sign = " +" if f["difference_low"] > 0 else " -" if f["difference_high"] < 0 else ""
+            value = f"{f['divergence']:.3g}"
+            cells.append((f"**{value}**" if f["divergence"] == best else value) + sign)
+        low, high = figures[REFERENCE]["low"], figures[REFERENCE]["high"]
+        rows.append((model, *cells, f"{low:.3g} to {high:.3g}"))
+    return _markdown(("model", *names, f"interval of {REFERENCE}"), rows)
+
+
+def _ratios(comparison: Comparison, family: Mapping[str, str], mix: str, name: str) -> dict[str, float]:
+    """Family -> mean over its models of ln(divergence of the rule / of the random plan in the middle)."""
+    found: dict[str, list[float]] = {}
+    for model, figures in comparison[mix].items():
+        if name in figures:
+            ratio = math.log(figures[name]["divergence"] / figures["random"]["divergence"])
+            found.setdefault(family[model], []).append(ratio)
+    return {key: float(np.mean(values)) for key, values in found.items()}
+
+
+def _summary(comparison: Comparison, family: Mapping[str, str]) -> str:
+    rows = []
+    mixes = [mix for mix in MIXES if comparison[mix]]
+    for name in ORDER:
+        cells = []
+        for mix in mixes:
+            values = np.array(list(_ratios(comparison, family, mix, name).values()))
+            if not len(values):
+                cells.append("")
+                continue
+            draws = np.random.default_rng(0).integers(len(values), size=(2000, len(values)))
+            low, high = np.exp(np.quantile(values[draws].mean(axis=1), [0.025, 0.975]))
+            cells.append(f"{math.exp(values.mean()):.2f} ({low:.2f} to {high:.2f})")
+        rows.append((name, *cells))
+    return _markdown(("rule", *(f"{mix}, {len(comparison[mix])} models" for mix in mixes)), rows)
+
+
+def _goal(comparison: Comparison) -> str:
+    """On how many models a plan does less damage than every position rule and than the middle random plan."""
+    rows = []
+    for name in (REFERENCE, "predicted entropy", "entropy 0.01", *POSITIONS):
+        for mix in MIXES:
+            models = {m: f for m, f in comparison[mix].items() if name in f}
+            if not models:
+                continue
+            rivals = [rule for rule in (*POSITIONS, "random") if rule != name]
+            below = sum(all(f[name]["divergence"] <= f[r]["divergence"] for r in rivals) for f in models.values())
+            under_random = sum(f[name]["divergence"] < f["random"]["divergence"] for f in models.values())
+            surely = sum(all(f[r]["difference_low"] > 0 for r in rivals) for f in models.values())
+            rows.append((name, mix, len(models), under_random, below, surely if name == REFERENCE else ""))
+    head = (
+        "rule",
+        "mix",
+        "models",
+        "below random",
+        "below every position rule and random",
+        "by more than the interval",
+    )
+    return _markdown(head, rows)
+
+
+def _correlations(logs: Sequence[QualityLog], table: pd.DataFrame, predicted: Mapping[str, pd.Series]) -> str:
+    rows = []
+    for log in logs:
+        for (model, stack), positions in log.stacks.items():
+            members = table[(table["model"] == model) & (table["stack"] == stack)].sort_values("exec_index")
+            measured = np.array([np.mean(list(log.alone(position, "4").values())) for position in positions])
+            readings = [members[column].to_numpy(dtype=np.float64) for column in READINGS.values()]
+            readings += [np.array([1 - p[model, stack, i] for i in range(len(positions))]) for p in predicted.values()]
+            cells = [_cell(correlation(reading, measured)) for reading in readings]
+            rows.append((model, stack, len(positions), *cells))
+    head = ("model", "stack", "blocks", *READINGS, *(f"1 - {name}" for name in predicted))
+    return _markdown(head, rows)
+
+
+def _cell(found: tuple[float, float, float]) -> str:
+    value, low, high = found
+    return "-" if math.isnan(value) else f"{value:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+# --- plots ------------------------------------------------------------------------------------------------------------
+
+
+def _svg(figure: Figure) -> bytes:
+    buffer = BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "fastewq", "svg.fonttype": "none"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
+    return buffer.getvalue()
+
+
+def _plans_plot(comparison: Comparison, family: Mapping[str, str]) -> Figure:
+    """Per rule and family, the divergence relative to the random plan in the middle."""
+    mixes = [mix for mix in MIXES if comparison[mix]]
+    figure = Figure(figsize=(4.2 * len(mixes), 4.6), facecolor="white")
+    axes = np.ravel(figure.subplots(1, len(mixes), sharey=True, squeeze=False))
+    names = [name for name in ORDER if name != "random"][::-1]
+    for panel, mix in zip(axes, mixes, strict=True):
+        panel.axvline(1, color="0.6", linewidth=1)
+        for height, name in enumerate(names):
+            ratios = np.exp(list(_ratios(comparison, family, mix, name).values()))
+            if len(ratios):
+                panel.scatter(ratios, np.full(len(ratios), height), s=14, color="C0", alpha=0.6)
+                mean = math.exp(np.log(ratios).mean())
+                panel.plot([mean, mean], [height - 0.3, height + 0.3], color="C3", linewidth=2)
+        panel.set(xscale="log", title=_title(mix), xlabel="damage / damage of a random plan")
+        panel.set_yticks(range(len(names)), names)
+        panel.title.set_fontsize(8)
+    figure.tight_layout()
+    return figure
+
+
+def _profiles_plot(logs: Sequence[QualityLog]) -> Figure:
+    """ln of the measured sensitivity by relative depth, standardised within each stack."""
+    figure = Figure(figsize=(9, 3.4), facecolor="white")
+    panels = np.ravel(figure.subplots(1, 2, sharey=True, squeeze=False))
+    for log in logs:
+        for (model, stack), positions in log.stacks.items():
+            values = np.log([np.mean(list(log.alone(position, "4").values())) for position in positions])
+            panel = panels[0 if log.measure == "kl" else 1]
+            label = model if len(log.stacks) == 1 or stack in model else f"{model} {stack}"
+            depth = np.linspace(0, 1, len(values))
+            panel.plot(depth, (values - values.mean()) / values.std(), marker=".", linewidth=1, label=label)
+    for panel, title in zip(panels, ("KL divergence of the next token", "hidden states of encoders"), strict=True):
+        panel.axhline(0, color="0.7", linewidth=1)
+        panel.set(title=title, xlabel="relative depth")
+        panel.legend(fontsize=5)
+    panels[0].set_ylabel("ln sensitivity, standardised")
+    figure.tight_layout()
+    return figure
