@@ -21,7 +21,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from fastewq.training.dataset import write_csv
 from fastewq.training.plan_study import MIXES, plans, rules, uniform
 from fastewq.training.sensitivity import read_log
 from fastewq.training.source_cache import default_cache
@@ -105,6 +104,7 @@ def measure(name: str, cache: Path, logs: Path, assignments: Sequence[str] | Non
 
 def table(logs: Path) -> None:
     """Write the table of sensitivities and, for every objective, the probabilities for blocks of families held out."""
+    from fastewq.training.dataset import write_csv
     from fastewq.training.evaluation import Booster, leave_one_out
     from fastewq.training.objectives import OBJECTIVES
     from fastewq.training.sensitivity import write_sensitivities

@@ -19,7 +19,6 @@ from typing import Any, Final
 import numpy as np
 
 from fastewq.errors import InvalidDataset, NotFound
-from fastewq.training.dataset import write_csv
 
 RAW: Final = "r"
 BITS: Final = ("8", "4", "3")
@@ -125,6 +124,8 @@ def _rounded(value: float) -> float:
 
 def write_sensitivities(folder: Path, output: Path) -> int:
     """Write the table of sensitivities of every log of a folder; how many blocks it has."""
+    from fastewq.training.dataset import write_csv  # with the engine of the dataset, which measuring does without
+
     rows = sensitivity_rows(read_logs(folder))
     write_csv(output, rows)
     return len(rows)
