@@ -147,7 +147,7 @@ def _summary(comparison: Comparison, family: Mapping[str, str]) -> str:
 
 
 def _goal(comparison: Comparison) -> str:
-    """On how many models a plan does less damage than every position rule and than the middle random plan."""
+    """On how many models a plan does no more damage than any position rule and the middle random plan."""
     rows = []
     for name in (REFERENCE, "predicted entropy", "entropy 0.01", *POSITIONS):
         for mix in MIXES:
@@ -164,7 +164,7 @@ def _goal(comparison: Comparison) -> str:
         "mix",
         "models",
         "below random",
-        "below every position rule and random",
+        "above no position rule and not random",
         "by more than the interval",
     )
     return _markdown(head, rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from fastewq.architecture import Architecture, Block, Layout, Outside, Stack, Te
 from fastewq.document import Plan, PlannedBlock, read_plan
 from fastewq.errors import InvalidPlan, InvalidPolicy
 from fastewq.plan import plan_architecture
-from fastewq.policy import policies, read_policy
+from fastewq.policy import Policy, policies, read_policy
 from fastewq.predictor import load_predictor
 from fastewq.schemes import LEVELS, TARGETS
 
@@ -400,3 +401,32 @@ def test_a_block_is_written_with_every_field_in_order() -> None:
     assert list(block.as_dict().items()) == list(block._asdict().items())
     plain = block._replace(modules={})
     assert list(plain.as_dict().items()) == list(plain._asdict().items())[:-1]
+
+
+def test_the_lower_precision_goes_to_the_highest_index_or_to_the_most_probable() -> None:
+    probabilities = [0.9, 0.2, 0.8, 0.7, 0.1, 0.6]
+    policy = Policy("test", threshold=0.5, aggressive_share=0.5)
+    assert policy.precisions(probabilities) == ["int8", "raw", "int8", "int4", "raw", "int4"]
+    by_probability = replace(policy, aggressive_order="probability")
+    assert by_probability.precisions(probabilities) == ["int4", "raw", "int4", "int8", "raw", "int8"]
+
+
+def test_a_plan_of_measured_sensitivity_keeps_the_ends_of_a_decoder_and_the_last_blocks_of_bert() -> None:
+    """What the predictor learned: without post-norm the first and last blocks matter most, with it the last."""
+
+    def chances(config: dict[str, object]) -> list[float]:
+        plan = fastewq.plan(config, objective="sensitivity")
+        assert plan.as_dict()["predictor"]["objective"] == "sensitivity"
+        return [block.p_quantize for block in plan.stacks[0].blocks]
+
+    sizes = {"hidden_size": 256, "num_attention_heads": 4, "num_hidden_layers": 24, "vocab_size": 1000}
+    llama = chances({"model_type": "llama", "intermediate_size": 512, **sizes})
+    bert = chances({"model_type": "bert", "intermediate_size": 512, **sizes})
+    assert max(llama[0], llama[-1]) < min(llama[8:16])
+    assert max(bert[-4:]) < min(bert[:4])
+
+
+def test_an_unknown_order_is_refused() -> None:
+    card = fastewq.load_predictor().card
+    with pytest.raises(InvalidPolicy, match="aggressive_order"):
+        read_policy({"name": "keep-ends", "aggressive_order": "luck"}, card)

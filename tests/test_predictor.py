@@ -9,9 +9,9 @@ import xgboost as xgb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastewq.errors import InvalidArtefact
+from fastewq.errors import InputError, InvalidArtefact
 from fastewq.features import SELECTED
-from fastewq.predictor import Grid, load_predictor, parse_booster
+from fastewq.predictor import DEFAULT_OBJECTIVE, OBJECTIVES, Grid, load_predictor, parse_booster, shipped_folder
 from fastewq.training.artefact import write_artefact
 
 NAMES = SELECTED
@@ -130,3 +130,19 @@ def test_another_kind_of_model_is_refused():
 
 def test_the_shipped_artefact_is_sound():
     assert load_predictor().features
+
+
+def test_each_objective_has_a_predictor_of_its_own():
+    found = {name: load_predictor(objective=name) for name in OBJECTIVES}
+    assert [predictor.objective for predictor in found.values()] == list(OBJECTIVES)
+    assert len({predictor.version for predictor in found.values()}) == len(OBJECTIVES)
+    assert load_predictor() is found[DEFAULT_OBJECTIVE]
+
+
+def test_a_folder_of_another_objective_and_an_unknown_one_are_refused():
+    folder = shipped_folder("entropy")
+    assert load_predictor(folder, "entropy").version == load_predictor(objective="entropy").version
+    with pytest.raises(InputError, match="'sensitivity'; the predictor in"):
+        load_predictor(folder, "sensitivity")
+    with pytest.raises(InputError, match="expected one of entropy, sensitivity"):
+        load_predictor(objective="luck")

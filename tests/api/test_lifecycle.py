@@ -9,8 +9,9 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-import fastewq.models
 import pytest
+
+from fastewq.predictor import DEFAULT_OBJECTIVE, shipped_folder
 
 from .server import Server, assert_error
 
@@ -49,7 +50,7 @@ def cut_the_card(folder: Path) -> None:
 )
 def test_without_a_verified_predictor_the_service_lives_but_is_not_ready(tmp_path, llama, damage):
     folder = tmp_path / "artefact"
-    shutil.copytree(Path(str(fastewq.models.__path__[0])), folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(shipped_folder(DEFAULT_OBJECTIVE), folder)
     damage(folder)
     with Server(artefact=folder) as server, server.client() as client:
         assert client.get("/livez").status_code == 200

@@ -7,6 +7,7 @@ import json
 import pytest
 
 import fastewq
+from fastewq.predictor import OBJECTIVES
 
 from .server import assert_error
 
@@ -23,6 +24,23 @@ def test_the_answer_is_the_plan_of_the_library(client, llama):
     expected = fastewq.plan(llama, policy="8bit-mixed", model_id="org/name", revision="main")
     assert response.json() == expected.as_dict()
     assert response.headers["x-predictor-version"] == fastewq.load_predictor().version
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_request_may_name_the_objective(client, llama, objective):
+    response = post(client, {"config": llama, "objective": objective})
+    assert response.json() == fastewq.plan(llama, objective=objective).as_dict()
+    assert response.json()["predictor"]["objective"] == objective
+    card = client.get("/v1/predictor", params={"objective": objective}).json()
+    assert card["version"] == response.json()["predictor"]["version"]
+
+
+def test_an_unknown_objective_is_refused(client, llama):
+    assert (
+        "objective"
+        in assert_error(post(client, {"config": llama, "objective": "luck"}), 422, "invalid_request")["message"]
+    )
+    assert_error(client.get("/v1/predictor", params={"objective": "luck"}), 422, "invalid_request")
 
 
 def test_every_real_config_gets_the_answer_of_the_library(client, real_configs):
