@@ -46,9 +46,10 @@ docs: $(BIN)/.installed-test
 	$(BIN)/python tools/reference.py
 	$(BIN)/sphinx-build -W -q docs site
 
-# make train       fit the predictor in models/ again from training_data/
+# make train       fit the predictors in models/ again from training_data/
 train: $(BIN)/.installed-test
-	$(BIN)/fastewq train
+	$(BIN)/fastewq train --objective entropy
+	$(BIN)/fastewq train --objective sensitivity
 
 # make evaluate    the evaluation protocol on training_data/
 evaluate: $(BIN)/.installed-test
