@@ -12,6 +12,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from fastewq.training.artefact import write_bytes
 from fastewq.training.plan_study import MIXES, POSITIONS, compare, correlation, plans, rules, uniform
@@ -220,6 +221,8 @@ def _plans_plot(comparison: Comparison, family: Mapping[str, str]) -> Figure:
                 panel.plot([mean, mean], [height - 0.3, height + 0.3], color="C3", linewidth=2)
         panel.set(xscale="log", title=_title(mix), xlabel="damage / damage of a random plan")
         panel.set_yticks(range(len(names)), names)
+        panel.set_xticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
+        panel.xaxis.set_minor_formatter(NullFormatter())
         panel.title.set_fontsize(8)
     figure.tight_layout()
     return figure

@@ -8,6 +8,7 @@ sensitivity of a block is the mean divergence over chunks when that block alone 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections import defaultdict
@@ -19,6 +20,7 @@ from typing import Any, Final
 import numpy as np
 
 from fastewq.errors import InvalidDataset, NotFound
+from fastewq.training.artefact import write_bytes
 
 RAW: Final = "r"
 BITS: Final = ("8", "4", "3")
@@ -124,8 +126,10 @@ def _rounded(value: float) -> float:
 
 def write_sensitivities(folder: Path, output: Path) -> int:
     """Write the table of sensitivities of every log of a folder; how many blocks it has."""
-    from fastewq.training.dataset import write_csv  # with the engine of the dataset, which measuring does without
-
     rows = sensitivity_rows(read_logs(folder))
-    write_csv(output, rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(output, text.getvalue().encode())
     return len(rows)
