@@ -22,9 +22,18 @@ def workers_of(server: Server) -> set[int]:
 @pytest.fixture
 def two_workers():
     with Server(workers=2, drain_seconds=0) as server:
-        while len(workers_of(server)) < 2:
+        # The parent says where it runs, and workers that they have started, before any of them listens.
+        while len(workers_of(server)) < 2 or not answers(server):
             threading.Event().wait(0.05)
         yield server
+
+
+def answers(server: Server) -> bool:
+    try:
+        with server.client() as client:
+            return client.get("/livez").status_code == 200
+    except httpx.ConnectError:
+        return False
 
 
 def sample(metrics: str, name: str) -> float:
