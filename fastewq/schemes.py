@@ -288,10 +288,8 @@ def stored_bytes(architecture: Architecture, raw_bytes: int) -> int:
     total = architecture.parameters * raw_bytes
     if architecture.quantization is None:
         return total
-    blocks = [block.layout for stack in architecture.stacks for block in stack.blocks]
-    quantized = Counter(map(id, blocks))
-    layouts = {id(layout): layout for layout in blocks}
-    total -= sum(count * _saved(layouts[key].tensors, raw_bytes) for key, count in quantized.items())
+    counts = Counter(id(block.layout) for stack in architecture.stacks for block in stack.blocks)
+    total -= sum(counts[id(layout)] * _saved(layout.tensors, raw_bytes) for layout in architecture.layouts)
     return total - sum(_saved(group.tensors, raw_bytes) for group in architecture.outside)
 
 
