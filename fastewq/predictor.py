@@ -221,19 +221,20 @@ def load_predictor(folder: Path | None = None, objective: str | None = None) -> 
     predictions on the card are not reproduced.
     """
     if folder is None:
-        return _shipped(_known(DEFAULT_OBJECTIVE if objective is None else objective))
+        return _shipped(known_objective(DEFAULT_OBJECTIVE if objective is None else objective))
     predictor = _load(folder)
-    if objective is not None and predictor.objective != _known(objective):
+    if objective is not None and predictor.objective != known_objective(objective):
         raise InputError(f"objective is {objective!r}; the predictor in {folder} has {predictor.objective!r}")
     return predictor
 
 
 def shipped_folder(objective: str) -> Path:
     """Where the package keeps the artefact of an objective."""
-    return Path(str(files("fastewq.models"))) / _known(objective)
+    return Path(str(files("fastewq.models"))) / known_objective(objective)
 
 
-def _known(objective: str) -> str:
+def known_objective(objective: str) -> str:
+    """The name itself. Raises InputError unless it is one of OBJECTIVES."""
     if objective not in OBJECTIVES:
         raise InputError(f"objective is {objective[:40]!r}; expected one of {', '.join(OBJECTIVES)}")
     return objective

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from fastewq.errors import InputError
 from fastewq.features import SELECTED
+from fastewq.predictor import known_objective
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,4 @@ OBJECTIVES: Final = {
 
 def objective_named(name: str) -> Objective:
     """An objective by name. Raises InputError for any other name."""
-    try:
-        return OBJECTIVES[name]
-    except KeyError:
-        raise InputError(f"objective is {name[:40]!r}; expected one of {', '.join(OBJECTIVES)}") from None
+    return OBJECTIVES[known_objective(name)]
