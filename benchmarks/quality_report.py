@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from fastewq.training.artefact import write_bytes
+from fastewq.files import write_bytes
 from fastewq.training.plan_study import MIXES, POSITIONS, compare, correlation, plans, rules, uniform
+from fastewq.training.rendering import markdown_table, svg
 from fastewq.training.sensitivity import QualityLog, read_logs
 
 REFERENCE: Final = "predicted sensitivity"
@@ -76,8 +75,8 @@ def report(root: Path, logs: Path) -> None:
     write_bytes(root / "docs" / "quality-tables.md", ("# Quality: the tables\n\n" + text + "\n").encode())
     images = root / "docs" / "images"
     images.mkdir(exist_ok=True)
-    write_bytes(images / "quality-plans.svg", _svg(_plans_plot(comparison, family)))
-    write_bytes(images / "quality-profiles.svg", _svg(_profiles_plot(whole)))
+    write_bytes(images / "quality-plans.svg", svg(_plans_plot(comparison, family)))
+    write_bytes(images / "quality-profiles.svg", svg(_profiles_plot(whole)))
 
 
 def _title(mix: str) -> str:
@@ -97,7 +96,7 @@ def _uniform(logs: Sequence[QualityLog]) -> str:
         perplexities = " / ".join(f"{math.exp(loss):.3g}" for loss in losses) if log.measure == "kl" else "-"
         rows.append((log.name, log.text, log.measure, len(chunks), *cells, perplexities))
     head = ("model", "text", "measure", "chunks", "8 bits", "4 bits", "3 bits", "perplexity raw / 8 / 4 / 3")
-    return _markdown(head, rows)
+    return markdown_table(head, rows)
 
 
 def _plans(models: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
@@ -117,7 +116,7 @@ def _plans(models: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
             cells.append((f"**{value}**" if f["divergence"] == best else value) + sign)
         low, high = figures[REFERENCE]["low"], figures[REFERENCE]["high"]
         rows.append((model, *cells, f"{low:.3g} to {high:.3g}"))
-    return _markdown(("model", *names, f"interval of {REFERENCE}"), rows)
+    return markdown_table(("model", *names, f"interval of {REFERENCE}"), rows)
 
 
 def _ratios(comparison: Comparison, family: Mapping[str, str], mix: str, name: str) -> dict[str, float]:
@@ -144,7 +143,7 @@ def _summary(comparison: Comparison, family: Mapping[str, str]) -> str:
             low, high = np.exp(np.quantile(values[draws].mean(axis=1), [0.025, 0.975]))
             cells.append(f"{math.exp(values.mean()):.2f} ({low:.2f} to {high:.2f})")
         rows.append((name, *cells))
-    return _markdown(("rule", *(f"{mix}, {len(comparison[mix])} models" for mix in mixes)), rows)
+    return markdown_table(("rule", *(f"{mix}, {len(comparison[mix])} models" for mix in mixes)), rows)
 
 
 def _goal(comparison: Comparison) -> str:
@@ -168,7 +167,7 @@ def _goal(comparison: Comparison) -> str:
         "above no position rule and not random",
         "by more than the interval",
     )
-    return _markdown(head, rows)
+    return markdown_table(head, rows)
 
 
 def _correlations(logs: Sequence[QualityLog], table: pd.DataFrame, predicted: Mapping[str, pd.Series]) -> str:
@@ -182,7 +181,7 @@ def _correlations(logs: Sequence[QualityLog], table: pd.DataFrame, predicted: Ma
             cells = [_cell(correlation(reading, measured)) for reading in readings]
             rows.append((model, stack, len(positions), *cells))
     head = ("model", "stack", "blocks", *READINGS, *(f"1 - {name}" for name in predicted))
-    return _markdown(head, rows)
+    return markdown_table(head, rows)
 
 
 def _cell(found: tuple[float, float, float]) -> str:
@@ -190,19 +189,7 @@ def _cell(found: tuple[float, float, float]) -> str:
     return "-" if math.isnan(value) else f"{value:.2f} ({low:.2f} to {high:.2f})"
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
-
-
 # --- plots ------------------------------------------------------------------------------------------------------------
-
-
-def _svg(figure: Figure) -> bytes:
-    buffer = BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "fastewq", "svg.fonttype": "none"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
-    return buffer.getvalue()
 
 
 def _plans_plot(comparison: Comparison, family: Mapping[str, str]) -> Figure:

@@ -43,6 +43,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 )
 
 from fastewq.errors import AccessDenied, FastEWQError, HubUnavailable, InvalidCheckpoint, InvalidConfig, NotFound
+from fastewq.files import write_bytes
 from fastewq.jsonio import MAX_CONFIG_BYTES, parse_config
 
 DEFAULT_REVISION: Final = constants.DEFAULT_REVISION
@@ -228,9 +229,9 @@ class Hub:
     def _remember(self, repo_id: str, revision: str, commit: str, text: bytes) -> None:
         folder = self._cache / repo_id.replace("/", "--")
         try:
-            _write(folder / commit / constants.CONFIG_NAME, text)
+            _keep(folder / commit / constants.CONFIG_NAME, text)
             if revision != commit:
-                _write(folder / "refs" / quote(revision, safe=""), commit.encode())
+                _keep(folder / "refs" / quote(revision, safe=""), commit.encode())
         except OSError:
             # A cache that cannot be written (a full disk, a read-only home) costs a request next time, nothing else.
             return
@@ -519,9 +520,6 @@ def _text(value: Any) -> str | None:
     return value[:200] if isinstance(value, str) and value else None
 
 
-def _write(path: Path, content: bytes) -> None:
-    """Write under a temporary name, then rename: a reader sees the old file or the whole new one."""
+def _keep(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    write_bytes(path, content)

@@ -11,6 +11,7 @@ import typer
 from fastewq.cli.common import Json, need_extra, print_json
 from fastewq.document import Plan, read_plan
 from fastewq.errors import InvalidPlan, NotFound
+from fastewq.files import write_bytes
 from fastewq.jsonio import MAX_CONFIG_BYTES, load_config, parse_config
 
 POLICY = "Policy"
@@ -86,7 +87,7 @@ def export(
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         for name, text in made.files.items():
-            _write(output / name, text)
+            write_bytes(output / name, text.encode())
     if as_json:
         print_json(made.as_dict())
     elif output is None:
@@ -142,12 +143,6 @@ def apply(
         )
     if found.wrong:
         raise typer.Exit(5)
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, "utf-8")
-    partial.replace(path)
 
 
 def _plan(path: Path) -> Plan:

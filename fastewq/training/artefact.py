@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 import xgboost as xgb
 from numpy.typing import NDArray
 
+from fastewq.files import write_bytes
 from fastewq.predictor import FORMAT
 
 GOLDEN_ROWS = 16
@@ -44,10 +44,3 @@ def write_artefact(
     write_bytes(folder / "booster.json", saved)
     write_bytes(folder / "card.json", (json.dumps(complete, indent=1, allow_nan=False) + "\n").encode())
     return complete
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write under a temporary name, then rename: a reader sees the old file or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from fastewq.training.artefact import write_bytes
+from fastewq.files import write_bytes
+from fastewq.training.rendering import markdown_table, svg
 from fastewq.training.table import Blocks
 
 FIGURES: Final = ("accuracy", "balanced_accuracy", "matthews", "auc", "average_precision", "brier", "ece")
@@ -33,7 +32,7 @@ def write_card(card: Mapping[str, Any], blocks: Blocks, folder: Path) -> Path:
         ("importance", _importance_plot(metrics["importance"])),
         ("profiles", _profile_plot(blocks)),
     ):
-        write_bytes(folder / f"model-card-{name}.svg", _svg(figure))
+        write_bytes(folder / f"model-card-{name}.svg", svg(figure))
     path = folder / "model-card.md"
     write_bytes(path, render(card).encode())
     return path
@@ -62,7 +61,7 @@ def render(card: Mapping[str, Any]) -> str:
         "the training share, logistic regression on the relative depth; then the six classifiers the paper compares.",
         _figures({**{f"baseline: {k}": v for k, v in metrics["baselines"].items()}, **metrics["classifiers"]}),
         "## Families, each while held out",
-        _table(
+        markdown_table(
             ("family", "blocks", "quantized", "predicted", "accuracy", "AUC", "rank correlation"),
             [
                 (
@@ -114,11 +113,11 @@ def _protocols(metrics: Mapping[str, Any]) -> str:
     names = ("leave_one_family_out", "random_70_30", "leave_one_modality_out")
     rows = [(name.replace("_", " "), *(f"{metrics[name][f]:.3f}" for f in FIGURES)) for name in names]
     interval = ("95 % interval over families", *("{:.2f} to {:.2f}".format(*headline["intervals"][f]) for f in FIGURES))
-    return _table(("protocol", *(f.replace("_", " ") for f in FIGURES)), [rows[0], interval, *rows[1:]])
+    return markdown_table(("protocol", *(f.replace("_", " ") for f in FIGURES)), [rows[0], interval, *rows[1:]])
 
 
 def _figures(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    return _table(
+    return markdown_table(
         ("", *(f.replace("_", " ") for f in FIGURES)),
         [(name.replace("_", " "), *(f"{found[f]:.3f}" for f in FIGURES)) for name, found in rows.items()],
     )
@@ -130,7 +129,7 @@ def _levels(levels: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
         for border, rules in levels.items()
         for rule, found in rules.items()
     ]
-    return _table(("border", "rule", "accuracy", "balanced accuracy", "F1 of 4 bits"), rows)
+    return markdown_table(("border", "rule", "accuracy", "balanced accuracy", "F1 of 4 bits"), rows)
 
 
 def _limits(card: Mapping[str, Any]) -> str:
@@ -148,19 +147,7 @@ def _limits(card: Mapping[str, Any]) -> str:
     return "\n".join(f"- {point}" for point in points)
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
-
-
 # --- plots ------------------------------------------------------------------------------------------------------------
-
-
-def _svg(figure: Figure) -> bytes:
-    buffer = BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "fastewq", "svg.fonttype": "none"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
-    return buffer.getvalue()
 
 
 def _axes(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Any]]:

@@ -22,6 +22,7 @@ from fastewq.analysis.kernel import ROUNDING_BITS, Reading
 from fastewq.engine import Engine
 from fastewq.errors import FastEWQError, StorageFailure
 from fastewq.features import block_columns
+from fastewq.files import write_bytes
 from fastewq.hub import BATCH, Hub
 from fastewq.training.dataset_readings import EPSILONS, Log, Progress, read_sources
 from fastewq.training.dataset_sources import MODALITIES, BlockTensor, OpenedSource, Wanted, find_sources
@@ -249,10 +250,8 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    partial = path.with_name(f".partial-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text.getvalue(), encoding="utf-8")
-        partial.replace(path)
+        write_bytes(path, text.getvalue().encode())
     except OSError as error:
         raise StorageFailure(f"cannot write {path}: {error}") from error

@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 
 from fastewq.errors import InvalidDataset, NotFound
-from fastewq.training.artefact import write_bytes
+from fastewq.files import write_bytes
 
 RAW: Final = "r"
 BITS: Final = ("8", "4", "3")

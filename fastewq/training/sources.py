@@ -16,6 +16,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fastewq.errors import FastEWQError, InvalidDataset, NotFound, StorageFailure
+from fastewq.files import write_bytes
 from fastewq.hub import check_id, check_revision
 
 MAX_SOURCES_BYTES = 4 << 20
@@ -171,10 +172,8 @@ def pin_revision(path: Path, model_id: str, commit: str) -> None:
     pinned, found = table.subn(rf'\1"{commit}"', text, count=1)
     if not found or _parsed(path, pinned) == _parsed(path, text):
         raise InvalidDataset(f"{path}: no line to write the revision of {model_id} to; expected id, then revision")
-    partial = path.with_name(f".partial-{path.name}")
     try:
-        partial.write_text(pinned, encoding="utf-8")
-        partial.replace(path)
+        write_bytes(path, pinned.encode())
     except OSError as error:
         raise StorageFailure(f"cannot write the revision of {model_id} to {path}: {error}") from error
 
