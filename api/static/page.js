@@ -91,6 +91,7 @@ async function busy(button, task) {
 /** The body of a request. The config goes in as it was typed: the service reads some values that JSON.parse does not. */
 function requestBody() {
   const options = { policy: $("policy").value };
+  if ($("objective").value) options.objective = $("objective").value;
   if ($("memory").value.trim()) options.memory = $("memory").value.trim();
   const model = $("model").value.trim(), config = $("config").value.trim();
   if (model) options.model = model;

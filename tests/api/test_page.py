@@ -17,6 +17,7 @@ import pytest
 import fastewq
 from fastewq.exports import TOOLS
 from fastewq.policy import policies
+from fastewq.predictor import OBJECTIVES, shipped_folder
 
 from .server import Server
 
@@ -208,6 +209,48 @@ def test_a_key_is_asked_for_where_one_is_needed(browser, tmp_path, llama):
 def test_the_policies_of_the_page_are_those_of_the_library(visit):
     options = visit.page.locator("#policy option").evaluate_all("options => options.map(o => o.value)")
     assert sorted(options) == sorted(policies(0.5, 0.5))
+
+
+def test_the_objectives_of_the_page_are_those_of_the_library(visit):
+    options = visit.page.locator("#objective option").evaluate_all("options => options.map(o => o.value)")
+    assert options == ["", *OBJECTIVES]
+
+
+def test_the_objective_is_chosen_by_keyboard_and_answered(visit, llama):
+    page = visit.page
+    page.fill("#config", json.dumps(llama))
+    for objective in ("entropy", "sensitivity"):
+        page.focus("#policy")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.id") == "objective"
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Control+Enter")
+        page.wait_for_function(
+            "name => !document.getElementById('result').hidden"
+            " && document.getElementById('totals').innerText.endsWith(name)",
+            arg=objective,
+        )
+        shown = page.locator(".block").evaluate_all("blocks => blocks.map(block => block.getAttribute('aria-label'))")
+        expected = fastewq.plan(llama, objective=objective).stacks[0].blocks
+        assert [re.search(r"probability ([\d.]+)", words)[1] for words in shown] == [
+            f"{block.p_quantize:.2f}" for block in expected
+        ]
+
+
+def test_without_a_choice_the_service_decides_and_refuses_what_it_lacks(browser, llama):
+    folder = shipped_folder("sensitivity")
+    with Server(artefact=folder) as server:
+        visit = Visit(browser, server.url, DESK, "light")
+        page = visit.page
+        page.fill("#config", json.dumps(llama))
+        page.click("#plan")
+        page.wait_for_selector("#result:not([hidden])")
+        assert page.inner_text("#totals").endswith("sensitivity")
+        page.select_option("#objective", "entropy")
+        page.click("#plan")
+        page.wait_for_selector("#problem:not([hidden])")
+        assert "'entropy' is not served here" in page.inner_text("#problem")
+        visit.context.close()
 
 
 def test_the_documentation_page_loads_everything_from_the_service(browser, server):
