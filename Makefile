@@ -30,8 +30,9 @@ lint: $(BIN)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Two processes, a whole test file in one of them: half of the time is waiting for services and commands that start.
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 # make test-slow   the tests marked slow as well
 test-slow: $(BIN)/.installed-test

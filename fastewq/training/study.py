@@ -8,13 +8,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from sklearn.metrics import roc_auc_score
 
 from fastewq.features import feature_matrix
 from fastewq.training.evaluation import Booster, decide, evaluate, leave_one_out, score
 from fastewq.training.fit import SEED, fit_booster, margins
 from fastewq.training.levels import compare_rules
-from fastewq.training.metrics import CALIBRATION_BINS
+from fastewq.training.metrics import CALIBRATION_BINS, area_under_curve
 from fastewq.training.table import Blocks, load_blocks
 
 EPSILONS: Final = (0.0, 1e-12, 0.01)
@@ -53,7 +52,7 @@ def per_family(blocks: Blocks, probabilities: NDArray[np.float64]) -> dict[str, 
             "quantized_share": float(labels.mean()),
             "predicted_share": float(probabilities[rows].mean()),
             "accuracy": float(np.mean(decide(blocks, rows, probabilities[rows], None) == labels)),
-            "auc": float(roc_auc_score(labels, probabilities[rows])) if len(np.unique(labels)) == 2 else None,
+            "auc": area_under_curve(labels, probabilities[rows]) if len(np.unique(labels)) == 2 else None,
             "rank_correlation": rank_correlation(blocks, rows, probabilities[rows]),
         }
     return found
@@ -103,7 +102,7 @@ def importance(blocks: Blocks) -> dict[str, dict[str, float]]:
         found = np.empty(len(blocks))
         for model, held_out in models:
             found[held_out] = margins(model, changed[held_out])
-        return float(roc_auc_score(blocks.labels, found))
+        return area_under_curve(blocks.labels, found)
 
     base = auc(matrix)
     falls = {}

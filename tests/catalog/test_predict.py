@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from training.source_wheels import make_model
 
 from fastewq.catalog.collect import collect
 from fastewq.catalog.predict import predict
@@ -17,6 +20,7 @@ from fastewq.catalog.schema import BLOCKS, CONFIGS, MODELS
 from fastewq.catalog.store import Store
 from fastewq.engine import Engine
 from fastewq.errors import InvalidDataset, NotFound, StorageFailure
+from fastewq.training.dataset import build_dataset
 
 # Daft leaves the pipe to its worker processes to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -112,23 +116,38 @@ def test_several_processes_give_identical_rows(store, undisturbed, artefact):
     assert tables(store) == undisturbed
 
 
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
-@pytest.mark.filterwarnings("ignore")
-def test_a_ray_cluster_gives_identical_rows(store, undisturbed, artefact, tmp_path):
-    # In a process of its own: an engine cannot be changed once Daft has run.
-    import subprocess
-    import sys
+# In a process of its own: an engine cannot be changed once Daft has run.
+ON_RAY = """
+import sys
+from pathlib import Path
+from fastewq.catalog.predict import predict
+from fastewq.catalog.store import Store
+from fastewq.cli import main
+from fastewq.engine import Engine
 
+predict(Store(Path(sys.argv.pop(1))), artefact=Path(sys.argv.pop(1)), engine=Engine("ray", workers=2))
+main()
+"""
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
+def test_a_ray_cluster_gives_identical_rows_in_catalog_and_dataset(store, undisturbed, artefact, tmp_path):
+    """One cluster for both, as starting one takes longer than all the rest."""
+    make_model(tmp_path / "models" / "one", seed=1)
+    make_model(tmp_path / "models" / "two", seed=2)
+    here, there = tmp_path / "here", tmp_path / "there"
+    build_dataset([str(tmp_path / "models")], here / "blocks.csv", here / "cache")
     shutil.rmtree(store.folder / "plans")
-    code = (
-        "import sys; from pathlib import Path; from fastewq.catalog.store import Store;"
-        "from fastewq.engine import Engine; from fastewq.catalog.predict import predict;"
-        "print(predict(Store(Path(sys.argv[1])), artefact=Path(sys.argv[2]), engine=Engine('ray', workers=2)).new)"
-    )
-    command = [sys.executable, "-c", code, str(store.folder), str(artefact)]
+    command = [sys.executable, "-c", ON_RAY, str(store.folder), str(artefact)]
+    command += ["dataset", "build", str(tmp_path / "models"), "-o", str(there), "--cache", str(there / "cache")]
+    command += ["--engine", "ray", "--workers", "2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert tables(store) == undisturbed
+    for name in ("blocks.csv", "blocks.tensors.csv", "blocks.sources.csv"):
+        assert (there / name).read_bytes() == (here / name).read_bytes()
+    keys = [json.loads(line)["key"] for log in there.rglob("*.jsonl") for line in log.read_text().splitlines()]
+    assert len(keys) == len(set(keys)) == 128
 
 
 def test_two_commands_do_not_write_at_once(store):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save
+from safetensors.numpy import save, save_file
 
 BERT = {
     "model_type": "bert",
@@ -46,6 +46,26 @@ def bert_tensors(seed: int = 0) -> dict[str, np.ndarray]:
             tensors[f"encoder.layer.{block}.{name}.weight"] = scale * random.standard_normal(shape, np.float32)
             tensors[f"encoder.layer.{block}.{name}.bias"] = random.standard_normal(shape[:1], np.float32)
     return tensors
+
+
+def make_model(folder: Path, seed: int, dtype: type = np.float32, config: dict = BERT, scale: int = 1) -> Path:
+    """A checkpoint in two shards with its config; `scale` times as wide as the test BERT."""
+    folder.mkdir(parents=True)
+    widths = {"hidden_size": 16 * scale, "intermediate_size": 32 * scale, "vocab_size": 20 * scale}
+    (folder / "config.json").write_text(json.dumps(config | widths))
+    random_numbers = np.random.default_rng(seed)
+    tensors = {
+        name: (value.std() * random_numbers.standard_normal([size * scale for size in value.shape])).astype(dtype)
+        for name, value in bert_tensors(seed).items()
+    }
+    names = sorted(tensors)
+    weight_map = {}
+    for number, members in enumerate((names[: len(names) // 2], names[len(names) // 2 :]), 1):
+        file = f"model-{number:05d}-of-00002.safetensors"
+        save_file({name: tensors[name] for name in members}, folder / file)
+        weight_map |= dict.fromkeys(members, file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    return folder
 
 
 def make_wheel(folder: Path, project: str, version: str, members: dict[str, bytes]) -> Path:

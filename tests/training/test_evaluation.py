@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn import metrics
 
 from fastewq.features import FACTS
 from fastewq.training.evaluation import (
@@ -99,6 +100,35 @@ def test_figures_on_known_numbers():
     assert found["accuracy"] == 0.5
     assert found["auc"] == 0.75
     assert found["brier"] == pytest.approx((0.01 + 0.36 + 0.36 + 0.01) / 4)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_figures_are_those_of_scikit_learn(seed):
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 2, 60)
+    probabilities = random.integers(0, 30, 60) / 30  # with ties
+    decisions = probabilities > (0.5 if seed else 2)  # none is called "quantize" in the first
+    found = figures(labels, probabilities, decisions)
+    expected = {
+        "accuracy": metrics.accuracy_score(labels, decisions),
+        "balanced_accuracy": metrics.balanced_accuracy_score(labels, decisions),
+        "matthews": metrics.matthews_corrcoef(labels, decisions),
+        "auc": metrics.roc_auc_score(labels, probabilities),
+        "average_precision": metrics.average_precision_score(labels, probabilities),
+        "brier": metrics.brier_score_loss(labels, probabilities),
+    }
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-14)
+
+
+def test_figures_of_one_label_alone_leave_out_what_needs_both():
+    found = figures(np.ones(4, int), np.array([0.1, 0.6, 0.4, 0.9]), np.array([False, True, False, True]))
+    assert [name for name, value in found.items() if np.isnan(value)] == [
+        "balanced_accuracy",
+        "matthews",
+        "auc",
+        "average_precision",
+    ]
+    assert found["accuracy"] == 0.5
 
 
 def test_expected_calibration_error_on_known_numbers():
