@@ -6,12 +6,11 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
-import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
+from fastewq import jsonio
 from fastewq.errors import InvalidConfig
-from fastewq.jsonio import parse_config
 
 from .errors import BodyTooLarge, ClientGone, InvalidRequest, MalformedRequest, SlowRequest, UnsupportedMediaType
 
@@ -69,45 +68,18 @@ def _check_media_type(headers: Mapping[bytes, bytes]) -> None:
 
 
 def parse_json(body: bytes, *, max_values: int, max_depth: int) -> Any:
-    """The JSON document in a body. Raises MalformedRequest.
-
-    orjson reads nearly all bodies. Two kinds are read a second time by the parser of the command line, with its bounds:
-    those with Infinity or NaN, which JSON does not have but Python's writer puts into published configs, and those that
-    may name a key twice in one object, which orjson would pass over.
-    """
+    """The JSON document in a body. Raises MalformedRequest."""
     containers = body.count(b"[") + body.count(b"{")
     values = body.count(b",") + containers
     if values > max_values:
         raise MalformedRequest(f"the body holds about {values} JSON values; expected at most {max_values}")
     try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        if b"Infinity" not in body and b"NaN" not in body:
-            raise MalformedRequest(f"the body is not JSON: {error}") from None
-        document = _parse_strictly(body)
-    if containers > max_depth and depth_exceeds(document, max_depth):
-        raise MalformedRequest(f"the body is nested too deeply; expected at most {max_depth} levels")
-    if _may_repeat_a_key(body, document):
-        _parse_strictly(body)
-    return document
-
-
-def _may_repeat_a_key(body: bytes, document: Any) -> bool:
-    """Whether colons were lost between the body and its document: one goes with each key that is dropped.
-
-    The count says nothing where a string spells a colon as an escape.
-    """
-    try:
-        return body.count(b":") != orjson.dumps(document).count(b":") or b"\\u003" in body
-    except TypeError as error:  # a lone surrogate or an integer above 64 bits, beside Infinity or NaN
-        raise MalformedRequest(f"the body is not JSON: {error}") from None
-
-
-def _parse_strictly(body: bytes) -> Any:
-    try:
-        return parse_config(body, "the body", limit=len(body))
+        document = jsonio.parse_json(body, "the body")
     except InvalidConfig as error:
         raise MalformedRequest(error.message) from None
+    if containers > max_depth and depth_exceeds(document, max_depth):
+        raise MalformedRequest(f"the body is nested too deeply; expected at most {max_depth} levels")
+    return document
 
 
 def depth_exceeds(document: Any, limit: int) -> bool:
