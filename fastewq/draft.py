@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from itertools import groupby, islice
+from itertools import islice, repeat
 from typing import Final
 
 from fastewq.architecture import Architecture, Block, Layout, Outside, Role, Tensor
@@ -188,27 +188,28 @@ class Draft:
         return stacks, other, (*(layout.tensors for layout in layouts), *(group.tensors for group in outside))
 
     def _planned(self) -> list[PlannedBlock]:
-        """Every block as if it had no exceptions, made run by run of alike ones."""
-        new = partial(tuple.__new__, PlannedBlock)  # a call of PlannedBlock itself takes several times as long
+        """Every block as if it had no exceptions, made column by column."""
+        if not self.blocks:
+            return []
+        indices, paths, layouts = zip(*self.blocks, strict=True)
+        keys = [*zip(map(id, layouts), self.precisions, strict=True)]
         numbers = {key: number for number, key in enumerate(self.layouts)}
-        planned: list[PlannedBlock] = []
-        keys = zip([id(block.layout) for block in self.blocks], self.precisions, strict=True)
-        for (key, precision), run in groupby(keys):
-            layout, name, number = self.layouts[key], self._named(precision), numbers[key]
-            kind, parameters, size = layout.kind, layout.parameters, self._layout_bytes(layout, precision)
-            start, end = len(planned), len(planned) + len(list(run))
-            planned += [
-                new((index, path, kind, parameters, probability, name, size, number, NO_EXCEPTIONS))
-                for (index, path, _), probability in zip(
-                    self.blocks[start:end], self.probabilities[start:end], strict=True
-                )
-            ]
-        return planned
+        alike = {key: self._alike(self.layouts[key[0]], key[1], numbers[key[0]]) for key in {*keys}}
+        kinds, parameters, names, sizes, references = zip(*map(alike.__getitem__, keys), strict=True)
+        rows = zip(
+            indices, paths, kinds, parameters, self.probabilities, names, sizes, references, repeat(NO_EXCEPTIONS)
+        )
+        return [*map(partial(tuple.__new__, PlannedBlock), rows)]  # a call of PlannedBlock takes several times as long
+
+    def _alike(self, layout: Layout, precision: str, number: int) -> tuple[str, int, str, int, int]:
+        """What blocks of one layout and precision have in common: kind to layout of a `PlannedBlock`."""
+        size = self._layout_bytes(layout, precision)
+        return layout.kind, layout.parameters, self._named(precision), size, number
 
     def names(self) -> list[str]:
         """The precision of every block, by its name in a plan."""
         if self.architecture.quantization is None:
-            return [self._named(precision) for precision in self.precisions]
+            return [self.raw if precision == KEEP else precision for precision in self.precisions]
         return [self._found(number)[0] for number in range(len(self.blocks))]
 
     def _as_stored(self, number: int, block: PlannedBlock) -> PlannedBlock:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from typing import Any, Final
 
@@ -65,19 +66,15 @@ class Scheme:
 
     def size(self, shape: tuple[int, ...]) -> int:
         """Bytes of a tensor of this shape with all that belongs to it; leading dimensions are separate matrices."""
-        matrices, rows, columns = prod(shape[:-2]), shape[-2] if len(shape) > 1 else 1, shape[-1]
+        rows, columns = shape[-2] if len(shape) > 1 else 1, shape[-1]
         if self.flat:
             packed = -(-rows * columns * self.bits // 8)
             groups = -(-rows * columns // self.group)
         else:
-            packed = rows * _round_up(-(-columns * self.bits // 8), self.row_multiple)
+            packed = rows * (-(-columns * self.bits // (8 * self.row_multiple)) * self.row_multiple)
             groups = rows * (-(-columns // self.group) if self.group else 1)
         overhead = -(-groups * self.group_bits // 8) + columns * self.column_bytes + self.matrix_bytes
-        return matrices * (packed + overhead)
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
+        return prod(shape[:-2]) * (packed + overhead)
 
 
 @dataclass(frozen=True)
@@ -102,17 +99,17 @@ class Target:
     small_embeddings: frozenset[str] = field(default=frozenset())
     """Last names of embedding modules that count as small: position and token type tables in GGUF."""
 
+    @cached_property
+    def _kept(self) -> frozenset[Role]:
+        """Roles that the tool cannot quantize."""
+        possible: dict[Role, bool] = {"experts": self.experts, "embedding": self.embeddings, "router": self.routers}
+        return frozenset(role for role, can in possible.items() if not can)
+
     def scheme(self, tensor: Tensor, precision: str) -> Scheme | None:
         """The format of a tensor that is to have `precision`; None where it stays as stored."""
-        if precision not in self.schemes or not follows(tensor, precision):
+        if precision not in self.schemes or tensor.role in self._kept or not follows(tensor, precision):
             return None
-        if tensor.role == "experts" and not self.experts:
-            return None
-        if tensor.role == "embedding" and not self.embeddings:
-            return None
-        if tensor.role == "router" and not self.routers:
-            return None
-        if tensor.role == "linear" and tensor.transposed and not self.conv1d:
+        if tensor.transposed and tensor.role == "linear" and not self.conv1d:
             return None
         columns = tensor.shape[-2] if tensor.transposed else tensor.shape[-1]
         for scheme in self.schemes[precision]:
@@ -136,8 +133,10 @@ class Target:
         if precision not in LEVELS and self.small_bytes is None and not layout.quantized:
             return layout.parameters * raw_bytes
         return sum(
-            self.tensor_bytes(tensor, precision if tensor.role in roles else "raw", raw_bytes)
-            for tensor in layout.tensors
+            [
+                self.tensor_bytes(tensor, precision if tensor.role in roles else "raw", raw_bytes)
+                for tensor in layout.tensors
+            ]
         )
 
     def outside_bytes(self, group: Outside, precision: str, raw_bytes: int) -> int:

@@ -157,6 +157,8 @@ class Batch:
         except FastEWQError as error:
             return refused(error)
         weigh = _Scale(default, self._weighed)
+        others = {n: followed(p, start, probabilities)[0] for n, p in self._policies.items() if n != DEFAULT_POLICY}
+        precisions = {**others, DEFAULT_POLICY: default.precisions}
         return Result(
             architecture=architecture,
             already_quantized=architecture.quantization is not None,
@@ -169,7 +171,7 @@ class Batch:
                 *default.warnings,
             ),
             extrapolating=bool(outside),
-            totals={n: weigh.total(followed(p, start, probabilities)[0]) for n, p in self._policies.items()},
+            totals={name: weigh.total(precisions[name]) for name in self._policies},
             raw_bytes=stored_bytes(architecture, default.raw_bytes),
             precisions=default.names(),
             sizes=weigh.sizes(),
