@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -392,10 +393,24 @@ def test_pins_are_written_only_where_they_are_expected(tmp_path):
 
 
 def test_the_curated_list_is_one(root):
-    listed = read_sources_file(root / "training_data" / "hub_models.toml").model
+    path = root / "training_data" / "hub_models.toml"
+    listed = read_sources_file(path).model
     assert 75 <= len(listed) <= 90
     assert len({model.family for model in listed}) >= 20
     assert all(model.family for model in listed)
+    for line in path.read_text().splitlines():
+        if re.match(r'id = "(meta-llama/|google/(gemma|paligemma|recurrentgemma))', line):
+            assert line.endswith("  # gated"), line
+
+
+def test_revisions_of_the_curated_list_can_be_filled_in(root, tmp_path):
+    path = Path(shutil.copy(root / "training_data" / "hub_models.toml", tmp_path))
+    before = read_sources_file(path).model
+    chosen = [model.id for model in before if not model.revision][::8]
+    for name in chosen:
+        pin_revision(path, name, "1" * 40)
+    after = {model.id: model.revision for model in read_sources_file(path).model}
+    assert after == {model.id: "1" * 40 if model.id in chosen else model.revision for model in before}
 
 
 def test_the_command_names_failures_and_exits_with_the_first(loopback, repositories, tmp_path):
