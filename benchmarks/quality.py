@@ -1,175 +1,132 @@
 """Does a plan keep quality? Quantize blocks of real models, run them on real text, measure what changes.
 
+    python benchmarks/quality.py full [--quick]            all of the following, from nothing, in a folder of its own
     python benchmarks/quality.py sensitivity [MODEL ...]   each block alone at 8, 4 and 3 bits
-    python benchmarks/quality.py table                     training_data/sensitivity.csv, and what boosters predict for
-                                                           families that they did not see (no torch)
+    python benchmarks/quality.py table                     sensitivity.csv, and what boosters predict for families that
+                                                           they did not see (no torch)
     python benchmarks/quality.py plans [MODEL ...]         whole plans at equal bytes
-    python benchmarks/quality.py report                    docs/quality-tables.md and plots, from the logs (no torch)
+    python benchmarks/quality.py report                    tables and plots from the logs (no torch)
+    python benchmarks/quality.py time [MODEL ...]          the seconds that the estimate of `full` is made of
 
-Needs `pip install fastewq[dataset,train,quality]`. Every measurement of a chunk of text is a row of
-training_data/quality/MODEL.csv as soon as it is made, and a row that is there is not measured again: a run that was
-stopped goes on where it was. `--quick` takes two small models at 4 bits only.
+Needs `pip install fastewq[dataset,train,quality]`. Every measurement of a chunk of text is a row of LOGS/MODEL.csv as
+soon as it is made, and a row that is there is not measured again: a run that was stopped goes on where it was. The
+committed logs are training_data/quality; what is made of them goes to training_data and docs, what is made of others
+beside them. `full` prints its estimate first and, last, how far its figures are from the committed ones. `--quick`
+takes two small models at 4 bits beside raw blocks, and the committed predictions.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import json
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Final
 
-from fastewq.training.plan_study import MIXES, plans, rules, uniform
+import numpy as np
+from quality_cost import TABLE, estimate, time_models
+from quality_report import report
+from quality_steps import LOGS, ROOT, docs, measure, table, wanted_plans
+
 from fastewq.training.sensitivity import read_log
 from fastewq.training.source_cache import default_cache
-from fastewq.training.sources import read_sources
 
-if TYPE_CHECKING:
-    from quality_forward import Subject
-    from quality_models import Study
-
-ROOT: Final = Path(__file__).resolve().parents[1]
-LOGS: Final = ROOT / "training_data" / "quality"
-BITS: Final = ("4", "3", "8")
 QUICK: Final = ("smollm2-135m-instruct", "all-minilm-l6-v2")
-COLUMNS: Final = ("assignment", "chunk", "divergence", "loss")
+WORKERS: Final = 2
+"""Models that `full` measures at a time, each in one thread of a process of its own."""
 
 
-class Log:
-    """The rows measured so far of one model. A row is appended whole; a broken last line is dropped."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = path.read_text() if path.is_file() else ""
-        whole = text[: text.rfind("\n") + 1] or ",".join(COLUMNS) + "\n"
-        if whole != text:
-            path.write_text(whole)
-        self.done = {(row["assignment"], int(row["chunk"])) for row in csv.DictReader(whole.splitlines())}
-
-    def add(self, assignment: str, chunk: int, divergence: float, loss: float) -> None:
-        with self.path.open("a") as stream:
-            stream.write(f"{assignment},{chunk},{divergence:.6g},{loss:.6g}\n")
-        self.done.add((assignment, chunk))
-
-
-def alone(blocks: int, bits: Iterable[str]) -> list[str]:
-    """One block at a time at each precision, after the unquantized model itself."""
-    each = [("r" * i) + b + "r" * (blocks - i - 1) for b in bits for i in range(blocks)]
-    return ["r" * blocks, *each]
+def full(names: Sequence[str], cache: Path, logs: Path, quick: bool) -> None:
+    """Everything: blocks alone, the table, plans, the report."""
+    begin = time.monotonic()
+    print(f"logs: {logs} (`--logs` with this folder goes on from there)")
+    logs.mkdir(parents=True, exist_ok=True)
+    if quick:
+        shutil.copyfile(LOGS / "predicted.csv", logs / "predicted.csv")
+    blockwise, planwise = estimate(names, logs, quick, WORKERS)
+    _measure_all("sensitivity", blockwise, cache, logs, ["--bits", "4"] if quick else [])
+    if not quick:
+        table(logs)
+    _measure_all("plans", planwise, cache, logs, ["--mixes", "4/raw"] if quick else [])
+    report(ROOT, logs, docs(logs))
+    if logs.resolve() != LOGS:
+        compare_logs(names, logs)
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    seconds = sum(one.ru_utime + one.ru_stime for one in used)
+    memory = max(one.ru_maxrss for one in used) / 2**20
+    print(f"took {time.monotonic() - begin:.0f} s, {seconds:.0f} CPU seconds; largest process {memory:.1f} GiB")
 
 
-def describe(study: Study, subject: Subject, logs: Path) -> None:
-    """Write NAME.json beside the log: which blocks an assignment's characters stand for, and what was read."""
-    about = {
-        "stacks": stacks_of(study),
-        "measure": "kl" if subject.logits else "states",
-        "text": study.text.__name__,
-    }
-    (logs / f"{study.name}.json").write_text(json.dumps(about) + "\n")
+def _measure_all(what: str, names: Sequence[str], cache: Path, logs: Path, options: Sequence[str]) -> None:
+    def one(name: str) -> None:
+        folders = ["--cache", str(cache), "--logs", str(logs)]
+        subprocess.run([sys.executable, __file__, what, name, *folders, "--threads", "1", *options], check=True)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        list(pool.map(one, names))
 
 
-def stacks_of(study: Study) -> list[tuple[str, str, int]]:
-    """(model, stack, blocks) of a study, as the table of blocks names them."""
-    sources = {source.name: source for source in read_sources(ROOT / "training_data" / "sources.toml")}
-    return [(name, stack.name, stack.blocks) for name in study.sources for stack in sources[name].stacks]
-
-
-def measure(name: str, cache: Path, logs: Path, assignments: Sequence[str] | None, bits: Sequence[str]) -> None:
-    """Measure what the log lacks: `assignments` on the plans' chunks, or each block alone on the others."""
-    from quality_models import STUDIES
-
-    study = STUDIES[name]
-    start = time.monotonic()
-    subject, chunks = study.load(study, cache)
-    describe(study, subject, logs)
-    print(f"{name}: {len(subject.blocks)} blocks, loaded in {time.monotonic() - start:.0f} s", flush=True)
-    single = assignments is None
-    wanted = alone(len(subject.blocks), bits) if assignments is None else list(assignments)
-    chosen = study.chosen(chunks, single)
-    log = Log(logs / f"{name}.csv")
-    for assignment in wanted:
-        left = [chunk for chunk in chosen if (assignment, chunk.number) not in log.done]
-        if not left:
-            continue
-        begin = time.monotonic()
-        total = 0.0
-        for number, found in subject.measure(assignment, left):
-            log.add(assignment, number, found.divergence, found.loss)
-            total += found.divergence
-        print(f"{name} {assignment} {total / len(left):.3e} {time.monotonic() - begin:.1f} s", flush=True)
-
-
-def table(logs: Path) -> None:
-    """Write the table of sensitivities and, for every objective, the probabilities for blocks of families held out."""
-    from fastewq.training.dataset import write_csv
-    from fastewq.training.evaluation import Booster, leave_one_out
-    from fastewq.training.objectives import OBJECTIVES
-    from fastewq.training.sensitivity import write_sensitivities
-    from fastewq.training.table import load_blocks
-
-    data = ROOT / "training_data" / "blocks.csv"
-    print(f"{write_sensitivities(logs, data.with_name('sensitivity.csv'))} blocks were measured")
-    rows: dict[tuple[str, ...], dict[str, Any]] = {}
-    for name in OBJECTIVES:
-        blocks = load_blocks(data, objective=name)
-        for train, held_out in leave_one_out(blocks.families):
-            for row, p in zip(held_out, Booster()(blocks, train, held_out), strict=True):
-                model, stack = str(blocks.stacks[row]).rsplit("/", 1)
-                key = (model, stack, str(int(blocks.columns["exec_index"][row])))
-                rows.setdefault(key, {})[f"predicted {name}"] = round(float(p), 6)
-    whole = [(key, found) for key, found in rows.items() if len(found) == len(OBJECTIVES)]
-    identity = ("model", "stack", "exec_index")
-    write_csv(logs / "predicted.csv", [dict(zip(identity, key, strict=True)) | found for key, found in whole])
-
-
-def wanted_plans(name: str, logs: Path, mixes: Sequence[str]) -> list[str]:
-    """The assignments of every plan to compare, each once, uniform ones first."""
-    import pandas as pd
-
-    log = read_log(logs, name)
-    table = pd.read_csv(ROOT / "training_data" / "blocks.csv", engine="pyarrow")
-    predicted_file = logs / "predicted.csv"
-    predicted = {}
-    if predicted_file.is_file():
-        held_out = pd.read_csv(predicted_file, engine="pyarrow").set_index(["model", "stack", "exec_index"])
-        predicted = {column: held_out[column] for column in held_out.columns}
-    found = plans(log, rules(log, table, predicted), mixes)
-    return list(dict.fromkeys([*uniform(log), *(a for rule in found.values() for a in rule.values())]))
+def compare_logs(names: Sequence[str], logs: Path) -> None:
+    """Print how far the divergences in `logs` are from the committed ones, where both have them."""
+    for name in names:
+        new, old = (read_log(folder, name).divergences for folder in (logs, LOGS))
+        both = [
+            (divergence, old[assignment][chunk])
+            for assignment, chunks in new.items()
+            for chunk, divergence in chunks.items()
+            if chunk in old.get(assignment, {})
+        ]
+        apart = np.array([abs(again / committed - 1) for again, committed in both if committed])
+        print(
+            f"{name}: {len(both)} of {sum(map(len, new.values()))} measurements are in the committed log too, apart by"
+            f" {np.median(apart):.1e} (median) and {apart.max():.1e} (most) of their value"
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("sensitivity", "table", "plans", "report"))
+    parser.add_argument("what", choices=("full", "sensitivity", "table", "plans", "report", "time"))
     parser.add_argument("models", nargs="*")
     parser.add_argument("--cache", type=Path, default=default_cache())
-    parser.add_argument("--logs", type=Path, default=LOGS)
-    parser.add_argument("--bits", default="".join(BITS))
-    parser.add_argument("--mixes", default=",".join(MIXES))
+    parser.add_argument("--logs", type=Path, help="default: the committed ones; for `full` a new temporary folder")
+    parser.add_argument("--bits", help="default: those of the study")
+    parser.add_argument("--mixes", help="default: those of the study")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="only with `full`")
     options = parser.parse_args()
+    if options.what == "full":
+        options.logs = options.logs or Path(tempfile.mkdtemp(prefix="quality-"))
+    logs = options.logs or LOGS
     if options.what == "table":
-        table(options.logs)
+        table(logs)
         return
     if options.what == "report":
-        from quality_report import report
-
-        report(ROOT, options.logs)
+        report(ROOT, logs, docs(logs))
         return
     import torch
-
-    torch.set_num_threads(options.threads)
     from quality_models import STUDIES
 
-    for name in options.models or (QUICK if options.quick else STUDIES):
+    if options.what == "full":
+        full(options.models or (QUICK if options.quick else list(STUDIES)), options.cache, logs, options.quick)
+        return
+    if options.what == "time":
+        torch.set_num_threads(1)
+        time_models(options.models or [*STUDIES, TABLE], options.cache)
+        return
+    torch.set_num_threads(options.threads)
+    for name in options.models or STUDIES:
+        study = STUDIES[name]
         if options.what == "sensitivity":
-            measure(name, options.cache, options.logs, None, "4" if options.quick else options.bits)
+            measure(name, options.cache, logs, None, options.bits or study.bits)
         else:
-            mixes = ["4/raw"] if options.quick else options.mixes.split(",")
-            measure(name, options.cache, options.logs, wanted_plans(name, options.logs, mixes), "")
+            mixes = options.mixes.split(",") if options.mixes else study.mixes
+            measure(name, options.cache, logs, wanted_plans(name, logs, mixes), "")
 
 
 if __name__ == "__main__":

@@ -107,6 +107,11 @@ class Subject:
                     found = self.outputs(self.model, chunk.inputs, chunk.positions)
                 yield chunk.number, self._compare(chunk, found)
 
+    def round_all(self, level: str) -> None:
+        """Round every block and forget it, to see how long that takes."""
+        with torch.inference_mode(), self._quantized(level * len(self.blocks)):
+            pass
+
     def _compare(self, chunk: Chunk, found: Tensor) -> Measurement:
         reference = self._references[chunk.number]
         if not self.logits:

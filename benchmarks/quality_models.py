@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from fastewq.analysis import format_ctranslate2
+from fastewq.training.plan_study import MIXES
 from fastewq.training.source_cache import fetch_checkpoint, fetch_wheel
 from fastewq.training.source_convert import READERS, as_safetensors
 from fastewq.training.source_marian import read_marian
@@ -43,6 +44,8 @@ class Study:
     sources   names in training_data/sources.toml; more than one where encoder and decoder are files of their own
     text      where the text comes from
     chunks    how many chunks of text; every third serves the measurement block by block, the others that of plans
+    alone     at most so many of them are read with single blocks quantized;  plans   the same with whole plans
+    bits      at which single blocks are measured;  mixes   of precisions in which plans are compared
     """
 
     name: str
@@ -52,10 +55,12 @@ class Study:
     chunks: int = 36
     alone: int = 24
     plans: int = 24
+    bits: str = "438"
+    mixes: tuple[str, ...] = tuple(MIXES)
 
-    def chosen(self, chunks: Sequence[Chunk], single: bool) -> list[Chunk]:
-        """The chunks for blocks one by one, or those for plans: no plan is judged on text it was chosen by."""
-        found = [chunk for chunk in chunks if (chunk.number % 3 == 0) == single]
+    def chosen(self, chunks: int, single: bool) -> list[int]:
+        """Of so many chunks, those for single blocks or those for plans: no plan is judged on text it was chosen by."""
+        found = [number for number in range(chunks) if (number % 3 == 0) == single]
         return found[: self.alone if single else self.plans]
 
 
@@ -446,7 +451,17 @@ STUDIES: Final = {
         Study("smollm2-135m-instruct", ("smollm2-135m-instruct",), gguf, texts.english, alone=12, plans=12),
         Study("gemma-3-270m", ("gemma-3-270m",), gguf, texts.english, alone=12, plans=12),
         Study("qwen2.5-coder-0.5b-instruct", ("qwen2.5-coder-0.5b-instruct",), gguf, texts.python, alone=6, plans=10),
-        Study("qwen2.5-coder-1.5b-instruct", ("qwen2.5-coder-1.5b-instruct",), gguf, texts.python, alone=4, plans=6),
+        Study(
+            "qwen2.5-coder-1.5b-instruct",
+            ("qwen2.5-coder-1.5b-instruct",),
+            gguf,
+            texts.python,
+            alone=4,
+            plans=6,
+            # The costliest model: cut, so that the whole benchmark keeps to two hours.
+            bits="4",
+            mixes=(),
+        ),
         Study(
             "all-minilm-l6-v2",
             ("all-minilm-l6-v2",),

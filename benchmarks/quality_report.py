@@ -13,7 +13,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from fastewq.files import write_bytes
-from fastewq.training.plan_study import MIXES, POSITIONS, compare, correlation, plans, rules, uniform
+from fastewq.training.plan_study import (
+    EPSILONS,
+    MIXES,
+    POSITIONS,
+    Correlation,
+    compare,
+    correlation,
+    plans,
+    rules,
+    uniform,
+)
 from fastewq.training.rendering import markdown_table, svg
 from fastewq.training.sensitivity import QualityLog, read_logs
 
@@ -31,19 +41,23 @@ ORDER: Final = (
     "random",
 )
 READINGS: Final = {
-    "entropy 0.01": "entropy_0.01",
-    "entropy 0": "entropy_0",
+    **{f"entropy {epsilon:g}": f"entropy_{epsilon:g}" for epsilon in EPSILONS},
     "variance": "variance",
-    "rounding error": "rounding_error_4",
+    "rounding error": "rounding_error_{bits}",
     "position": "exec_index",
 }
+"""What is correlated with measured sensitivity -> column of the table of blocks."""
+BITS: Final = ("4", "3", "8")
+SURE: Final = 0.05
 
+Correlations = dict[tuple[str, str, int], dict[str, Correlation]]
+"""(model, stack, blocks) -> reading -> its correlation with measured sensitivity."""
 Comparison = dict[str, dict[str, dict[str, dict[str, float]]]]
 """Mix -> model -> rule -> figures of `compare`."""
 
 
-def report(root: Path, logs: Path) -> None:
-    """Write the tables and the plots to docs/."""
+def report(root: Path, logs: Path, docs: Path) -> None:
+    """Write the tables and the plots to `docs`."""
     found = read_logs(logs)
     table = pd.read_csv(root / "training_data" / "blocks.csv", engine="pyarrow")
     predicted_table = pd.read_csv(logs / "predicted.csv", engine="pyarrow").set_index(["model", "stack", "exec_index"])
@@ -57,7 +71,8 @@ def report(root: Path, logs: Path) -> None:
             if figures:
                 comparison[mix][log.name] = figures
     families = dict(zip(table["model"], table["family"], strict=True))
-    family = {log.name: families[log.blocks[0][0]] for log in found}
+    family = families | {log.name: families[log.blocks[0][0]] for log in found}
+    correlations = {bits: stacks for bits in BITS if (stacks := correlate(whole, table, predicted, bits))}
     text = "\n\n".join(
         [
             "Written by `python benchmarks/quality.py report` from `training_data/quality/`.",
@@ -69,11 +84,12 @@ def report(root: Path, logs: Path) -> None:
             "## The goal",
             _goal(comparison),
             "## What goes with measured sensitivity",
-            _correlations(whole, table, predicted),
+            _correlations_summary(correlations, family),
+            *[part for bits in correlations for part in (f"### At {bits} bits", _correlations(correlations[bits]))],
         ]
     )
-    write_bytes(root / "docs" / "quality-tables.md", ("# Quality: the tables\n\n" + text + "\n").encode())
-    images = root / "docs" / "images"
+    write_bytes(docs / "quality-tables.md", ("# Quality: the tables\n\n" + text + "\n").encode())
+    images = docs / "images"
     images.mkdir(exist_ok=True)
     write_bytes(images / "quality-plans.svg", svg(_plans_plot(comparison, family)))
     write_bytes(images / "quality-profiles.svg", svg(_profiles_plot(whole)))
@@ -135,13 +151,9 @@ def _summary(comparison: Comparison, family: Mapping[str, str]) -> str:
     for name in ORDER:
         cells = []
         for mix in mixes:
-            values = np.array(list(_ratios(comparison, family, mix, name).values()))
-            if not len(values):
-                cells.append("")
-                continue
-            draws = np.random.default_rng(0).integers(len(values), size=(2000, len(values)))
-            low, high = np.exp(np.quantile(values[draws].mean(axis=1), [0.025, 0.975]))
-            cells.append(f"{math.exp(values.mean()):.2f} ({low:.2f} to {high:.2f})")
+            values = list(_ratios(comparison, family, mix, name).values())
+            mean, low, high = np.exp(_over_families(values)) if values else (math.nan,) * 3
+            cells.append(f"{mean:.2f} ({low:.2f} to {high:.2f})" if values else "")
         rows.append((name, *cells))
     return markdown_table(("rule", *(f"{mix}, {len(comparison[mix])} models" for mix in mixes)), rows)
 
@@ -170,23 +182,70 @@ def _goal(comparison: Comparison) -> str:
     return markdown_table(head, rows)
 
 
-def _correlations(logs: Sequence[QualityLog], table: pd.DataFrame, predicted: Mapping[str, pd.Series]) -> str:
-    rows = []
+def correlate(
+    logs: Sequence[QualityLog], table: pd.DataFrame, predicted: Mapping[str, pd.Series], bits: str
+) -> Correlations:
+    """For every stack of which each block was measured alone at `bits`."""
+    found: Correlations = {}
     for log in logs:
         for (model, stack), positions in log.stacks.items():
+            alone = [list(log.alone(position, bits).values()) for position in positions]
+            if not all(alone):
+                continue
+            measured = np.array([np.mean(values) for values in alone])
             members = table[(table["model"] == model) & (table["stack"] == stack)].sort_values("exec_index")
-            measured = np.array([np.mean(list(log.alone(position, "4").values())) for position in positions])
-            readings = [members[column].to_numpy(dtype=np.float64) for column in READINGS.values()]
-            readings += [np.array([1 - p[model, stack, i] for i in range(len(positions))]) for p in predicted.values()]
-            cells = [_cell(correlation(reading, measured)) for reading in readings]
-            rows.append((model, stack, len(positions), *cells))
-    head = ("model", "stack", "blocks", *READINGS, *(f"1 - {name}" for name in predicted))
+            readings = {
+                name: members[column.format(bits=bits)].to_numpy(dtype=np.float64) for name, column in READINGS.items()
+            }
+            for name, p in predicted.items():
+                readings[f"1 - {name}"] = np.array([1 - p[model, stack, i] for i in range(len(positions))])
+            found[model, stack, len(positions)] = {
+                name: correlation(reading, measured) for name, reading in readings.items()
+            }
+    return found
+
+
+def _correlations(found: Correlations) -> str:
+    """One row per stack; a star where p is below SURE."""
+    names = list(next(iter(found.values()), {}))
+    rows = [(*stack, *(_cell(figures[name]) for name in names)) for stack, figures in found.items()]
+    return markdown_table(("model", "stack", "blocks", *names), rows)
+
+
+def _cell(found: Correlation) -> str:
+    if math.isnan(found.value):
+        return "-"
+    return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f}){' *' if found.p < SURE else ''}"
+
+
+def _correlations_summary(found: Mapping[str, Correlations], family: Mapping[str, str]) -> str:
+    """Per reading and bits: the mean over families, its interval, and how many stacks are surely above or below 0."""
+    rows = []
+    for name in next(iter(next(iter(found.values())).values())):
+        cells: list[str | int] = []
+        for stacks in found.values():
+            per_family: dict[str, list[float]] = {}
+            for (model, _, _), figures in stacks.items():
+                if not math.isnan(figures[name].value):
+                    per_family.setdefault(family[model], []).append(figures[name].value)
+            mean, low, high = _over_families([float(np.mean(values)) for values in per_family.values()])
+            above, below = (
+                sum(sign * f[name].value > 0 and f[name].p < SURE for f in stacks.values()) for sign in (1, -1)
+            )
+            cells += [f"{mean:.2f} ({low:.2f} to {high:.2f})", f"{above} / {below}"]
+        rows.append((name, *cells))
+    head = ["reading"]
+    for bits, stacks in found.items():
+        head += [f"{bits} bits, {len(stacks)} stacks", "above / below 0"]
     return markdown_table(head, rows)
 
 
-def _cell(found: tuple[float, float, float]) -> str:
-    value, low, high = found
-    return "-" if math.isnan(value) else f"{value:.2f} ({low:.2f} to {high:.2f})"
+def _over_families(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and its 95 % interval, resampling families."""
+    array = np.array(values)
+    draws = np.random.default_rng(0).integers(len(array), size=(2000, len(array)))
+    low, high = np.quantile(array[draws].mean(axis=1), [0.025, 0.975])
+    return float(array.mean()), float(low), float(high)
 
 
 # --- plots ------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
 from typing import Any, Final
 
 import numpy as np
@@ -30,6 +32,8 @@ EPSILONS: Final = (0.01, 1e-4, 0.0)
 RANDOM_PLANS: Final = 5
 POSITIONS: Final = ("first", "last", "middle", "ends")
 """Rules that look at positions only. Lowered first: the first blocks, the last, those nearest the middle, the ends."""
+EXACT_BLOCKS: Final = 7
+"""Of up to so many blocks, every order is tried (5040)."""
 
 Order = NDArray[np.intp]
 """The blocks of one stack, those that give up precision first in front."""
@@ -141,22 +145,40 @@ def compare(log: QualityLog, assignments: Mapping[str, str], reference: str) -> 
     return found
 
 
-def spearman(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """Spearman's rank correlation, equal values sharing their rank; NaN where all of one are equal."""
-    if np.ptp(one) == 0 or np.ptp(other) == 0:
-        return math.nan
-    return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
+def spearman(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Spearman's rank correlation along the last axis; equal values share a rank. NaN where all of one are equal."""
+    ranks = [rankdata(values, axis=-1) for values in (one, other)]
+    first, second = (found - found.mean(axis=-1, keepdims=True) for found in ranks)
+    with np.errstate(invalid="ignore"):
+        product = (first * second).sum(axis=-1)
+        return np.asarray(product / np.sqrt((first**2).sum(axis=-1) * (second**2).sum(axis=-1)))
 
 
-def correlation(
-    one: NDArray[np.float64], other: NDArray[np.float64], rounds: int = 1000, seed: int = 0
-) -> tuple[float, float, float]:
-    """Spearman's correlation over blocks and its 95 % interval, resampling blocks."""
+@dataclass(frozen=True)
+class Correlation:
+    """Spearman's correlation over the blocks of a stack.
+
+    low, high   95 % interval, resampling blocks; of a handful of blocks it is too narrow
+    p           probability of a correlation at least as far from 0 were the blocks in random order: exact up to seven
+                blocks, else of random orders
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def correlation(one: NDArray[np.float64], other: NDArray[np.float64], rounds: int = 1000, seed: int = 0) -> Correlation:
+    """NaN where all values of one side are equal."""
+    value = float(spearman(one, other))
+    if math.isnan(value):
+        return Correlation(value, math.nan, math.nan, math.nan)
     generator = np.random.default_rng(seed)
-    draws = []
-    for _ in range(rounds):
-        picks = generator.integers(len(one), size=len(one))
-        draws.append(spearman(one[picks], other[picks]))
-    with np.errstate(all="ignore"):
-        low, high = np.nanquantile(draws, [0.025, 0.975])
-    return spearman(one, other), float(low), float(high)
+    picks = generator.integers(len(one), size=(rounds, len(one)))
+    low, high = np.nanquantile(spearman(one[picks], other[picks]), [0.025, 0.975])
+    exact = len(one) <= EXACT_BLOCKS
+    orders = list(permutations(one)) if exact else generator.permuted(np.tile(one, (10 * rounds, 1)), axis=1)
+    as_far = np.abs(spearman(np.array(orders), other[np.newaxis])) >= abs(value) - 1e-9
+    p = as_far.mean() if exact else (as_far.sum() + 1) / (len(as_far) + 1)
+    return Correlation(value, float(low), float(high), float(p))

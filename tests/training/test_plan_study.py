@@ -113,5 +113,18 @@ def test_rank_correlation():
     rising = np.arange(30.0)
     assert spearman(rising, np.exp(rising / 10)) == pytest.approx(1)
     assert np.isnan(spearman(rising, np.ones(30)))
-    value, low, high = correlation(rising, -rising)
-    assert [value, low, high] == pytest.approx([-1, -1, -1])
+    found = correlation(rising, -rising)
+    assert [found.value, found.low, found.high] == pytest.approx([-1, -1, -1])
+    assert found.p == pytest.approx(1 / 10_001)
+    assert np.isnan(correlation(rising, np.ones(30)).p)
+
+
+def test_four_blocks_in_perfect_order_prove_little():
+    assert correlation(np.arange(4.0), np.arange(4.0)).p == pytest.approx(2 / 24)
+    assert correlation(np.arange(4.0), np.array([0.0, 1, 3, 2])).p == pytest.approx(8 / 24)
+
+
+def test_blocks_in_random_order_are_found_correlated_as_often_as_p_says():
+    generator = np.random.default_rng(1)
+    drawn = [correlation(generator.random(12), generator.random(12), rounds=100).p for _ in range(200)]
+    assert 2 <= sum(p < 0.05 for p in drawn) <= 20
