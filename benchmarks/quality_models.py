@@ -468,6 +468,7 @@ STUDIES: Final = {
             Encoder("BertModel", "encoder.layer", MINILM_TOKENIZER),
             texts.english,
             chunks=72,
+            plans=48,
         ),
         Study(
             "paraphrase-minilm-l3-v2",
