@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--mixes", help="default: those of the study")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="only with `full`")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     if options.what == "full":
         options.logs = options.logs or Path(tempfile.mkdtemp(prefix="quality-"))
     logs = options.logs or LOGS

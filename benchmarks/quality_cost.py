@@ -12,13 +12,13 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
 from quality_steps import LOGS, Log, alone, stacks_of, table, wanted_plans
 
-from fastewq.training.dataset import write_csv
+from fastewq.files import write_bytes
 from fastewq.training.sensitivity import RAW
 
 COSTS: Final = LOGS / "costs.csv"
@@ -69,8 +69,10 @@ def read_costs(path: Path) -> dict[str, Cost]:
 
 
 def write_costs(path: Path, costs: Iterable[Cost]) -> None:
-    rows = [asdict(cost) for cost in sorted(costs, key=lambda cost: cost.model)]
-    write_csv(path, [{k: round(v, 4) if isinstance(v, float) else v for k, v in row.items()} for row in rows])
+    head = ",".join(field.name for field in fields(Cost))
+    ordered = sorted(costs, key=lambda cost: cost.model)
+    rows = [",".join(f"{v:.4f}" if isinstance(v, float) else str(v) for v in astuple(cost)) for cost in ordered]
+    write_bytes(path, ("\n".join([head, *rows]) + "\n").encode())
 
 
 def elapsed(seconds: Sequence[float], workers: int) -> float:
