@@ -139,17 +139,22 @@ def estimate(names: Sequence[str], logs: Path, quick: bool, workers: int) -> tup
     from quality_models import STUDIES
 
     costs = read_costs(COSTS)
+    untimed = [name for name in (*names, *([] if quick else [TABLE])) if name not in costs]
+    costs |= {name: Cost(name, STUDIES[name].chunks if name in STUDIES else 0, load=0.0) for name in untimed}
     total = until = 0.0 if quick else costs[TABLE].load
     orders = []
     for single in (True, False):
         seconds: dict[str, float] = {}
         for name in names:
             lacks = left(name, logs, single, quick, costs[name].chunks)
-            seconds[name] = costs[name].seconds(lacks, len(STUDIES[name].chosen(costs[name].chunks, single)))
             kind = "blocks alone" if single else "plans"
-            print(f"{name}, {kind}: {sum(lacks.values())} passes, {seconds[name]:.0f} CPU seconds")
-        orders.append(sorted((name for name in names if seconds[name]), key=lambda name: -seconds[name]))
+            if lacks:
+                seconds[name] = costs[name].seconds(lacks, len(STUDIES[name].chosen(costs[name].chunks, single)))
+                print(f"{name}, {kind}: {sum(lacks.values())} passes, {seconds[name]:.0f} CPU seconds")
+        orders.append(sorted(seconds, key=lambda name: -seconds[name]))
         total += sum(seconds.values())
         until += elapsed([seconds[name] for name in orders[-1]], workers)
     print(f"estimate: {total:.0f} CPU seconds, {until / 60:.0f} minutes on {workers} cores; downloads not counted")
+    if untimed:
+        print(f"not timed, so not in the estimate: {', '.join(untimed)}")
     return orders[0], orders[1]
