@@ -90,7 +90,7 @@ def _cache(f: Fields, stack: Stack, layout: Layout, window: int | None) -> Block
     if layout.mixer == "state_space":
         return BlockCache(state=_state_space(f, layout))
     if layout.mixer == "conv":
-        return BlockCache(state=f.size("hidden_size") * f.size("conv_L_cache", 3))
+        return BlockCache(state=f["hidden_size"] * f.size("conv_L_cache", 3))
     return BlockCache()
 
 
@@ -112,21 +112,21 @@ def _windows(f: Fields, layers: int) -> Sequence[int | None]:
     """The attention window of each layer, None for full attention."""
     window = f.optional_size("sliding_window") if _has(f, "sliding_window") else None
     chunk = f.optional_size("attention_chunk_size") if _has(f, "attention_chunk_size") else None
-    types = f.get("layer_types", None)
+    types = f.value("layer_types", None)
     if isinstance(types, list | tuple) and len(types) >= layers:
         sizes = {"chunked_attention": chunk or window}
         return [sizes.get(str(kind), window) if str(kind) in WINDOWED else None for kind in types[:layers]]
-    sliding = f.get("hybrid_layer_pattern", None)
+    sliding = f.value("hybrid_layer_pattern", None)
     if window and isinstance(sliding, list) and len(sliding) >= layers:
         return [window if flag else None for flag in sliding[:layers]]
     if f.model_type == "llama4_text" and chunk:
         window = chunk
-    if window is None or f.get("use_sliding_window", True) is False:
+    if window is None or f.value("use_sliding_window", True) is False:
         return [None] * layers
-    period = f.get("sliding_window_pattern", None) or FULL_EVERY.get(f.model_type)
+    period = f.value("sliding_window_pattern", None) or FULL_EVERY.get(f.model_type)
     if isinstance(period, int) and not isinstance(period, bool) and period > 1:
         return [None if (i + 1) % period == 0 else window for i in range(layers)]
-    first = f.get("max_window_layers", None)
+    first = f.value("max_window_layers", None)
     if isinstance(first, int) and f.model_type.startswith("qwen"):
         return [window if i >= first else None for i in range(layers)]
     return [window if f.model_type in ALWAYS_WINDOWED else None] * layers
@@ -147,15 +147,15 @@ ALWAYS_WINDOWED: Final = frozenset({"mistral", "mixtral", "phi3", "starcoder2", 
 
 
 def _has(f: Fields, name: str) -> bool:
-    return f.get(name, None) is not None
+    return f.value(name, None) is not None
 
 
 def _delta_state(f: Fields) -> int:
     """Gated delta rule (Qwen3-Next, Qwen3.5): last inputs of the convolution and one matrix per value head."""
-    keys, values = f.size("linear_num_key_heads"), f.size("linear_num_value_heads")
-    key_dim, value_dim = f.size("linear_key_head_dim"), f.size("linear_value_head_dim")
+    keys, values = f["linear_num_key_heads"], f["linear_num_value_heads"]
+    key_dim, value_dim = f["linear_key_head_dim"], f["linear_value_head_dim"]
     channels = 2 * keys * key_dim + values * value_dim
-    return channels * f.size("linear_conv_kernel_dim") + values * key_dim * value_dim
+    return channels * f["linear_conv_kernel_dim"] + values * key_dim * value_dim
 
 
 def _state_space(f: Fields, layout: Layout) -> int:
@@ -171,7 +171,7 @@ def _state_space(f: Fields, layout: Layout) -> int:
     if len(decay) == 2:
         return channels * kernel + decay[0] * decay[1]
     names = (("mamba_head_dim", "mamba_d_head", "head_dim"), ("ssm_state_size", "mamba_d_state", "state_size"))
-    head_dim, state = (next((f.size(name) for name in options if _has(f, name)), 0) for options in names)
+    head_dim, state = (next((f[name] for name in options if _has(f, name)), 0) for options in names)
     if not head_dim or not state:
         raise InvalidConfig(
             f"{f.where(names[1][0])} or {names[0][0]} is missing; the state of a Mamba 2 block needs both"

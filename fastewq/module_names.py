@@ -36,6 +36,7 @@ WRAPPERS: Final = ("model.", "language_model.")
 """Outer modules that libraries disagree about; they are dropped from names on both sides."""
 
 _INDEX: Final = re.compile(r"(?:[A-Za-z_][^.]*\.)+?\d+(?=\.|$)")
+_INDICES: Final = re.compile(r"(?<=\.)\d+(?=\.|$)")
 _DIGIT: Final = re.compile(r"\d")
 _WILD: Final = re.compile(r"\\[dw]|\[(?:0-9|\\d|\^\.|\^\\\.|a-z|a-z_|a-zA-Z0-9_)\]|\.")
 
@@ -87,7 +88,8 @@ def unwrapped(path: str) -> str:
 class ModuleNames:
     """A list of entries, ready to be asked about modules.
 
-    `everywhere` holds for any block alike; `by_block` what is said about single blocks, by the path of the block.
+    `parts` and `everywhere` hold for any block alike, `floating` has an index that could be any block's; `by_block` is
+    what is said about single blocks: path of the block -> patterns relative to it.
     """
 
     def __init__(self, entries: Iterable[str], *, regex: bool = False) -> None:
@@ -97,7 +99,6 @@ class ModuleNames:
         self.everywhere: dict[Pattern, None] = {}
         self.floating: dict[Pattern, None] = {}
         self.by_block: dict[str, list[Pattern]] = {}
-        self._places: dict[str, bool] = {}
         self._left = MAX_PATTERNS
         regexes = 0
         for entry in entries:
@@ -137,10 +138,12 @@ class ModuleNames:
         self._left -= 1
         if self._left < 0:
             raise TooMuch(f"a list of more than {MAX_PATTERNS} patterns")
-        block = _INDEX.match(pattern.pieces[0])
-        # A regular expression that ends in an index goes on to match longer ones: layers.1 and layers.10.
-        if block and (block.end() < len(pattern.pieces[0]) or pattern.end == "boundary"):
-            self.by_block.setdefault(block.group(), []).append(pattern)
+        first, *others = pattern.pieces
+        block = _INDEX.match(first)
+        # What ends in an index and a wildcard goes on to match longer indices: layers.1 and layers.10.
+        if block and (block.end() < len(first) or (pattern.end == "boundary" and not others)):
+            inside = Pattern((first[block.end() + 1 :], *others), pattern.end)
+            self.by_block.setdefault(block.group(), []).append(inside)
         elif any(map(_DIGIT.search, pattern.pieces)):
             self.floating[pattern] = None
         else:
@@ -150,42 +153,36 @@ class ModuleNames:
         """What is said about one block alone, relative to it: equal for blocks that are treated alike."""
         if not self.by_block:
             return ()
-        path, found = unwrapped(block), []
-        parts = path.split(".")
-        for length, part in enumerate(parts, 1):
-            if part.isdigit():
-                for pattern in self.by_block.get(".".join(parts[:length]), ()):
-                    first = pattern.pieces[0]
-                    if first.startswith(path):
-                        rest = first[len(path) :].removeprefix(".")
-                        found.append(Pattern((rest, *pattern.pieces[1:]), pattern.end))
-                    elif path.startswith(first):
-                        found.append(WHOLE_BLOCK)
+        path = unwrapped(block)
+        if not _DIGIT.search(path.rpartition(".")[0]):
+            return tuple(self.by_block.get(path, ()))
+        found = []
+        for index in _INDICES.finditer(path):
+            inner = path[index.end() + 1 :]  # of blocks that lie in other blocks
+            for pattern in self.by_block.get(path[: index.end()], ()):
+                first = pattern.pieces[0]
+                if first.startswith(inner):
+                    found.append(Pattern((first[len(inner) :].removeprefix("."), *pattern.pieces[1:]), pattern.end))
+                elif inner.startswith(first):
+                    found.append(WHOLE_BLOCK)
         return tuple(found)
 
-    def include(self, path: str, block: str, own: Sequence[Pattern]) -> bool:
-        """Whether a module is named. `path` is relative to `block`; `own` is what `about` gave for that block."""
-        if own and any(pattern.pieces == WHOLE_BLOCK.pieces or pattern.matches(path) for pattern in own):
-            return True
-        # Without digits, a part lies before the index of the block or behind it.
-        dotted = f".{path}."
-        for part in self.parts:
-            if part in dotted:
-                return True
-        if self.parts and self._names_place(block):
-            return True
-        if not (self.everywhere or self.floating):
-            return False
-        whole = unwrapped(f"{block}.{path}" if block else path)
-        return any(pattern.matches(whole) for pattern in (*self.everywhere, *self.floating))
+    def chosen(self, modules: Sequence[Sequence[str]], block: str, own: Sequence[Pattern]) -> list[bool]:
+        """Which modules are named. Each has one or more names, relative to `block`; `own` is what `about` gave for it.
 
-    def _names_place(self, block: str) -> bool:
-        """Whether a part names a module that holds the block, or an outside group."""
-        place = block.rstrip("0123456789")
-        if place not in self._places:
-            dotted = f".{unwrapped(place.removesuffix('.'))}."
-            self._places[place] = any(part in dotted for part in self.parts)
-        return self._places[place]
+        Most entries concern no module of a block, so all are first looked for in all its names at once.
+        """
+        place = f".{unwrapped(block)}." if block else "."
+        paths = [[f"{place}{name}." if name else place for name in names] for names in modules]
+        text = "\n".join([path for several in paths for path in several])
+        parts = [part for part in self.parts if part in text]
+        patterns = [p for p in (*self.everywhere, *self.floating) if p.pieces[0] in text and p.pieces[-1] in text]
+        return [
+            any(part in path for path in several for part in parts)
+            or any(pattern.matches(path[1:-1]) for path in several for pattern in patterns)
+            or any(pattern.pieces == WHOLE_BLOCK.pieces or pattern.matches(name) for name in names for pattern in own)
+            for names, several in zip(modules, paths, strict=True)
+        ]
 
 
 def names(value: object, field: str) -> list[str]:

@@ -9,12 +9,12 @@ tests/test_quantized.py and `tools/oracle.py stored`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
+from itertools import compress
 from math import prod
 from typing import Any, Final, NamedTuple
 
-from fastewq.architecture import Architecture, Block, Layout, Outside, Stack, Stored, Tensor
+from fastewq.architecture import Architecture, Layout, Outside, Stack, Tensor, new_block, new_stored, new_tensor
 from fastewq.errors import InvalidConfig
 from fastewq.module_names import MAX_ENTRIES, MAX_TRIES, ModuleNames, Pattern, TooMuch, names
 from fastewq.modules import TOKEN_HEADS, module_name
@@ -54,15 +54,11 @@ class Packing(NamedTuple):
 
     def size(self, rows: int, columns: int) -> int:
         """Bytes of a matrix with all that belongs to it."""
-        packed = rows * _round_up(-(-columns * self.bits // 8), self.word)
-        height, width = self.tile
+        _, bits, (height, width), scale_bits, column_bytes, matrix_bytes, word, nested = self
+        packed = rows * word * -(-columns * bits // (8 * word))
         tiles = -(-rows // (height or rows)) * -(-columns // (width or columns))
-        scales = -(-tiles * self.scale_bits // 8) + (4 * -(-tiles // self.nested) if self.nested else 0)
-        return packed + scales + columns * self.column_bytes + self.matrix_bytes
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
+        scales = -(-tiles * scale_bits // 8) + (4 * -(-tiles // nested) if nested else 0)
+        return packed + scales + columns * column_bytes + matrix_bytes
 
 
 def grouped(precision: str, bits: int, group: int, scale_bits: int, **details: Any) -> Packing:
@@ -70,8 +66,7 @@ def grouped(precision: str, bits: int, group: int, scale_bits: int, **details: A
     return Packing(precision, bits, (1, group), scale_bits, **details)
 
 
-@dataclass(frozen=True)
-class Rule:
+class Rule(NamedTuple):
     """What one entry of a config says.
 
     packing   None: the modules stay in the model's own type
@@ -82,8 +77,7 @@ class Rule:
     modules: ModuleNames | None = None
 
 
-@dataclass(frozen=True)
-class Scheme:
+class Scheme(NamedTuple):
     """How a checkpoint is quantized: for each matrix the first rule that names it.
 
     roles    whether dense matrices, stacked experts or both are quantized
@@ -96,7 +90,6 @@ class Scheme:
     roles: frozenset[str] = frozenset({"linear", "experts"})
     text: bool = False
     head: bool = False
-    not_understood: tuple[str, ...] = ()
 
 
 # -- the methods ------------------------------------------------------------------------------------------------------
@@ -142,14 +135,12 @@ def _kept(q: Config) -> Rule:
     return Rule(None, ModuleNames([entry for field in fields for entry in names(q.get(field), field)]))
 
 
-KEPT_BY_DEEPSEEK: Final = (
-    "weights_proj",
-    "compressor.kv_proj",
-    "compressor.gate_proj",
-    "indexer.kv_proj",
-    "indexer.gate_proj",
+KEPT_BY_DEEPSEEK: Final = Rule(
+    None,
+    ModuleNames(["weights_proj", "compressor.kv_proj", "compressor.gate_proj", "indexer.kv_proj", "indexer.gate_proj"]),
 )
 """Modules of DeepSeek V3.2 and V4 that their fp8 checkpoints keep without a list that says so."""
+EXPERTS: Final = ModuleNames(["mlp.experts", "ffn.experts"])
 
 
 def fp8(q: Config, config: Config) -> Scheme:
@@ -168,9 +159,9 @@ def fp8(q: Config, config: Config) -> Scheme:
         packing = Packing("fp8", 8, _tile(block, "weight_block_size"), scale, matrix_bytes=static)
     rules = [_kept(q)]
     if "index_n_heads" in config:
-        rules.append(Rule(None, ModuleNames(KEPT_BY_DEEPSEEK)))
+        rules.append(KEPT_BY_DEEPSEEK)
     if small == "fp4":
-        rules.append(Rule(grouped("mxfp4", 4, 32, scale), ModuleNames(["mlp.experts", "ffn.experts"])))
+        rules.append(Rule(grouped("mxfp4", 4, 32, scale), EXPERTS))
     return Scheme("fp8", (*rules, Rule(packing)))
 
 
@@ -409,7 +400,7 @@ def with_stored(architecture: Architecture, config: Config) -> Architecture:
         if method not in METHODS:
             raise _NotUnderstood(f"quant_method {method!r}")
         scheme = METHODS[method](q, config)
-        scheme = replace(scheme, text=True) if nested else scheme
+        scheme = scheme._replace(text=True) if nested else scheme
         marking = _Marking(scheme, sum(len(stack.blocks) for stack in architecture.stacks))
     except (_NotUnderstood, TooMuch) as reason:
         warning = f"quantization_config: {reason} is not understood; bytes and precisions are those before quantization"
@@ -430,26 +421,25 @@ class _Marking:
         self.rules = [rule for rule in scheme.rules if rule.modules is None or rule.modules]
         self.layouts: dict[Key, Layout] = {}
         self.packings: dict[Key, list[Packing | None]] = {}
-        tries = blocks * sum(len(rule.modules.floating) for rule in self.rules if rule.modules)
+        lists = [rule.modules for rule in self.rules if rule.modules]
+        tries = blocks * sum([len(modules.floating) for modules in lists])
         if tries > MAX_TRIES:
             raise TooMuch(f"a list of {tries // blocks} patterns for any block")
         self.by_index = tries > 0
-        self.by_block = self.by_index or any(rule.modules.by_block for rule in self.rules if rule.modules)
+        self.by_block = self.by_index or any(modules.by_block for modules in lists)
 
     def architecture(self, architecture: Architecture) -> Architecture:
-        stacks = tuple(self._stack(stack) for stack in architecture.stacks)
-        outside = tuple(self._outside(group) for group in architecture.outside)
+        warnings = architecture.warnings
         unknown = [
             text for rule in self.scheme.rules if rule.modules is not None for text in rule.modules.not_understood
         ]
-        warnings = architecture.warnings
         if unknown:
             listed = ", ".join(repr(text[:60]) for text in unknown[:3])
             warnings = (*warnings, f"quantization_config: the patterns {listed} are not understood and left out")
         return replace(
             architecture,
-            stacks=stacks,
-            outside=outside,
+            stacks=tuple([self._stack(stack) for stack in architecture.stacks]),
+            outside=tuple([self._outside(group) for group in architecture.outside]),
             quantization=self.scheme.method,
             warnings=warnings,
         )
@@ -457,93 +447,88 @@ class _Marking:
     def _stack(self, stack: Stack) -> Stack:
         if self.scheme.text and stack.role != "decoder":
             return stack
-        if not stack.blocks:
-            return stack
-        indices, paths, layouts = zip(*stack.blocks, strict=True)
-        if self.by_block:
-            marked = list(map(self._layout, paths, layouts))
-        else:  # nothing is said about single blocks, so one of each layout stands for all
-            keys = list(map(id, layouts))
-            one = dict(zip(keys, zip(paths, layouts, strict=True), strict=True))
-            alike = {key: self._layout(*found) for key, found in one.items()}
-            marked = list(map(alike.__getitem__, keys))
-        new = partial(tuple.__new__, Block)  # a call of Block itself takes several times as long
-        return replace(stack, blocks=tuple(map(new, zip(indices, paths, marked, strict=True))))
+        blocks = []
+        alike: dict[int, Layout] = {}  # where nothing is said about single blocks, one of each layout stands for all
+        for index, path, layout in stack.blocks:
+            marked = None if self.by_block else alike.get(id(layout))
+            if marked is None:
+                marked = alike[id(layout)] = self._layout(path, layout)
+            blocks.append(new_block((index, path, marked)))
+        return stack._replace(blocks=tuple(blocks))
 
     def _layout(self, path: str, layout: Layout) -> Layout:
         own = self._about(path)
         place = path if self.by_index else path.rpartition(".")[0]
         key = (id(layout), own, place)
-        if key not in self.layouts:
-            marked = tuple(map(mark, layout.tensors, self._packings(layout.tensors, path, place, own)))
-            self.layouts[key] = Layout(layout.mixer, layout.feed_forward, marked)
-        return self.layouts[key]
+        found = self.layouts.get(key)
+        if found is None:
+            marked = map(mark, layout.tensors, self._packings(layout.tensors, path, place, own))
+            found = self.layouts[key] = Layout(layout.mixer, layout.feed_forward, tuple(marked))
+        return found
 
     def _about(self, path: str) -> tuple[tuple[Pattern, ...], ...]:
         """What each rule says about one block alone."""
         return tuple([rule.modules.about(path) if rule.modules else () for rule in self.rules])
 
     def _outside(self, group: Outside) -> Outside:
+        last = group.path.rpartition(".")[2]
+        if (last in TOKEN_HEADS and not self.scheme.head) or (last not in TOKEN_HEADS and self.scheme.text):
+            return group
         if not any(tensor.role in self.scheme.roles for tensor in group.tensors):
             return group
-        if group.path.rpartition(".")[2] in TOKEN_HEADS and not self.scheme.head:
-            return group
-        if self.scheme.text and group.path.rpartition(".")[2] not in TOKEN_HEADS:
-            return group
-        own = self._about(group.path)
-        packings = (self._packing(tensor, group.path, own) for tensor in group.tensors)
+        packings = self._chosen(group.tensors, group.path, self._about(group.path))
         return group._replace(tensors=tuple(map(mark, group.tensors, packings)))
 
     def _packings(self, tensors: tuple[Tensor, ...], path: str, place: str, own: Key) -> list[Packing | None]:
         """The format of each tensor of a block; the same for tensors of other sizes under the same names."""
-        if self.rules[0].modules is None:
-            packing, roles = self.rules[0].packing, self.scheme.roles
-            return [packing if tensor.role in roles else None for tensor in tensors]
+        if len(self.rules) == 1:
+            return self._chosen(tensors, path, own)
         key = (own, place, *[tensor.name for tensor in tensors])
         if key not in self.packings:
-            self.packings[key] = [self._packing(tensor, path, own) for tensor in tensors]
+            self.packings[key] = self._chosen(tensors, path, own)
         return self.packings[key]
 
-    def _packing(self, tensor: Tensor, path: str, own: Sequence[tuple[Pattern, ...]]) -> Packing | None:
-        """The format of a tensor; None where it is in the model's own type."""
-        if tensor.role not in self.scheme.roles:
-            return None
-        modules: tuple[str, ...] = ()
+    def _chosen(self, tensors: Sequence[Tensor], path: str, own: Sequence[tuple[Pattern, ...]]) -> list[Packing | None]:
+        """The format of each tensor, by the first rule that names it; None where it is in the model's own type."""
+        packings: list[Packing | None] = [None] * len(tensors)
+        waiting = [i for i, tensor in enumerate(tensors) if tensor.role in self.scheme.roles]
         for rule, about in zip(self.rules, own, strict=True):
-            if rule.modules is None:
-                return rule.packing
-            modules = modules or spellings(module_name(tensor.name) if tensor.name != "weight" else "")
-            if any(rule.modules.include(name, path, about) for name in modules):
-                return rule.packing
-        return None
+            taken = waiting
+            if rule.modules is not None:
+                modules = [spellings(tensors[i].name) for i in waiting]
+                taken = list(compress(waiting, rule.modules.chosen(modules, path, about)))
+            for i in taken:
+                packings[i] = rule.packing
+            waiting = [i for i in waiting if i not in taken]
+        return packings
 
 
 def mark(tensor: Tensor, packing: Packing | None) -> Tensor:
-    """The tensor as stored in a format; None: in the model's own type."""
-    if packing is None or len(tensor.shape) < 2:
+    """The tensor as stored in a format; None: in the model's own type.
+
+    Gate and up projections of experts are two matrices in the files.
+    """
+    name, shape, role, transposed, _ = tensor
+    if packing is None or len(shape) < 2:
         return tensor
-    name, shape, role, transposed, _ = tensor
-    return tuple.__new__(Tensor, (name, shape, role, transposed, stored(tensor, packing)))
-
-
-def spellings(module: str) -> tuple[str, ...]:
-    """The names under which a checkpoint can know a module: stacked experts are one module per expert and matrix."""
-    above, _, last = module.rpartition(".")
-    if above.rpartition(".")[2] != "experts":
-        return (module,)
-    parts = ("gate_proj", "up_proj", "w1", "w3") if last == "gate_up_proj" else (last, "w2")
-    outer = above.rpartition(".")[0]
-    return (module, *(f"{outer}.experts.0.{part}" for part in parts), f"block_sparse_moe.experts.0.{parts[-1]}")
-
-
-def stored(tensor: Tensor, packing: Packing) -> Stored:
-    """How a matrix, or a stack of them, is stored. Gate and up projections of experts are two matrices in the files."""
-    name, shape, role, transposed, _ = tensor
     rows, columns = (shape[-1], shape[-2]) if transposed else (shape[-2], shape[-1])
     matrices = 1 if len(shape) == 2 else prod(shape[:-2])
     if role == "experts" and name.endswith("gate_up_proj") and rows % 2 == 0:
         matrices, rows = 2 * matrices, rows // 2
-    return tuple.__new__(Stored, (packing[0], packing[1], matrices * packing.size(rows, columns)))
+    stored = new_stored((packing[0], packing[1], matrices * packing.size(rows, columns)))
+    return new_tensor((name, shape, role, transposed, stored))
+
+
+def spellings(tensor: str) -> Sequence[str]:
+    """The names under which a checkpoint can know a matrix's module, by the name of the tensor: stacked experts are
+    one module per expert and matrix."""
+    module = "" if tensor == "weight" else module_name(tensor)
+    outer, stacked, last = module.rpartition("experts.")
+    if not stacked or "." in last:
+        return (module,)
+    parts = ("gate_proj", "up_proj", "w1", "w3") if last == "gate_up_proj" else (last, "w2")
+    first = f"{outer}experts.0."
+    return (module, *[first + part for part in parts], f"block_sparse_moe.experts.0.{parts[-1]}")
 
 
 def dequantized(architecture: Architecture) -> Architecture:
@@ -560,7 +545,7 @@ def dequantized(architecture: Architecture) -> Architecture:
         return plain.setdefault((found.kind, tensors), replace(found, tensors=tensors))
 
     stacks = tuple(
-        replace(stack, blocks=tuple(block._replace(layout=layout(block.layout)) for block in stack.blocks))
+        stack._replace(blocks=tuple(block._replace(layout=layout(block.layout)) for block in stack.blocks))
         for stack in architecture.stacks
     )
     outside = tuple(group._replace(tensors=bare(group.tensors)) for group in architecture.outside)

@@ -44,7 +44,9 @@ def read(config: Mapping[str, Any]) -> Architecture:
         outside=body.outside,
         vocab_size=body.vocab_size,
         tied_embeddings=f.flag("tie_word_embeddings", False),
-        initializer_range=text.number("initializer_range") if text.get("initializer_range", None) is not None else 0.02,
+        initializer_range=text.number("initializer_range")
+        if text.value("initializer_range", None) is not None
+        else 0.02,
         exact=not warnings,
         warnings=(*warnings, *assumed),
     )
@@ -52,7 +54,7 @@ def read(config: Mapping[str, Any]) -> Architecture:
 
 def chosen_head(f: Fields, model: Model) -> tuple[str, tuple[str, ...]]:
     """The ending of the class named in `architectures`, and a warning where it is not a class of this model_type."""
-    named = f.get("architectures", None)
+    named = f.value("architectures", None)
     if named is None or named == []:
         return model.default, ()
     if not isinstance(named, list | tuple) or not named or not isinstance(named[0], str) or len(named[0]) > 200:
@@ -76,7 +78,7 @@ def dtype(f: Fields, text: Fields) -> tuple[str, tuple[str, ...]]:
     """
     for level in (f, text):
         for name in ("dtype", "torch_dtype"):
-            if name in level:
+            if level.has(name):
                 return level.text(name).removeprefix("torch."), ()
-    assumed = "bfloat16" if f.get("quantization_config", None) else "float32"
+    assumed = "bfloat16" if f.value("quantization_config", None) else "float32"
     return assumed, (f"the config names no dtype; {assumed} is assumed",)

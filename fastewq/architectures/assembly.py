@@ -14,17 +14,29 @@ Every part maps `Fields` to tensors; every builder maps `Fields` and a module pa
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, field
 from itertools import chain, repeat
-from math import prod
 from typing import Any, Literal
 
-from fastewq.architecture import Block, FeedForward, Layout, Mixer, Role, Stack, Tensor
+from fastewq.architecture import Block, FeedForward, Layout, Mixer, Outside, Role, Stack, Tensor
 from fastewq.architectures.body import Body, BodyBuilder, blocks, outside
-from fastewq.architectures.fields import MAX_LAYERS, MAX_SIZE, Fields
+from fastewq.architectures.fields import MAX_LAYERS, MAX_SIZE, Fields, Size
 from fastewq.architectures.heads import Model, ending
-from fastewq.architectures.parts import Option, Part, Size, Tensors, chosen, head_dim, join, kv_heads, prefixed
+from fastewq.architectures.parts import (
+    Option,
+    Part,
+    Tensors,
+    chosen,
+    convolution,
+    embedding,
+    head_dim,
+    join,
+    kv_heads,
+    linear,
+    norm,
+    parameter,
+    prefixed,
+)
 from fastewq.errors import InvalidConfig, UnsupportedArchitecture
 
 StackRole = Literal["decoder", "encoder", "vision", "audio"]
@@ -37,37 +49,17 @@ MAX_ENTRIES = 128
 """No list of widths of a real model is longer."""
 
 
-@cache
-def _factors(expression: str) -> tuple[int, tuple[tuple[str, str], ...]]:
-    """The constant factor of a product, and (nested config, field) of the others."""
-    factors = expression.split("*")
-    named = [factor.rpartition(".") for factor in factors if not factor.isdigit()]
-    return prod(int(factor) for factor in factors if factor.isdigit()), tuple(
-        (config, name) for config, _, name in named
-    )
-
-
-def measure(f: Fields, size: Size) -> int:
-    """The number a size stands for. Raises InvalidConfig where a named field is not a positive integer."""
-    if isinstance(size, str):
-        total, named = _factors(size)
-        for config, name in named:
-            total *= (f.sub(config) if config else f).size(name)
-        return total
-    return size if isinstance(size, int) else size(f)
-
-
 # -- options and sizes ----------------------------------------------------------------------------------------------
 
 
 def positive(name: str) -> Option:
     """The option that an integer field is above zero (null counts as zero)."""
-    return lambda f: f.get(name, None) is not None and f.count(name) > 0
+    return lambda f: f.value(name, None) is not None and f.count(name) > 0
 
 
 def present(name: str) -> Option:
     """The option that a field is not null."""
-    return lambda f: f.get(name, None) is not None
+    return lambda f: f.value(name, None) is not None
 
 
 def unless(option: Option) -> Option:
@@ -79,27 +71,27 @@ def both(*options: Option) -> Option:
 
 
 def equals(name: str, *values: object) -> Option:
-    return lambda f: f.get(name, None) in values
+    return lambda f: f.value(name, None) in values
 
 
 def either(name: str, otherwise: Size) -> Size:
     """A size field, or another size where it is null."""
-    return lambda f: f.optional_size(name) or measure(f, otherwise)
+    return lambda f: f.optional_size(name) or f[otherwise]
 
 
 def plus(size: Size, added: Size) -> Size:
-    return lambda f: measure(f, size) + measure(f, added)
+    return lambda f: f[size] + f[added]
 
 
 def times(factor: int, size: Size) -> Size:
-    return lambda f: factor * measure(f, size)
+    return lambda f: factor * f[size]
 
 
 def length(name: str) -> Size:
     """Entries of a list."""
 
     def entries(f: Fields) -> int:
-        values = f.get(name)
+        values = f.value(name)
         if not isinstance(values, list | tuple) or len(values) > MAX_ENTRIES:
             raise f.refuse(name, values, f"a list of at most {MAX_ENTRIES} entries")
         return len(values)
@@ -109,12 +101,12 @@ def length(name: str) -> Size:
 
 def quotient(size: Size, divisor: Size) -> Size:
     """Whole quotient, rounded down."""
-    return lambda f: measure(f, size) // measure(f, divisor)
+    return lambda f: f[size] // f[divisor]
 
 
 def sizes(f: Fields, name: str, entries: int | None = None) -> tuple[int, ...]:
     """A list of positive integers: one width or kernel per layer of a small stack. `entries` is the length it needs."""
-    values = f.get(name)
+    values = f.value(name)
     if not isinstance(values, list | tuple) or len(values) > MAX_ENTRIES or (entries or 0) > len(values):
         raise f.refuse(name, values, f"a list of {entries or 'at most ' + str(MAX_ENTRIES)} sizes")
     for value in values:
@@ -129,7 +121,7 @@ def entry(name: str, index: int) -> Size:
 
 
 def query_width(f: Fields) -> int:
-    return f.size(HEADS) * head_dim(f)
+    return f[HEADS] * head_dim(f)
 
 
 def key_width(f: Fields) -> int:
@@ -138,16 +130,16 @@ def key_width(f: Fields) -> int:
 
 def scaled(size: Size, factor: str) -> Size:
     """A size times a fractional field such as `mlp_ratio`, rounded down."""
-    return lambda f: int(measure(f, size) * f.number(factor))
+    return lambda f: int(f[size] * f.number(factor))
 
 
 def pair(f: Fields, name: str) -> tuple[int, int]:
     """A height and a width; one number stands for both."""
-    value = f.get(name)
+    value = f.value(name)
     if isinstance(value, list | tuple):
         height, width = sizes(f, name, 2)[:2]
         return height, width
-    return f.size(name), f.size(name)
+    return f[name], f[name]
 
 
 def patches(f: Fields) -> int:
@@ -166,7 +158,7 @@ def patch_columns(f: Fields) -> int:
 
 def labels(f: Fields) -> int:
     """Outputs of a classification head: the entries of `id2label`, else `num_labels`, else 2."""
-    names = f.get("id2label", None)
+    names = f.value("id2label", None)
     return len(names) if isinstance(names, Mapping) and names else f.size("num_labels", 2)
 
 
@@ -195,10 +187,9 @@ class Linear:
     role: Role = "linear"
 
     def __call__(self, f: Fields) -> Tensors:
-        rows = measure(f, self.rows)
-        matrix = Tensor(join(self.name, "weight"), (rows, measure(f, self.columns)), self.role)
-        bias = Tensor(join(self.name, "bias"), (rows,), "bias")
-        return (*((matrix,) if chosen(f, self.weight) else ()), *((bias,) if chosen(f, self.bias) else ()))
+        rows = f[self.rows]
+        tensors = linear(self.name, rows, f[self.columns], chosen(f, self.bias), self.role)
+        return tensors if chosen(f, self.weight) else tensors[1:]
 
 
 @dataclass(frozen=True)
@@ -208,9 +199,7 @@ class Norm:
     bias: Option = True
 
     def __call__(self, f: Fields) -> Tensors:
-        width = measure(f, self.width)
-        weight = Tensor(join(self.name, "weight"), (width,), "norm")
-        return (weight, Tensor(join(self.name, "bias"), (width,), "norm")) if chosen(f, self.bias) else (weight,)
+        return norm(self.name, f[self.width], chosen(f, self.bias))
 
 
 @dataclass(frozen=True)
@@ -220,8 +209,7 @@ class Embedding:
     width: Size = WIDTH
 
     def __call__(self, f: Fields) -> Tensors:
-        shape = (measure(f, self.rows), measure(f, self.width))
-        return (Tensor(join(self.name, "weight"), shape, "embedding"),)
+        return embedding(self.name, f[self.rows], f[self.width])
 
 
 @dataclass(frozen=True)
@@ -235,10 +223,8 @@ class Convolution:
     bias: Option = True
 
     def __call__(self, f: Fields) -> Tensors:
-        outputs = measure(f, self.outputs)
-        shape = (outputs, measure(f, self.inputs), *(measure(f, k) for k in self.kernel))
-        weight = Tensor(join(self.name, "weight"), shape, "conv")
-        return (weight, Tensor(join(self.name, "bias"), (outputs,), "bias")) if chosen(f, self.bias) else (weight,)
+        shape = [f[size] for size in (self.outputs, self.inputs, *self.kernel)]
+        return convolution(self.name, *shape, bias=chosen(f, self.bias))
 
 
 @dataclass(frozen=True)
@@ -250,11 +236,14 @@ class Parameter:
     role: Role = "other"
 
     def __call__(self, f: Fields) -> Tensors:
-        return (Tensor(self.name, tuple(measure(f, s) for s in self.shape), self.role),)
+        return parameter(self.name, *[f[size] for size in self.shape], role=self.role)
 
 
 def tensors(f: Fields, parts: Iterable[Part]) -> Tensors:
-    return tuple(tensor for part in parts for tensor in part(f))
+    found: list[Tensor] = []
+    for part in parts:
+        found += part(f)
+    return tuple(found)
 
 
 class When:
@@ -286,7 +275,7 @@ class Each:
     parts: tuple[Part, ...]
 
     def __call__(self, f: Fields) -> Tensors:
-        count = f.count(self.count) if isinstance(self.count, str) else measure(f, self.count)
+        count = f.count(self.count) if isinstance(self.count, str) else f[self.count]
         if count > MAX_ENTRIES:
             raise f.refuse(str(self.count), count, f"at most {MAX_ENTRIES}")
         once = tensors(f, self.parts)
@@ -344,7 +333,7 @@ class Layers:
     schedule: Schedule = one_variant
 
     def __call__(self, f: Fields, path: str) -> Body:
-        count = f.layers(self.count) if isinstance(self.count, str) else measure(f, self.count)
+        count = f.layers(self.count) if isinstance(self.count, str) else f[self.count]
         if count > MAX_LAYERS:
             raise InvalidConfig(f"{f.where(self.name)} has {count} layers; expected at most {MAX_LAYERS}")
         kinds = list(zip(self.schedule(f, count), chain([bool(self.first)], repeat(False)), strict=False))
@@ -359,7 +348,7 @@ class Layers:
         return Layout(variant.mixer, variant.feed_forward, (*common, *tensors(f, own)))
 
     def stack(self, f: Fields, blocks: tuple[Block, ...]) -> Stack:
-        width, heads = measure(f, self.width), measure(f, self.heads)
+        width, heads = f[self.width], f[self.heads]
         if self.head_dim is None and heads and width % heads:
             raise f.refuse(
                 self.width if isinstance(self.width, str) else "width",
@@ -372,10 +361,10 @@ class Layers:
             blocks=blocks,
             width=width,
             heads=heads,
-            kv_heads=heads if self.kv_heads is None else measure(f, self.kv_heads),
-            head_dim=width // heads if self.head_dim is None and heads else measure(f, self.head_dim or 0),
-            ffn_width=measure(f, self.ffn),
-            experts=measure(f, self.experts),
+            kv_heads=heads if self.kv_heads is None else f[self.kv_heads],
+            head_dim=width // heads if self.head_dim is None and heads else f[self.head_dim or 0],
+            ffn_width=f[self.ffn],
+            experts=f[self.experts],
             norm=self.norm,
         )
 
@@ -395,13 +384,13 @@ class Stages:
         self.count, self.stage, self.level = count, stage, level
 
     def __call__(self, f: Fields, path: str) -> Body:
-        count = measure(f, self.count)
+        count = f[self.count]
         if count > MAX_ENTRIES:
             raise f.refuse(str(self.count), count, f"at most {MAX_ENTRIES}")
         stacks = [self.stage(i)(self.level(f, i), path).stacks[0] for i in range(count)]
         blocks = (block for stack in stacks for block in stack.blocks)
         longest = max(stacks, key=lambda stack: len(stack.blocks))
-        joined = replace(longest, blocks=tuple(block._replace(index=i) for i, block in enumerate(blocks)))
+        joined = longest._replace(blocks=tuple(block._replace(index=i) for i, block in enumerate(blocks)))
         return Body((joined,), (), width=stacks[-1].width)
 
 
@@ -415,7 +404,7 @@ class Rest:
         self.parts = parts
 
     def __call__(self, f: Fields, path: str) -> Body:
-        return NOTHING._replace(outside=outside(path, tensors(f, self.parts)))
+        return Body((), outside(path, tensors(f, self.parts)))
 
 
 class Assembly:
@@ -425,14 +414,20 @@ class Assembly:
         self.builders = builders
 
     def __call__(self, f: Fields, path: str) -> Body:
-        bodies = [build(f, path) for build in self.builders]
-        return Body(
-            tuple(stack for body in bodies for stack in body.stacks),
-            tuple(group for body in bodies for group in body.outside),
-            width=next((body.width for body in bodies if body.width), 0),
-            vocab_size=next((body.vocab_size for body in bodies if body.vocab_size), 0),
-            warnings=tuple(warning for body in bodies for warning in body.warnings),
-        )
+        if len(self.builders) == 1:
+            return self.builders[0](f, path)
+        stacks: list[Stack] = []
+        groups: list[Outside] = []
+        warnings: list[str] = []
+        width = vocab_size = 0
+        for build in self.builders:
+            body = build(f, path)
+            stacks += body.stacks
+            groups += body.outside
+            warnings += body.warnings
+            width = width or body.width
+            vocab_size = vocab_size or body.vocab_size
+        return Body(tuple(stacks), tuple(groups), tuple(warnings), width, vocab_size)
 
 
 class At:
@@ -481,7 +476,7 @@ class In:
         self.inner = Assembly(*builders)
 
     def __call__(self, f: Fields, path: str) -> Body:
-        decided = {name: measure(f, size) for name, size in self.given.items()}
+        decided = {name: f[size] for name, size in self.given.items()}
         return self.inner(f.sub(self.config).replaced(**decided), join(path, self.path))
 
 
@@ -527,7 +522,7 @@ class Nested:
             )
         model, where = self.models[sub.model_type], join(path, self.path)
         built = model.build(sub, self.ending or model.base, where)
-        if self.config not in f and (f.undeclared("num_hidden_layers") or f.undeclared("hidden_size")):
+        if not f.has(self.config) and (f.undeclared("num_hidden_layers") or f.undeclared("hidden_size")):
             missing = f"{f.where(self.config)} is missing: class defaults are assumed and sizes beside it are not read"
             built = built._replace(warnings=(*built.warnings, missing))
         return renamed(built, self.name) if self.name else built
@@ -536,7 +531,7 @@ class Nested:
 def renamed(body: Body, name: str) -> Body:
     """A body with its one stack renamed, or with all its stacks' names prefixed."""
     one = len(body.stacks) == 1
-    stacks = (replace(stack, name=name if one else f"{name}_{stack.name}") for stack in body.stacks)
+    stacks = (stack._replace(name=name if one else f"{name}_{stack.name}") for stack in body.stacks)
     return body._replace(stacks=tuple(stacks))
 
 
@@ -565,6 +560,6 @@ class Family:
 
     def build(self, f: Fields, ending: str, path: str = "") -> Body:
         body = self.builders[ending](f, path)
-        if body.vocab_size or f.get("vocab_size", None) is None:
+        if body.vocab_size or f.value("vocab_size", None) is None:
             return body
         return body._replace(vocab_size=f.count("vocab_size"))

@@ -40,8 +40,8 @@ from fastewq.architectures.assembly import (
 )
 from fastewq.architectures.bart import bart_layer, bart_stack
 from fastewq.architectures.body import BodyBuilder
-from fastewq.architectures.fields import Fields
-from fastewq.architectures.parts import Part, Size, Tensors, head_dim, kv_heads
+from fastewq.architectures.fields import Fields, Size
+from fastewq.architectures.parts import Part, Tensors, head_dim, kv_heads
 
 LAYER_WEIGHTS = Rest(When("use_weighted_layer_sum", Parameter("layer_weights", (plus("num_hidden_layers", 1),))))
 
@@ -122,15 +122,15 @@ WAV2VEC2_LAYER: tuple[Part, ...] = (
 
 
 def output_width(f: Fields) -> int:
-    return f.optional_size("output_hidden_size") or f.size(WIDTH)
+    return f.optional_size("output_hidden_size") or f[WIDTH]
 
 
 def ctc_width(f: Fields) -> int:
-    return output_width(f) if f.flag("add_adapter", False) else f.size(WIDTH)
+    return output_width(f) if f.flag("add_adapter", False) else f[WIDTH]
 
 
 def narrower(f: Fields) -> bool:
-    return output_width(f) != f.size(WIDTH)
+    return output_width(f) != f[WIDTH]
 
 
 ADAPTER = Only(
@@ -335,7 +335,7 @@ SEW = Assembly(
         Under("feature_extractor", feature_encoder),
         Norm("layer_norm", entry("conv_dim", -1)),
         When(
-            lambda f: sizes(f, "conv_dim")[-1] != f.size(WIDTH),
+            lambda f: sizes(f, "conv_dim")[-1] != f[WIDTH],
             Linear("feature_projection", WIDTH, entry("conv_dim", -1)),
         ),
         Under("encoder.pos_conv_embed", *POSITION_CONVOLUTION),
@@ -376,15 +376,15 @@ MOONSHINE_HEADS = "encoder_num_attention_heads"
 
 
 def moonshine_dim(f: Fields) -> int:
-    return f.optional_size("head_dim") or f.size(WIDTH) // f.size(MOONSHINE_HEADS)
+    return f.optional_size("head_dim") or f[WIDTH] // f[MOONSHINE_HEADS]
 
 
 def moonshine_queries(f: Fields) -> int:
-    return f.size(MOONSHINE_HEADS) * moonshine_dim(f)
+    return f[MOONSHINE_HEADS] * moonshine_dim(f)
 
 
 def moonshine_kv_heads(f: Fields) -> int:
-    return f.optional_size("encoder_num_key_value_heads") or f.size(MOONSHINE_HEADS)
+    return f.optional_size("encoder_num_key_value_heads") or f[MOONSHINE_HEADS]
 
 
 def moonshine_keys(f: Fields) -> int:
@@ -448,13 +448,13 @@ MOONSHINE = Assembly(
 
 def subsampler(f: Fields) -> Tensors:
     """Convolutions with a gate, which halves their width; the last one reaches the model's."""
-    layers = f.size("num_conv_layers")
-    middle = f.size("conv_channels")
-    entries = f.size("input_feat_per_channel") * f.size("input_channels")
+    layers = f["num_conv_layers"]
+    middle = f["conv_channels"]
+    entries = f["input_feat_per_channel"] * f["input_channels"]
     parts = (
         Convolution(
             f"conv_layers.{i}",
-            middle if i < layers - 1 else 2 * f.size("d_model"),
+            middle if i < layers - 1 else 2 * f["d_model"],
             entries if i == 0 else middle // 2,
             (kernel,),
         )
@@ -479,7 +479,7 @@ TEXT_HEAD = Rest(Linear("lm_head", "vocab_size", "d_model", False, UNTIED))
 
 
 def halvings(f: Fields) -> int:
-    return f.size("subsampling_factor").bit_length() - 1
+    return f["subsampling_factor"].bit_length() - 1
 
 
 def parakeet_subsampling(f: Fields) -> Tensors:
@@ -487,15 +487,15 @@ def parakeet_subsampling(f: Fields) -> Tensors:
     kernel = ("subsampling_conv_kernel_size", "subsampling_conv_kernel_size")
     channels = "subsampling_conv_channels"
     if halvings(f) > MAX_ENTRIES:
-        raise f.refuse("subsampling_factor", f.size("subsampling_factor"), "a small power of two")
+        raise f.refuse("subsampling_factor", f["subsampling_factor"], "a small power of two")
     parts: list[Part] = [Convolution("layers.0", channels, 1, kernel)]
     for i in range(2, 3 * halvings(f) - 1, 3):
         parts += [
             Convolution(f"layers.{i}", channels, 1, kernel),
             Convolution(f"layers.{i + 1}", channels, channels, (1, 1)),
         ]
-    left = f.size("num_mel_bins") // f.size("subsampling_conv_stride") ** halvings(f)
-    parts.append(Linear("linear", WIDTH, lambda f: f.size(channels) * left))
+    left = f["num_mel_bins"] // f["subsampling_conv_stride"] ** halvings(f)
+    parts.append(Linear("linear", WIDTH, lambda f: f[channels] * left))
     return tuple(t for part in parts for t in part(f))
 
 

@@ -27,13 +27,12 @@ from fastewq.architectures.assembly import (
     either,
     labels,
     linears,
-    measure,
     plus,
     tied,
 )
 from fastewq.architectures.body import BodyBuilder
-from fastewq.architectures.fields import MAX_EXPERTS, Fields
-from fastewq.architectures.parts import Option, Part, Size, Tensors, prefixed
+from fastewq.architectures.fields import MAX_EXPERTS, Fields, Size
+from fastewq.architectures.parts import Option, Part, Tensors, prefixed
 
 
 def bart_attention(name: str, key_bias: Option = True, width: Size = "d_model") -> tuple[Part, ...]:
@@ -106,7 +105,7 @@ SHARED = Rest(Embedding("shared", "vocab_size", "d_model"))
 
 def labels_or(number: int) -> Size:
     """Labels, where the config class assumes another number than two."""
-    return lambda f: labels(f) if "id2label" in f or "num_labels" in f else number
+    return lambda f: labels(f) if f.has("id2label") or f.has("num_labels") else number
 
 
 def bart_classes(encoder: Side, decoder: Side, prefix: str = "model", classes: Size = labels) -> dict[str, BodyBuilder]:
@@ -160,7 +159,7 @@ def marian_classes() -> dict[str, BodyBuilder]:
     encoder = Side(bart_layer("encoder"), positions=POSITIONS)
     decoder = Side(bart_layer("decoder", cross=True), positions=POSITIONS, vocab=DECODER_VOCAB)
     body = Assembly(Only(shares, SHARED), encoder.build("encoder", own), decoder.build("decoder", own))
-    target: Size = lambda f: measure(f, "vocab_size" if shares(f) else DECODER_VOCAB)  # noqa: E731
+    target: Size = lambda f: f["vocab_size" if shares(f) else DECODER_VOCAB]  # noqa: E731
     return {
         "Model": body,
         "MTModel": Assembly(At("model", body), Rest(Linear("lm_head", target, "d_model", False, UNTIED))),

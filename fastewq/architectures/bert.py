@@ -20,7 +20,8 @@ from fastewq.architectures.assembly import (
     linears,
 )
 from fastewq.architectures.body import BodyBuilder
-from fastewq.architectures.parts import Option, Part, Size
+from fastewq.architectures.fields import Size
+from fastewq.architectures.parts import Option, Part
 
 # -- BERT -----------------------------------------------------------------------------------------------------------
 

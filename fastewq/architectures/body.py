@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from fastewq.architecture import Block, Layout, Outside, Stack, Tensor
-from fastewq.architectures.fields import Fields
+from fastewq.architecture import Block, Layout, Outside, Stack, Tensor, new_block, new_tensor
+from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.parts import (
     RMS_NORM,
     FeedForwardPart,
@@ -18,11 +18,9 @@ from fastewq.architectures.parts import (
     MixerPart,
     Norm,
     Part,
-    Size,
     Tensors,
     embedding,
     join,
-    size,
 )
 
 Schedule = Callable[[Fields, int], Sequence[str]]
@@ -53,8 +51,8 @@ BodyBuilder = Callable[[Fields, str], Body]
 
 def blocks(path: str, keys: Sequence[Key], layouts: Mapping[Key, Layout]) -> tuple[Block, ...]:
     """One block per key at `path.0`, `path.1`, ...; equal keys share one layout."""
-    places = zip(range(len(keys)), _paths(path, len(keys)), map(layouts.__getitem__, keys), strict=True)
-    return tuple(map(partial(tuple.__new__, Block), places))  # a loop takes several times as long
+    count = len(keys)
+    return tuple(map(new_block, zip(range(count), _paths(path, count), map(layouts.__getitem__, keys), strict=True)))
 
 
 @lru_cache(256)
@@ -65,10 +63,10 @@ def _paths(path: str, count: int) -> tuple[str, ...]:
 def outside(path: str, tensors: Tensors) -> tuple[Outside, ...]:
     """Tensors named relative to `path`, grouped by the module that holds them."""
     groups: dict[str, list[Tensor]] = {}
-    for t in tensors:
-        module, _, name = join(path, t.name).rpartition(".")
-        groups.setdefault(module, []).append(Tensor(name, t.shape, t.role))
-    return tuple(Outside(module, tuple(group)) for module, group in groups.items())
+    for name, shape, role, _, _ in tensors:
+        module, _, last = (f"{path}.{name}" if path else name).rpartition(".")
+        groups.setdefault(module, []).append(new_tensor((last, shape, role, False, None)))
+    return tuple([Outside(module, tuple(group)) for module, group in groups.items()])
 
 
 def typical(counts: Mapping[Key, int]) -> Key | None:
@@ -101,16 +99,17 @@ class BlockStack:
     name: str = "decoder"
     role: Literal["decoder", "encoder", "vision", "audio"] = "decoder"
 
-    def keys(self, f: Fields) -> list[tuple[str, str, Overrides]]:
-        """(mixer, feed-forward, overrides) of each layer."""
+    def kinds(self, f: Fields) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
+        """The mixer, the feed-forward and the overrides of each layer."""
         count = f.layers(self.count) if isinstance(self.count, str) else self.count(f)
-        mixers = scheduled(f, count, self.mixer_schedule, self.mixers, "mixer")
-        feed_forwards = scheduled(f, count, self.feed_forward_schedule, self.feed_forwards, "feed-forward")
-        overrides = self.per_layer(f, count) if self.per_layer else [()] * count
-        return list(zip(mixers, feed_forwards, overrides, strict=True))
+        return (
+            scheduled(f, count, self.mixer_schedule, self.mixers, "mixer"),
+            scheduled(f, count, self.feed_forward_schedule, self.feed_forwards, "feed-forward"),
+            self.per_layer(f, count) if self.per_layer else [()] * count,
+        )
 
     def layout(self, f: Fields, mixer: str, feed_forward: str) -> Layout:
-        width, mix, feed = size(f, self.hidden), self.mixers[mixer], self.feed_forwards[feed_forward]
+        width, mix, feed = f[self.hidden], self.mixers[mixer], self.feed_forwards[feed_forward]
         tensors = [*mix(f), *feed(f)]
         for name in self.norms(f) if callable(self.norms) else self.norms:
             tensors += self.norm(f, name, width)
@@ -123,19 +122,24 @@ class BlockStack:
             f.require(name, allowed)
         if self.per_layer is None:
             f.require("per_layer_config", ({},))
-        keys = self.keys(f)
-        counts = Counter(keys) if len(set(keys)) > 1 else dict.fromkeys(keys, len(keys))
-        varied = {key: f.replaced(**dict(key[2])) if key[2] else f for key in counts}
-        layouts = {key: self.layout(fields, key[0], key[1]) for key, fields in varied.items()}
+        kinds = self.kinds(f)
+        keys = told_apart(kinds)
+        places = dict(zip(keys, range(len(keys)), strict=True))
+        examples = {key: [values[i] for values in kinds] for key, i in places.items()}
+        varied = {key: f.replaced(**dict(changes)) if changes else f for key, (_, _, changes) in examples.items()}
+        layouts = {key: self.layout(varied[key], mix, feed) for key, (mix, feed, _) in examples.items()}
+        counts = Counter(keys) if len(layouts) > 1 else dict.fromkeys(layouts, 1)
         mixing = typical({key: n for key, n in counts.items() if layouts[key].mixer in ("attention", "hybrid")})
         feeding = typical({key: n for key, n in counts.items() if layouts[key].feed_forward != "none"})
-        heads = self.mixers[mixing[0]].facts(varied[mixing]) if mixing else Heads()
-        ffn_width, experts = self.feed_forwards[feeding[1]].facts(varied[feeding]) if feeding else (0, 0)
+        heads = Heads() if mixing is None else self.mixers[examples[mixing][0]].facts(varied[mixing])
+        ffn_width, experts = (0, 0)
+        if feeding is not None:
+            ffn_width, experts = self.feed_forwards[examples[feeding][1]].facts(varied[feeding])
         return Stack(
             name=self.name,
             role=self.role,
             blocks=blocks(join(path, self.layers), keys, layouts),
-            width=size(f, self.hidden),
+            width=f[self.hidden],
             heads=heads.heads,
             kv_heads=heads.kv_heads,
             head_dim=heads.dim,
@@ -143,6 +147,14 @@ class BlockStack:
             experts=experts,
             norm=self.norm.kind,
         )
+
+
+def told_apart(kinds: Sequence[Sequence[Hashable]]) -> Sequence[Hashable]:
+    """A key per layer, equal for layers that are alike: of what is said about layers, only that which varies."""
+    varying = [values for values in kinds if len(set(values)) > 1]
+    if len(varying) > 1:
+        return list(zip(*varying, strict=True))
+    return varying[0] if varying else kinds[0]
 
 
 LEGACY_LAYER_TYPES = {
@@ -157,7 +169,7 @@ def listed(name: str, otherwise: Schedule) -> Schedule:
     """The names in a per-layer list of the config, such as `layer_types`; another schedule where it is null."""
 
     def schedule(f: Fields, layers: int) -> Sequence[str]:
-        if f.get(name, None) is None:
+        if f.value(name, None) is None:
             return otherwise(f, layers)
         names = f.per_layer(name, layers)
         if not all(isinstance(n, str) for n in names):
@@ -175,7 +187,7 @@ def leading(count: Size, first: str, rest: str) -> Schedule:
     """One part in the first layers and another in the rest; `count` may be 0."""
 
     def schedule(f: Fields, layers: int) -> Sequence[str]:
-        n = min(f.count(count) if isinstance(count, str) else size(f, count), layers)
+        n = min(f.count(count) if isinstance(count, str) else f[count], layers)
         return [first] * n + [rest] * (layers - n)
 
     return schedule
@@ -185,7 +197,7 @@ def every(interval: Size, hit: str, other: str) -> Schedule:
     """One part in every `interval`-th layer (the last of each group) and another in the others."""
 
     def schedule(f: Fields, layers: int) -> Sequence[str]:
-        step = size(f, interval)
+        step = f[interval]
         return [other if (i + 1) % step else hit for i in range(layers)]
 
     return schedule
@@ -195,7 +207,7 @@ def per_layer_config(otherwise: PerLayer) -> PerLayer:
     """What the library's `per_layer_config` (layer -> fields) changes, where a config has one."""
 
     def changes(f: Fields, layers: int) -> Sequence[Overrides]:
-        given = f.get("per_layer_config", None)
+        given = f.value("per_layer_config", None)
         if given is None:
             return otherwise(f, layers)
         if not isinstance(given, Mapping) or not all(isinstance(v, Mapping) for v in given.values()):
@@ -240,11 +252,11 @@ class Decoder(BlockStack):
 
     def __call__(self, f: Fields, path: str) -> Body:
         f = f.renamed(self.renamed)
-        width, vocab = size(f, self.hidden), f.size(self.vocab)
+        width, vocab = f[self.hidden], f[self.vocab]
         tensors = (
-            *embedding(self.embed, vocab, size(f, self.embed_width)),
+            *embedding(self.embed, vocab, f[self.embed_width]),
             *(self.norm(f, self.final_norm, width) if self.final_norm else ()),
             *(t for part in self.beside for t in part(f)),
         )
-        head_width = width if self.head_width is None else size(f, self.head_width)
+        head_width = width if self.head_width is None else f[self.head_width]
         return Body((self.stack(f, path),), outside(path, tensors), width=head_width, vocab_size=vocab)

@@ -21,15 +21,14 @@ from fastewq.architectures.assembly import (
     Variant,
     When,
     linears,
-    measure,
     patches,
     plus,
     tied,
 )
 from fastewq.architectures.bert import BERT_MLM, POOLER
 from fastewq.architectures.body import Body, BodyBuilder
-from fastewq.architectures.fields import Fields
-from fastewq.architectures.parts import Option, Part, Size, join
+from fastewq.architectures.fields import Fields, Size
+from fastewq.architectures.parts import Option, Part, join
 from fastewq.architectures.seq2seq import SEQ2SEQ
 from fastewq.architectures.text import TEXT
 from fastewq.architectures.vision import PATCH_KERNEL, vision_layers
@@ -98,7 +97,7 @@ BLIP_TEXT = Assembly(
 
 
 def crossing_schedule(f: Fields, count: int) -> list[str]:
-    every = f.size("cross_attention_frequency")
+    every = f["cross_attention_frequency"]
     return ["cross" if i % every == 0 else "plain" for i in range(count)]
 
 
@@ -154,7 +153,7 @@ def blip_writes(f: Fields, path: str) -> Body:
     """The text decoder; its head is tied where the config or its text config says so."""
     text = f.sub("text_config")
     ties = tied(f) or tied(text)
-    decided = text.replaced(encoder_hidden_size=measure(f, EYE), tie_word_embeddings=ties)
+    decided = text.replaced(encoder_hidden_size=f[EYE], tie_word_embeddings=ties)
     return BLIP_DECODER(decided, join(path, "text_decoder"))
 
 

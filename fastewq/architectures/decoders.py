@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from fastewq.architectures.body import Body, Decoder, leading
-from fastewq.architectures.fields import Fields
+from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import BodyAndHeads, Classifier, LMHead, Model, decoder, heads_with, no_head
 from fastewq.architectures.parts import (
     LAYER_NORM,
@@ -23,7 +23,6 @@ from fastewq.architectures.parts import (
     Matrix,
     MixerPart,
     Norm,
-    Size,
     Tensors,
     conv1d_linear,
     embedding,
@@ -69,7 +68,7 @@ def per_head_norms(f: Fields) -> Tensors:
     """StableLM's query and key norms: one vector for every head."""
     if not f.flag("qk_layernorm"):
         return ()
-    dim, sides = hidden_per_head(f), (("q_layernorm", f.size("num_attention_heads")), ("k_layernorm", kv_heads(f)))
+    dim, sides = hidden_per_head(f), (("q_layernorm", f["num_attention_heads"]), ("k_layernorm", kv_heads(f)))
     for name, heads in sides:
         if heads > MOST_NORMS:
             raise f.refuse("qk_layernorm", True, f"at most {MOST_NORMS} heads for {name}, not {heads}")
@@ -78,21 +77,21 @@ def per_head_norms(f: Fields) -> Tensors:
 
 def xielu(f: Fields) -> Tensors:
     """The two learned scalars of Apertus's activation."""
-    if f.get("hidden_act") != "xielu":
+    if f.value("hidden_act") != "xielu":
         return ()
     return (*parameter("mlp.act_fn.alpha_p", 1), *parameter("mlp.act_fn.alpha_n", 1))
 
 
 def lambdas(f: Fields) -> Tensors:
     """Differential attention's four vectors."""
-    dim = hidden_per_head(f) if f.get("head_dim") is None else f.size("head_dim")
+    dim = hidden_per_head(f) if f.value("head_dim") is None else f["head_dim"]
     return tuple(t for name in ("q1", "k1", "q2", "k2") for t in parameter(f"lambda_{name}", dim))
 
 
 def square_head_dim(f: Fields) -> int:
     """`head_dim`, refused unless the heads together are as wide as the hidden size."""
     dim = head_dim(f)
-    if dim * f.size("num_attention_heads") != f.size("hidden_size"):
+    if dim * f["num_attention_heads"] != f["hidden_size"]:
         raise f.refuse("head_dim", dim, "hidden_size / num_attention_heads")
     return dim
 
@@ -192,9 +191,9 @@ LLAMA_LINE: Mapping[str, BodyAndHeads] = {
     ),
     "bitnet": decoder(
         uniform(
-            Attention(bias="attention_bias", extras=(lambda f: norm("attn_sub_norm", f.size("hidden_size")),)),
+            Attention(bias="attention_bias", extras=(lambda f: norm("attn_sub_norm", f["hidden_size"]),)),
             GatedMLP(),
-            extras=(lambda f: norm("mlp.ffn_sub_norm", f.size("intermediate_size")),),
+            extras=(lambda f: norm("mlp.ffn_sub_norm", f["intermediate_size"]),),
         )
     ),
     "nanochat": decoder(uniform(LLAMA_ATTENTION, MLP(bias=False), norm=NO_NORM)),
@@ -221,7 +220,7 @@ def whole_head_dim(f: Fields) -> int:
 
 def positions(name: str, offset: int = 0) -> Any:
     """A learned position table; some models keep `offset` more rows."""
-    return lambda f: embedding(name, f.size("max_position_embeddings") + offset, f.size("hidden_size"))
+    return lambda f: embedding(name, f["max_position_embeddings"] + offset, f["hidden_size"])
 
 
 def gpt2(embed: str, position: str, final_norm: str, matrix: Matrix = conv1d_linear, kv: Size = HEADS) -> Decoder:
@@ -282,7 +281,7 @@ def opt_width(f: Fields) -> int:
 
 
 def opt_projections(f: Fields) -> Tensors:
-    width, hidden = opt_width(f), f.size("hidden_size")
+    width, hidden = opt_width(f), f["hidden_size"]
     if width == hidden:
         return ()
     return (*linear("decoder.project_out", width, hidden), *linear("decoder.project_in", hidden, width))
@@ -290,7 +289,7 @@ def opt_projections(f: Fields) -> Tensors:
 
 def opt_final_norm(f: Fields) -> Tensors:
     has_norm = f.flag("do_layer_norm_before") and not f.flag("_remove_final_layer_norm")
-    return OPT_NORM(f, "decoder.final_layer_norm", f.size("hidden_size")) if has_norm else ()
+    return OPT_NORM(f, "decoder.final_layer_norm", f["hidden_size"]) if has_norm else ()
 
 
 OPT_NORM = Norm("layer", bias=True, affine="layer_norm_elementwise_affine")
@@ -299,14 +298,14 @@ OPT_NORM = Norm("layer", bias=True, affine="layer_norm_elementwise_affine")
 def falcon_kv_heads(f: Fields) -> int:
     if f.flag("new_decoder_architecture"):
         return field_or("num_kv_heads", HEADS)(f)
-    return 1 if f.flag("multi_query") else f.size(HEADS)
+    return 1 if f.flag("multi_query") else f[HEADS]
 
 
 def falcon_norms(f: Fields) -> tuple[str, ...]:
     if not f.flag("parallel_attn"):
         return ("input_layernorm", "post_attention_layernorm")
-    count = f.get("num_ln_in_parallel_attn")
-    two = f.flag("new_decoder_architecture") if count is None else f.size("num_ln_in_parallel_attn") == 2
+    count = f.value("num_ln_in_parallel_attn")
+    two = f.flag("new_decoder_architecture") if count is None else f["num_ln_in_parallel_attn"] == 2
     return ("ln_attn", "ln_mlp") if two else ("input_layernorm",)
 
 
@@ -331,7 +330,7 @@ GPT_LINE: Mapping[str, Model] = {
         gpt2("tokens_embed", "positions_embed", ""), heads=GPT2_HEADS, prefix="transformer", default="LMHeadModel"
     ),
     "gpt_bigcode": decoder(
-        gpt2("wte", "wpe", "ln_f", linear, lambda f: 1 if f.flag("multi_query") else f.size(HEADS)),
+        gpt2("wte", "wpe", "ln_f", linear, lambda f: 1 if f.flag("multi_query") else f[HEADS]),
         heads=CLASSIFIER_HEADS,
         prefix="transformer",
     ),
@@ -400,7 +399,7 @@ GPT_LINE: Mapping[str, Model] = {
             mixers={
                 "attention": NEOX_JAPANESE,
                 "last": replace(
-                    NEOX_JAPANESE, extras=(lambda f: parameter("dense_bias", f.size("hidden_size"), role="bias"),)
+                    NEOX_JAPANESE, extras=(lambda f: parameter("dense_bias", f["hidden_size"], role="bias"),)
                 ),
             },
             mixer_schedule=last_differs,
@@ -408,7 +407,7 @@ GPT_LINE: Mapping[str, Model] = {
                 "dense": MLP(
                     names=H_4H,
                     bias=False,
-                    inner=lambda f: int(f.size("hidden_size") * f.number("intermediate_multiple_size")),
+                    inner=lambda f: int(f["hidden_size"] * f.number("intermediate_multiple_size")),
                 )
             },
             norm=LAYER_NORM,
@@ -445,7 +444,7 @@ GPT_LINE: Mapping[str, Model] = {
             layers="h",
             embed="word_embeddings",
             final_norm="ln_f",
-            beside=(lambda f: norm("word_embeddings_layernorm", f.size("hidden_size"), bias=True),),
+            beside=(lambda f: norm("word_embeddings_layernorm", f["hidden_size"], bias=True),),
             renamed={"n_embed": "hidden_size"},
         ),
         heads=CLASSIFIER_HEADS,
@@ -527,7 +526,7 @@ class ModernAttention(Attention):
     normed: bool
 
     def __call__(self, f: Fields) -> Tensors:
-        norms = MODERN_NORM(f, "attn_norm", f.size("hidden_size")) if self.normed else ()
+        norms = MODERN_NORM(f, "attn_norm", f["hidden_size"]) if self.normed else ()
         return (*norms, *super().__call__(f))
 
 
@@ -543,7 +542,7 @@ def modern_attention(normed: bool) -> Attention:
 
 
 def modern_transform(name: str, f: Fields) -> Tensors:
-    hidden = f.size("hidden_size")
+    hidden = f["hidden_size"]
     return (
         *linear(f"{name}.dense", hidden, hidden, f.flag("classifier_bias")),
         *MODERN_NORM(f, f"{name}.norm", hidden),
@@ -568,7 +567,7 @@ MODERN: Mapping[str, Model] = {
             norms=("mlp_norm",),
             embed="embeddings.tok_embeddings",
             final_norm="final_norm",
-            beside=(lambda f: MODERN_NORM(f, "embeddings.norm", f.size("hidden_size")),),
+            beside=(lambda f: MODERN_NORM(f, "embeddings.norm", f["hidden_size"]),),
         ),
         heads={
             "ForCausalLM": modern_lm_head,

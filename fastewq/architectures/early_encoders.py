@@ -20,8 +20,7 @@ from fastewq.architectures.assembly import (
     quotient,
 )
 from fastewq.architectures.bert import BERT
-from fastewq.architectures.fields import Fields
-from fastewq.architectures.parts import Size
+from fastewq.architectures.fields import Fields, Size
 
 # -- XLNet ------------------------------------------------------------------------------------------------------------
 
@@ -52,7 +51,7 @@ XLNET_BODY = At("transformer", XLNET)
 
 def summarized(f: Fields) -> int:
     """Outputs of the summary's projection: the labels where the config says so."""
-    return labels(f) if f.flag("summary_proj_to_labels", False) else f.size(DEPTH)
+    return labels(f) if f.flag("summary_proj_to_labels", False) else f[DEPTH]
 
 
 SUMMARY = Assembly(
@@ -81,7 +80,7 @@ XLNET_CLASSES = {
 
 
 def passage_width(f: Fields) -> int:
-    return f.count("projection_dim") or f.size("hidden_size")
+    return f.count("projection_dim") or f["hidden_size"]
 
 
 DPR_ENCODER = Assembly(

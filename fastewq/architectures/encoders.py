@@ -61,18 +61,18 @@ from fastewq.architectures.bert import (
     word_embeddings,
 )
 from fastewq.architectures.body import BodyBuilder
-from fastewq.architectures.fields import MAX_SIZE, Fields
-from fastewq.architectures.parts import Option, Part, Size, Tensors, head_dim, kv_heads, prefixed
+from fastewq.architectures.fields import MAX_SIZE, Fields, Size
+from fastewq.architectures.parts import Option, Part, Tensors, head_dim, kv_heads, prefixed
 
 # -- embeddings narrower than the blocks: ELECTRA, RoFormer, ConvBERT, RemBERT, ALBERT ------------------------------
 
 
 def embedding_width(f: Fields) -> int:
-    return f.optional_size("embedding_size") or f.size(WIDTH)
+    return f.optional_size("embedding_size") or f[WIDTH]
 
 
 def widened(f: Fields) -> bool:
-    return embedding_width(f) != f.size(WIDTH)
+    return embedding_width(f) != f[WIDTH]
 
 
 PROJECTED = Rest(When(widened, Linear("embeddings_project", WIDTH, embedding_width)))
@@ -116,15 +116,15 @@ ROFORMER_CLASSES: dict[str, BodyBuilder] = {
 
 def convbert_heads(f: Fields) -> int:
     """Attention heads left after the convolution took its share; at least one."""
-    return max(f.size(HEADS) // f.size("head_ratio"), 1)
+    return max(f[HEADS] // f["head_ratio"], 1)
 
 
 def convbert_inner(f: Fields) -> int:
-    return convbert_heads(f) * (f.size(WIDTH) // convbert_heads(f) // 2)
+    return convbert_heads(f) * (f[WIDTH] // convbert_heads(f) // 2)
 
 
 def convbert_kernels(f: Fields) -> int:
-    return convbert_heads(f) * f.size("conv_kernel_size")
+    return convbert_heads(f) * f["conv_kernel_size"]
 
 
 def grouped(name: str, rows: Size, columns: Size) -> Part:
@@ -266,7 +266,7 @@ def attends(kind: str) -> Option:
     """Whether DeBERTa's relative attention has content-to-position (c2p) or position-to-content (p2c) terms."""
 
     def option(f: Fields) -> bool:
-        kinds = f.get("pos_att_type", None) or ()
+        kinds = f.value("pos_att_type", None) or ()
         if isinstance(kinds, str):
             kinds = [part.strip() for part in kinds.lower().split("|")]
         if not isinstance(kinds, list | tuple):
@@ -280,12 +280,12 @@ def deberta_relative_positions(f: Fields) -> int:
     """Rows of the relative-position table: both directions of the longest distance, or of the buckets."""
     buckets = f.count("position_buckets", -1, low=-1)
     distance = f.count("max_relative_positions", -1, low=-MAX_SIZE)
-    return 2 * (buckets if buckets > 0 else distance if distance > 0 else f.size("max_position_embeddings"))
+    return 2 * (buckets if buckets > 0 else distance if distance > 0 else f["max_position_embeddings"])
 
 
 def deberta_farthest(f: Fields) -> int:
     distance = f.count("max_relative_positions", -1, low=-MAX_SIZE)
-    return 2 * (distance if distance > 0 else f.size("max_position_embeddings"))
+    return 2 * (distance if distance > 0 else f["max_position_embeddings"])
 
 
 def position_biased(f: Fields) -> bool:
@@ -330,12 +330,12 @@ DEBERTA = Assembly(
 
 
 def deberta_inner(f: Fields) -> int:
-    heads = f.size(HEADS)
-    return heads * (f.optional_size("attention_head_size") or f.size(WIDTH) // heads)
+    heads = f[HEADS]
+    return heads * (f.optional_size("attention_head_size") or f[WIDTH] // heads)
 
 
 def conv_inputs(f: Fields) -> int:
-    return f.size(WIDTH) // f.size("conv_groups", 1)
+    return f[WIDTH] // f.size("conv_groups", 1)
 
 
 def normed_positions(f: Fields) -> bool:
@@ -620,7 +620,7 @@ LAYOUTLMV3 = Assembly(
         When(
             "visual_embed",
             Parameter("cls_token", (1, 1, WIDTH)),
-            Parameter("pos_embed", (1, lambda f: (f.size("input_size") // f.size("patch_size")) ** 2 + 1, WIDTH)),
+            Parameter("pos_embed", (1, lambda f: (f["input_size"] // f["patch_size"]) ** 2 + 1, WIDTH)),
             Convolution("patch_embed.proj", WIDTH, "num_channels", ("patch_size", "patch_size")),
             Norm("LayerNorm"),
             Norm("norm"),
@@ -660,7 +660,7 @@ LILT = Assembly(
                 for axis in "xyhw"
             ),
             Embedding("box_position_embeddings", "max_position_embeddings", SHRUNK),
-            Linear("box_linear_embeddings", SHRUNK, lambda f: f.size(WIDTH) // 6 * 6),
+            Linear("box_linear_embeddings", SHRUNK, lambda f: f[WIDTH] // 6 * 6),
             Norm("LayerNorm", SHRUNK),
         )
     ),
@@ -685,10 +685,10 @@ ERNIE = Assembly(
 
 def languages(f: Fields) -> Tensors:
     """One adapter per language."""
-    names = f.get("languages")
+    names = f.value("languages")
     if not isinstance(names, list | tuple) or len(names) > 512 or not all(isinstance(n, str) for n in names):
         raise f.refuse("languages", names, "a list of at most 512 names")
-    inner = f.size(WIDTH) // f.size("adapter_reduction_factor")
+    inner = f[WIDTH] // f["adapter_reduction_factor"]
     adapter = (*Linear("dense1", inner, WIDTH)(f), *Linear("dense2", WIDTH, inner)(f))
     return tuple(t for name in names for t in prefixed(f"output.adapter_modules.{name}", adapter))
 

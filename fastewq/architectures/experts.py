@@ -66,12 +66,12 @@ class OptionalPart(FeedForwardPart):
     part: FeedForwardPart
 
     def __call__(self, f: Fields) -> Tensors:
-        return self.part(f) if f.get(self.count, None) is not None and f.count(self.count) else ()
+        return self.part(f) if f.value(self.count, None) is not None and f.count(self.count) else ()
 
 
 def sinks(f: Fields) -> Tensors:
     """A learned logit per head that takes attention nowhere."""
-    return parameter("sinks", f.size(HEADS))
+    return parameter("sinks", f[HEADS])
 
 
 MLP_TYPES = listed("mlp_layer_types", leading(1, "dense", "sparse"))
@@ -80,13 +80,13 @@ FIRST_DENSE = leading("first_k_dense_replace", "dense", "sparse")
 
 def qwen_schedule(f: Fields, layers: int) -> Sequence[str]:
     """Experts in every `decoder_sparse_step`-th layer except those in `mlp_only_layers`."""
-    step, dense = f.size("decoder_sparse_step"), f.indices("mlp_only_layers")
+    step, dense = f["decoder_sparse_step"], f.indices("mlp_only_layers")
     return ["sparse" if i not in dense and (i + 1) % step == 0 else "dense" for i in range(layers)]
 
 
 def ernie_schedule(f: Fields, layers: int) -> Sequence[str]:
     """Experts in every `moe_layer_interval`-th layer from a first to a last one; -1 means the last layer."""
-    step, start = f.size("moe_layer_interval"), f.count("moe_layer_start_index", low=-1)
+    step, start = f["moe_layer_interval"], f.count("moe_layer_start_index", low=-1)
     end = f.count("moe_layer_end_index", low=-1)
     end = layers - 1 if end == -1 else end
     return ["sparse" if (i + 1) % step == 0 and start <= i <= end else "dense" for i in range(layers)]
@@ -94,7 +94,7 @@ def ernie_schedule(f: Fields, layers: int) -> Sequence[str]:
 
 def llama4_schedule(f: Fields, layers: int) -> Sequence[str]:
     """Experts in the layers of `moe_layers`, else in every `interleave_moe_layer_step`-th one."""
-    if f.get("moe_layers", None) is None:
+    if f.value("moe_layers", None) is None:
         return every("interleave_moe_layer_step", "sparse", "dense")(f, layers)
     chosen = f.indices("moe_layers")
     return ["sparse" if i in chosen else "dense" for i in range(layers)]
@@ -104,7 +104,7 @@ def granite_shared(f: Fields) -> Tensors:
     width = f.count("shared_intermediate_size")
     if not width:
         return ()
-    hidden = f.size("hidden_size")
+    hidden = f["hidden_size"]
     return (
         *linear("shared_mlp.input_linear", 2 * width, hidden),
         *linear("shared_mlp.output_linear", hidden, width),
@@ -121,7 +121,7 @@ QWEN_SHARED = shared("shared_expert_intermediate_size", "shared_expert")
 
 def shared_gate(f: Fields) -> Tensors:
     """The gate that weighs the shared expert."""
-    return linear("shared_expert_gate", 1, f.size("hidden_size"), role="router")
+    return linear("shared_expert_gate", 1, f["hidden_size"], role="router")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,11 +131,11 @@ class JetMoeAttention(MixerPart):
     kind: ClassVar[MixerKind] = "attention"
 
     def facts(self, f: Fields) -> Heads:
-        keys = f.size("num_key_value_heads")
-        return Heads(keys * f.size("num_experts_per_tok"), keys, f.size("kv_channels"))
+        keys = f["num_key_value_heads"]
+        return Heads(keys * f["num_experts_per_tok"], keys, f["kv_channels"])
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden, keys = f.size("hidden_size"), f.size("num_key_value_heads") * f.size("kv_channels")
+        hidden, keys = f["hidden_size"], f["num_key_value_heads"] * f["kv_channels"]
         experts, inside = f.experts("num_local_experts"), "self_attention.experts"
         return (
             *parameter(f"{inside}.bias", hidden, role="bias"),
@@ -149,7 +149,7 @@ class JetMoeAttention(MixerPart):
 @dataclass(frozen=True, kw_only=True)
 class JetMoeExperts(MixtureOfExperts):
     def __call__(self, f: Fields) -> Tensors:
-        hidden, (inner, experts) = f.size("hidden_size"), self.facts(f)
+        hidden, (inner, experts) = f["hidden_size"], self.facts(f)
         return (
             *parameter("mlp.bias", hidden, role="bias"),
             Tensor("mlp.input_linear.weight", (experts, 2 * inner, hidden), "experts"),
@@ -171,28 +171,28 @@ def mimo_attention(sliding: bool) -> Attention:
 
 def mimo_layers(f: Fields, layers: int) -> Sequence[str]:
     """`hybrid_layer_pattern` (1: sliding), else full attention in the first and every sixth layer."""
-    if f.get("hybrid_layer_pattern", None) is None:
+    if f.value("hybrid_layer_pattern", None) is None:
         return ["full_attention" if i == 0 or (i + 1) % 6 == 0 else "sliding_attention" for i in range(layers)]
     return ["sliding_attention" if x else "full_attention" for x in f.per_layer("hybrid_layer_pattern", layers)]
 
 
 def mimo_experts(f: Fields, layers: int) -> Sequence[str]:
     """`moe_layer_freq` (1: experts), else experts in all but the first layer."""
-    if not isinstance(f.get("moe_layer_freq", None), list):
+    if not isinstance(f.value("moe_layer_freq", None), list):
         return leading(1, "dense", "sparse")(f, layers)
     return ["sparse" if x else "dense" for x in f.per_layer("moe_layer_freq", layers)]
 
 
 def laguna_heads(f: Fields, layers: int) -> Sequence[Overrides]:
     """Laguna's layers may differ in their number of heads."""
-    if f.get("num_attention_heads_per_layer", None) is None:
+    if f.value("num_attention_heads_per_layer", None) is None:
         return [()] * layers
     return [((HEADS, heads),) for heads in f.sizes("num_attention_heads_per_layer", layers)]
 
 
 def laguna_gate(f: Fields) -> Tensors:
-    per_head = f.get("gating") is True or f.get("gating") == "per-head"
-    return linear("g_proj", f.size(HEADS) * (1 if per_head else head_dim(f)), f.size("hidden_size"))
+    per_head = f.value("gating") is True or f.value("gating") == "per-head"
+    return linear("g_proj", f[HEADS] * (1 if per_head else head_dim(f)), f["hidden_size"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,10 +202,10 @@ class DbrxAttention(MixerPart):
     kind: ClassVar[MixerKind] = "attention"
 
     def facts(self, f: Fields) -> Heads:
-        return Heads(f.size(HEADS), f.sub("attn_config", "").size("kv_n_heads", 1), f.divided("hidden_size", HEADS))
+        return Heads(f[HEADS], f.sub("attn_config", "").size("kv_n_heads", 1), f.divided("hidden_size", HEADS))
 
     def __call__(self, f: Fields) -> Tensors:
-        facts, hidden = self.facts(f), f.size("hidden_size")
+        facts, hidden = self.facts(f), f["hidden_size"]
         inside = "norm_attn_norm"
         return (
             *linear(f"{inside}.attn.Wqkv", hidden + 2 * facts.kv_heads * facts.dim, hidden),
@@ -226,7 +226,7 @@ class DbrxExperts(FeedForwardPart):
         return ffn.size("ffn_hidden_size", 3584), ffn.experts("moe_num_experts", 4)
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden, (inner, experts) = f.size("hidden_size"), self.facts(f)
+        hidden, (inner, experts) = f["hidden_size"], self.facts(f)
         stacked = ("w1", "v1", "w2")
         return (
             *linear("ffn.router.layer", experts, hidden, role="router"),
@@ -237,8 +237,8 @@ class DbrxExperts(FeedForwardPart):
 def m3_indexer(f: Fields) -> Tensors:
     """MiniMax M3's scorer of key blocks; old configs nest its sizes in `sparse_attention_config`."""
     old = f.sub("sparse_attention_config", "")
-    heads = old.size("sparse_num_index_heads", f.get("index_n_heads"))
-    dim, hidden = old.size("sparse_index_dim", f.get("index_head_dim")), f.size("hidden_size")
+    heads = old.size("sparse_num_index_heads", f.value("index_n_heads"))
+    dim, hidden = old.size("sparse_index_dim", f.value("index_head_dim")), f["hidden_size"]
     return (
         *linear("indexer.q_proj", heads * dim, hidden),
         *linear("indexer.k_proj", dim, hidden),
@@ -249,10 +249,10 @@ def m3_indexer(f: Fields) -> Tensors:
 
 def m3_layers(f: Fields, layers: int) -> Sequence[str]:
     old = f.sub("sparse_attention_config", "")
-    if old.get("sparse_attention_freq", None) is None:
+    if old.value("sparse_attention_freq", None) is None:
         return ["full_attention"] * layers
     pattern = old.per_layer("sparse_attention_freq", layers)
-    if old.get("sparse_disable_index_value", None) is not None:
+    if old.value("sparse_disable_index_value", None) is not None:
         disabled = old.per_layer("sparse_disable_index_value", layers)
         if any(on and not off for on, off in zip(pattern, disabled, strict=True)):
             raise UnsupportedArchitecture(
@@ -262,14 +262,14 @@ def m3_layers(f: Fields, layers: int) -> Sequence[str]:
 
 
 def m3_experts(f: Fields, layers: int) -> Sequence[str]:
-    if f.get("moe_layer_freq", None) is None:
+    if f.value("moe_layer_freq", None) is None:
         return ["sparse"] * layers
     return ["sparse" if on else "dense" for on in f.per_layer("moe_layer_freq", layers)]
 
 
 def step_experts(f: Fields, layers: int) -> Sequence[str]:
     """`moe_layers_enum`, a list or a string of layer numbers with commas; else experts from the fourth layer on."""
-    value = f.get("moe_layers_enum", None)
+    value = f.value("moe_layers_enum", None)
     if isinstance(value, str):
         if not all(part.strip().isdecimal() for part in value.split(",") if part.strip()):
             raise f.refuse("moe_layers_enum", value, "layer numbers with commas")
@@ -283,7 +283,7 @@ def step_heads(f: Fields, layers: int) -> Sequence[Overrides]:
     """Sliding layers may have another number of heads."""
     kinds = listed("layer_types", always("full_attention"))(f, layers)
     heads = f.optional_size("num_sliding_attention_heads")
-    if heads is None and f.get("attention_other_setting", None) is not None:
+    if heads is None and f.value("attention_other_setting", None) is not None:
         heads = f.sub("attention_other_setting", "").optional_size("num_attention_heads")
     other = ((HEADS, heads),) if heads else ()
     return [other if kind == "sliding_attention" else () for kind in kinds]
@@ -295,17 +295,17 @@ LLAMA4_MLP = GatedMLP(prefix="feed_forward", inner="intermediate_size_mlp")
 
 def beam_gate(f: Fields) -> Tensors:
     """A gate on the output of attention and a bias per head for it."""
-    heads = f.size(HEADS)
+    heads = f[HEADS]
     return (
         *parameter("gate_bias", heads, role="bias"),
-        *linear("gate_proj", heads * head_dim(f), f.size("hidden_size")),
+        *linear("gate_proj", heads * head_dim(f), f["hidden_size"]),
     )
 
 
 def flint_schedule(f: Fields, layers: int) -> Sequence[str]:
     """As Qwen's, with the first two layers dense where nothing is said."""
     return qwen_schedule(
-        f if f.get("mlp_only_layers", None) is not None else f.replaced(mlp_only_layers=[0, 1]), layers
+        f if f.value("mlp_only_layers", None) is not None else f.replaced(mlp_only_layers=[0, 1]), layers
     )
 
 
@@ -316,7 +316,7 @@ def dynamic_mask(f: Fields) -> Tensors:
 
 
 def doge_residuals(f: Fields) -> Tensors:
-    hidden = f.size("hidden_size")
+    hidden = f["hidden_size"]
     return (*parameter("input_residual", hidden), *parameter("post_attention_residual", hidden))
 
 
@@ -327,10 +327,10 @@ class DogeExperts(FeedForwardPart):
     kind: ClassVar[FeedForwardKind] = "experts"
 
     def facts(self, f: Fields) -> tuple[int, int]:
-        return f.size("intermediate_size"), f.experts("num_experts")
+        return f["intermediate_size"], f.experts("num_experts")
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden, experts = f.size("hidden_size"), f.experts("num_experts")
+        hidden, experts = f["hidden_size"], f.experts("num_experts")
         return (
             *LLAMA_MLP(f),
             *linear("mlp.router_gate", 2 * isqrt(experts), hidden, role="router"),
@@ -345,7 +345,7 @@ def doge_experts(f: Fields, layers: int) -> Sequence[str]:
 
 def privacy_labels(f: Fields) -> int:
     """The 33 labels of the released filter, unless the config names others."""
-    named = f.get("id2label", None)
+    named = f.value("id2label", None)
     return len(named) if isinstance(named, Mapping) and named else f.size("num_labels", 33)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from typing import Any, Final
+from math import prod
+from typing import Any, Final, Union
 
 from fastewq.errors import InvalidConfig, UnsupportedArchitecture
 
@@ -18,6 +19,19 @@ MAX_LAYERS: Final = 512
 MAX_EXPERTS: Final = 65_536
 
 _MISSING: Final = object()
+
+Size = Union[int, str, Callable[["Fields"], int]]  # noqa: UP007  (a class that is not there yet cannot be joined by |)
+"""A constant, the name of a config field ("text_config.hidden_size" for a nested one), a product such as
+"2*hidden_size", or a function."""
+
+
+@cache
+def _factors(size: str) -> tuple[int, tuple[tuple[str, str], ...]]:
+    """The constant factor of a product, and (nested config, field) of the others."""
+    factors = size.split("*")
+    named = [factor.rpartition(".") for factor in factors if not factor.isdigit()]
+    constant = prod(int(factor) for factor in factors if factor.isdigit())
+    return constant, tuple((config, name) for config, _, name in named)
 
 
 @dataclass(frozen=True)
@@ -85,31 +99,50 @@ def transformers_version() -> str:
     return str(json.loads(_table()["transformers"]))
 
 
-class Fields:
+class Fields(dict["Size", int]):
     """One level of a config (`path` is "" at the top, "text_config" below it) with checked access.
 
     A field that is absent takes the default of the model type's own config class; null stays null, since
     several fields mean "derive it" by null.
+
+    `f[size]` is the number a size stands for, found once. It raises InvalidConfig where a field named by the size is
+    not a positive integer.
     """
 
-    __slots__ = ("_class", "_raw", "_sizes", "_subs", "model_type", "path")
+    __slots__ = ("_class", "_raw", "_subs", "model_type", "path")
 
     def __init__(self, raw: Mapping[str, Any], model_type: str, path: str = "") -> None:
         self._class = config_class(model_type)
         renamed = {name: raw[alias] for alias, name in self._class.aliases.items() if alias in raw}
         self._raw = {**raw, **renamed} if renamed else raw
-        self._sizes: dict[str, int] = {}
         self._subs: dict[str, Fields] = {}
         self.model_type = model_type
         self.path = path
 
-    def __contains__(self, name: str) -> bool:
+    def __missing__(self, size: Size) -> int:
+        if callable(size):
+            found = size(self)
+        elif isinstance(size, int):
+            found = size
+        elif "*" in size or "." in size:
+            found, named = _factors(size)
+            for config, name in named:
+                found *= (self.sub(config) if config else self)[name]
+        else:
+            found = self.count(size, low=1)
+        self[size] = found
+        return found
+
+    def __bool__(self) -> bool:
+        return True
+
+    def has(self, name: str) -> bool:
         """Whether the config itself (not its class default) has a value other than null."""
         return self._raw.get(self._class.aliases.get(name, name)) is not None
 
     def undeclared(self, name: str) -> bool:
         """Whether the config has a field that its class does not declare, so that nothing reads it."""
-        return name in self and self._class.aliases.get(name, name) not in self._class.fields
+        return self.has(name) and self._class.aliases.get(name, name) not in self._class.fields
 
     def replaced(self, **values: Any) -> Fields:
         """The same level with some fields changed, for a layer that differs from the rest."""
@@ -120,8 +153,11 @@ class Fields:
         values = {name: self._raw[old] for old, name in spellings.items() if self._raw.get(old) is not None}
         return self.replaced(**values) if values else self
 
-    def get(self, name: str, default: Any = _MISSING) -> Any:
+    def value(self, name: str, default: Any = _MISSING) -> Any:
         """The raw value of a field: as sent, else by its other spelling, else the class default, else `default`."""
+        found = self._raw.get(name, _MISSING)
+        if found is not _MISSING:
+            return found
         name = self._class.aliases.get(name, name)
         if name in self._raw:
             return self._raw[name]
@@ -140,27 +176,24 @@ class Fields:
 
     def count(self, name: str, default: Any = _MISSING, *, low: int = 0, high: int = MAX_SIZE) -> int:
         """An integer in [low, high]. Integral floats are accepted, as some published configs write 4096.0."""
-        value = self.get(name, default)
+        value = self.value(name, default)
         if type(value) is float and value.is_integer():
             value = int(value)
         if type(value) is not int or not low <= value <= high:
             raise self.refuse(name, value, f"an integer from {low} to {high}")
         return value
 
-    def size(self, name: str, default: Any = _MISSING) -> int:
-        """A positive integer: a width, a number of heads, a vocabulary. Checked once."""
-        known = self._sizes.get(name)
-        if known is None:
-            known = self._sizes[name] = self.count(name, default, low=1)
-        return known
+    def size(self, name: str, default: int) -> int:
+        """A positive integer, as `f[name]`, or a default where the field is absent."""
+        return self.count(name, default, low=1)
 
     def optional_size(self, name: str) -> int | None:
         """A positive integer, or None where the field is null or absent (then the caller derives it)."""
-        return None if self.get(name, None) is None else self.size(name)
+        return None if self.value(name, None) is None else self[name]
 
     def number(self, name: str, default: Any = _MISSING, *, low: float = 0.0, high: float = 1e6) -> float:
         """A finite number in [low, high], such as the ratio of two widths."""
-        value = self.get(name, default)
+        value = self.value(name, default)
         if type(value) not in (int, float) or not low <= value <= high:  # NaN fails the comparison
             raise self.refuse(name, value, f"a number from {low:g} to {high:g}")
         return float(value)
@@ -172,7 +205,7 @@ class Fields:
         return self.count(name, default, low=1, high=MAX_EXPERTS)
 
     def flag(self, name: str, default: Any = _MISSING) -> bool:
-        value = self.get(name, default)
+        value = self.value(name, default)
         if value is None:
             return False
         if type(value) is not bool:
@@ -180,21 +213,21 @@ class Fields:
         return value
 
     def text(self, name: str, default: Any = _MISSING) -> str:
-        value = self.get(name, default)
+        value = self.value(name, default)
         if not isinstance(value, str):
             raise self.refuse(name, value, "a string")
         return value
 
     def choice(self, name: str, allowed: Sequence[Any], default: Any = _MISSING) -> Any:
         """A value out of a fixed set. Raises InvalidConfig for any other."""
-        value = self.get(name, default)
+        value = self.value(name, default)
         if not any(type(value) is type(a) and value == a for a in allowed):
             raise self.refuse(name, value, "one of " + ", ".join(repr(a) for a in allowed))
         return value
 
     def require(self, name: str, allowed: Sequence[Any]) -> None:
         """Raises UnsupportedArchitecture unless the field is null or one of these values."""
-        value = self.get(name, None)
+        value = self.value(name, None)
         if value is not None and not any(type(value) is type(a) and value == a for a in allowed):
             raise UnsupportedArchitecture(
                 f"{self.where(name)} is {shown(value)}, which changes the blocks of {self.model_type} in a way that "
@@ -203,7 +236,7 @@ class Fields:
 
     def per_layer(self, name: str, layers: int) -> Sequence[Any]:
         """A list with at least one entry per layer (longer lists also describe prediction layers; they are cut)."""
-        value = self.get(name)
+        value = self.value(name)
         if not isinstance(value, list | tuple) or len(value) < layers:
             raise self.refuse(name, value, f"a list of {layers} entries, one per layer")
         return value[:layers]
@@ -217,7 +250,7 @@ class Fields:
 
     def indices(self, name: str) -> frozenset[int]:
         """The layers in a list of layer numbers; empty where it is null or absent."""
-        value = self.get(name, None)
+        value = self.value(name, None)
         if value is None:
             return frozenset()
         if (
@@ -256,7 +289,7 @@ class Fields:
 
         Files written before a model had nested configs hold the fields of its text model at the top.
         """
-        return self if name in self else self.replaced(**{name: self._raw})
+        return self if self.has(name) else self.replaced(**{name: self._raw})
 
     def completed(self, name: str) -> Fields:
         """The same config with the nested config `name` filled up by what this class assumes where it is absent."""
@@ -266,7 +299,7 @@ class Fields:
 
     def divided(self, numerator: str, denominator: str) -> int:
         """size(numerator) / size(denominator), refused unless it is a whole number."""
-        top, bottom = self.size(numerator), self.size(denominator)
+        top, bottom = self[numerator], self[denominator]
         if top % bottom:
             raise self.refuse(numerator, top, f"a multiple of {self.where(denominator)} = {bottom}")
         return top // bottom

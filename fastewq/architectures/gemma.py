@@ -68,7 +68,7 @@ def per_layer_inputs(prefix: str = "") -> Part:
     """What feeds the per-layer embedding into a block; absent where its width is 0."""
 
     def part(f: Fields) -> Tensors:
-        width, hidden = f.count("hidden_size_per_layer_input"), f.size("hidden_size")
+        width, hidden = f.count("hidden_size_per_layer_input"), f["hidden_size"]
         if not width:
             return ()
         tensors = (
@@ -87,8 +87,8 @@ def per_layer_table(f: Fields) -> Tensors:
     if not width or not layers:
         return ()
     return (
-        *embedding("embed_tokens_per_layer", f.size("vocab_size_per_layer_input"), layers * width),
-        *linear("per_layer_model_projection", layers * width, f.size("hidden_size")),
+        *embedding("embed_tokens_per_layer", f["vocab_size_per_layer_input"], layers * width),
+        *linear("per_layer_model_projection", layers * width, f["hidden_size"]),
         *norm("per_layer_projection_norm", width),
     )
 
@@ -103,14 +103,14 @@ def gemma3n_mixers(f: Fields, layers: int) -> Sequence[str]:
 
 def gemma3n_widths(f: Fields, layers: int) -> Sequence[Overrides]:
     """`intermediate_size` may be a list."""
-    if not isinstance(f.get("intermediate_size"), list | tuple):
+    if not isinstance(f.value("intermediate_size"), list | tuple):
         return [()] * layers
     return [(("intermediate_size", width),) for width in f.sizes("intermediate_size", layers)]
 
 
 def altup_and_laurel(f: Fields) -> Tensors:
     """Several copies of the residual stream (AltUp, arXiv 2301.13310) and a low-rank bypass (LAuReL, 2411.07501)."""
-    hidden, copies, rank = f.size("hidden_size"), f.size("altup_num_inputs"), f.size("laurel_rank")
+    hidden, copies, rank = f["hidden_size"], f["altup_num_inputs"], f["laurel_rank"]
     return (
         *parameter("altup.correct_output_scale", hidden),
         *linear("altup.correction_coefs", copies, copies),
@@ -124,7 +124,7 @@ def altup_and_laurel(f: Fields) -> Tensors:
 
 
 def altup_projections(f: Fields) -> Tensors:
-    hidden, copies = f.size("hidden_size"), f.count("altup_num_inputs", low=1, high=64)
+    hidden, copies = f["hidden_size"], f.count("altup_num_inputs", low=1, high=64)
     names = ("altup_projections", "altup_unembed_projections")
     return tuple(t for name in names for i in range(copies - 1) for t in linear(f"{name}.{i}", hidden, hidden))
 
@@ -141,10 +141,10 @@ class Gemma4Experts(FeedForwardPart):
     dense: GatedMLP = field(default_factory=GatedMLP)
 
     def facts(self, f: Fields) -> tuple[int, int]:
-        return f.size("moe_intermediate_size"), f.experts("num_experts")
+        return f["moe_intermediate_size"], f.experts("num_experts")
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden, (inner, experts) = f.size("hidden_size"), self.facts(f)
+        hidden, (inner, experts) = f["hidden_size"], self.facts(f)
         names = ("post_feedforward_layernorm_1", "post_feedforward_layernorm_2", "pre_feedforward_layernorm_2")
         return (
             *self.dense(f),

@@ -43,7 +43,7 @@ GLM4_NORMS = ("input_layernorm", "post_attention_layernorm", "post_self_attn_lay
 
 
 def shared_width(f: Fields) -> int:
-    return f.size("intermediate_size") * f.size("moe_num_shared_experts")
+    return f["intermediate_size"] * f["moe_num_shared_experts"]
 
 
 ARIA_EXPERTS = MixtureOfExperts(
@@ -65,11 +65,11 @@ def mllama_attention(name: str) -> tuple[Part, ...]:
 
 
 def mllama_keys(f: Fields) -> int:
-    return f.size("num_key_value_heads") * (f.size(WIDTH) // f.size(HEADS))
+    return f["num_key_value_heads"] * (f[WIDTH] // f[HEADS])
 
 
 def mllama_schedule(f: Fields, count: int) -> list[str]:
-    crossing = f.get("cross_attention_layers", None)
+    crossing = f.value("cross_attention_layers", None)
     if crossing is None:
         crossing = range(3, 40, 5)
     elif not isinstance(crossing, list | tuple) or not all(type(i) is int for i in crossing):

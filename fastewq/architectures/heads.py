@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from fastewq.architectures.body import Body, BodyBuilder, outside
-from fastewq.architectures.fields import Fields
-from fastewq.architectures.parts import Option, Size, Tensors, chosen, join, linear, size
+from fastewq.architectures.fields import Fields, Size
+from fastewq.architectures.parts import Option, Tensors, chosen, join, linear
 
 Head = Callable[[Fields, Body], Tensors]
 """(fields, body) -> the head's tensors, named from the root of the model."""
@@ -25,7 +25,7 @@ def ending(name: str) -> str:
 
 def labels(f: Fields) -> int:
     """The classes of a classifier: as many as `id2label` names, else `num_labels`, else 2."""
-    named = f.get("id2label", None)
+    named = f.value("id2label", None)
     return len(named) if isinstance(named, Mapping) and named else f.size("num_labels", 2)
 
 
@@ -55,7 +55,7 @@ class Classifier:
     outputs: Size = labels
 
     def __call__(self, f: Fields, body: Body) -> Tensors:
-        return linear(self.path, size(f, self.outputs), body.width, chosen(f, self.bias))
+        return linear(self.path, f[self.outputs], body.width, chosen(f, self.bias))
 
 
 DECODER_HEADS: Mapping[str, Head] = {

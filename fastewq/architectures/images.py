@@ -38,8 +38,8 @@ from fastewq.architectures.assembly import (
 )
 from fastewq.architectures.bert import ONE_MATRIX
 from fastewq.architectures.body import BodyBuilder
-from fastewq.architectures.fields import MAX_LAYERS, Fields
-from fastewq.architectures.parts import Option, Part, Size, Tensors, head_dim
+from fastewq.architectures.fields import MAX_LAYERS, Fields, Size
+from fastewq.architectures.parts import Option, Part, Tensors, head_dim
 from fastewq.architectures.vision import PATCH_KERNEL, vision_layers
 
 # -- ViT ------------------------------------------------------------------------------------------------------------
@@ -128,7 +128,7 @@ IJEPA = vit(position_table(patches), patch_embedding())
 
 
 def rebuilt_pixels(f: Fields) -> int:
-    return f.size("encoder_stride") ** 2 * f.size("num_channels")
+    return f["encoder_stride"] ** 2 * f["num_channels"]
 
 
 def rebuilding(prefix: str, body: BodyBuilder, width: Size = WIDTH, token_width: Size = WIDTH) -> BodyBuilder:
@@ -154,12 +154,12 @@ MAE_FFN = "decoder_intermediate_size"
 
 def patch_pixels(f: Fields) -> int:
     rows, columns = pair(f, "patch_size")
-    return rows * columns * f.size("num_channels")
+    return rows * columns * f["num_channels"]
 
 
 def mae_inner(f: Fields) -> int:
-    heads = f.size("decoder_num_attention_heads")
-    return heads * (f.optional_size("head_dim") or f.size(MAE_WIDTH) // heads)
+    heads = f["decoder_num_attention_heads"]
+    return heads * (f.optional_size("head_dim") or f[MAE_WIDTH] // heads)
 
 
 MAE_DECODER = Assembly(
@@ -188,7 +188,7 @@ MAE_DECODER = Assembly(
 def tubelets(f: Fields) -> int:
     """Blocks of pixels through time."""
     time, height, width = sizes(f, "tubelet_size", 3)[:3]
-    return (f.size("num_frames") // time) * (f.size("image_size") // height) * (f.size("image_size") // width)
+    return (f["num_frames"] // time) * (f["image_size"] // height) * (f["image_size"] // width)
 
 
 VIVIT = vit(
@@ -212,9 +212,9 @@ VIDEOMAE_MODEL = Assembly(VIDEOMAE, Rest(When(unless(averages), Norm("layernorm"
 
 
 def spectrogram_patches(f: Fields) -> int:
-    patch = f.size("patch_size")
-    along_frequency = (f.size("num_mel_bins") - patch) // f.size("frequency_stride") + 1
-    along_time = (f.size("max_length") - patch) // f.size("time_stride") + 1
+    patch = f["patch_size"]
+    along_frequency = (f["num_mel_bins"] - patch) // f["frequency_stride"] + 1
+    along_time = (f["max_length"] - patch) // f["time_stride"] + 1
     return along_frequency * along_time
 
 
@@ -288,7 +288,7 @@ DATA2VEC_VISION = vit(
 
 
 def dino_ffn(f: Fields) -> int:
-    return int(f.size(WIDTH) * f.number("mlp_ratio"))
+    return int(f[WIDTH] * f.number("mlp_ratio"))
 
 
 def swiglu_ffn(f: Fields) -> int:
@@ -373,7 +373,7 @@ DINOV3_BODY = Assembly(
 def swin_level(f: Fields, stage: int) -> Fields:
     """One stage: its width doubles with every stage, heads and depth are listed."""
     heads, depths = sizes(f, "num_heads"), sizes(f, "depths", len(sizes(f, "num_heads")))
-    return f.replaced(stage_width=f.size("embed_dim") * 2**stage, stage_heads=heads[stage], stage_depth=depths[stage])
+    return f.replaced(stage_width=f["embed_dim"] * 2**stage, stage_heads=heads[stage], stage_depth=depths[stage])
 
 
 def swin_distances(f: Fields) -> int:
@@ -399,12 +399,12 @@ def swin_stage(i: int) -> Layers:
 
 def swin_width(f: Fields) -> int:
     """Width of the last stage."""
-    return f.size("embed_dim") << (len(sizes(f, "depths")) - 1)
+    return f["embed_dim"] << (len(sizes(f, "depths")) - 1)
 
 
 def swin_last_width(f: Fields) -> int:
     """The same by `num_layers`, which the pixel decoder goes by."""
-    return f.size("embed_dim") << (f.count("num_layers", len(sizes(f, "depths")), low=1, high=MAX_ENTRIES) - 1)
+    return f["embed_dim"] << (f.count("num_layers", len(sizes(f, "depths")), low=1, high=MAX_ENTRIES) - 1)
 
 
 def swin_merges(f: Fields) -> Tensors:
@@ -412,7 +412,7 @@ def swin_merges(f: Fields) -> Tensors:
     return tuple(
         t
         for i in range(len(sizes(f, "depths")) - 1)
-        for part in swin_merge(f"encoder.layers.{i}.downsample", f.size("embed_dim") * 2**i)
+        for part in swin_merge(f"encoder.layers.{i}.downsample", f["embed_dim"] * 2**i)
         for t in part(f)
     )
 
@@ -434,9 +434,9 @@ SWIN = Assembly(
 
 
 def segformer_level(f: Fields, stage: int) -> Fields:
-    widths = sizes(f, "hidden_sizes", f.size("num_encoder_blocks"))
+    widths = sizes(f, "hidden_sizes", f["num_encoder_blocks"])
     named = {name: sizes(f, field, stage + 1)[stage] for name, field in SEGFORMER_LISTS.items()}
-    return f.replaced(before=widths[stage - 1] if stage else f.size("num_channels"), **named)
+    return f.replaced(before=widths[stage - 1] if stage else f["num_channels"], **named)
 
 
 SEGFORMER_LISTS = {
@@ -451,7 +451,7 @@ SEGFORMER_FFN = "stage_width*stage_growth"
 
 
 def reduces(f: Fields) -> bool:
-    return f.size("stage_ratio") > 1
+    return f["stage_ratio"] > 1
 
 
 def segformer_stage(i: int) -> Layers:
@@ -499,9 +499,7 @@ SEGFORMER = Assembly(Rest(segformer_patches), Stages("num_encoder_blocks", segfo
 def segformer_projections(f: Fields) -> Tensors:
     return tuple(
         t
-        for i, width in enumerate(
-            sizes(f, "hidden_sizes", f.size("num_encoder_blocks"))[: f.size("num_encoder_blocks")]
-        )
+        for i, width in enumerate(sizes(f, "hidden_sizes", f["num_encoder_blocks"])[: f["num_encoder_blocks"]])
         for t in Linear(f"decode_head.linear_projections.{i}.proj", "decoder_hidden_size", width)(f)
     )
 

@@ -11,7 +11,7 @@ from fastewq.architecture import Tensor
 from fastewq.architectures.body import Decoder, always, listed
 from fastewq.architectures.decoders import HEADS, LLAMA_MLP, uniform
 from fastewq.architectures.experts import EXPERTS, FIRST_DENSE, MLP_TYPES, shared, sparse
-from fastewq.architectures.fields import Fields
+from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import BodyAndHeads, decoder
 from fastewq.architectures.parts import (
     GatedMLP,
@@ -20,7 +20,6 @@ from fastewq.architectures.parts import (
     MixtureOfExperts,
     Option,
     Part,
-    Size,
     Tensors,
     chosen,
     field_or,
@@ -30,13 +29,12 @@ from fastewq.architectures.parts import (
     norm,
     parameter,
     prefixed,
-    size,
 )
 
 
 def query_dim(f: Fields) -> int:
     """The width of a query head: a part without and a part with rotary positions."""
-    return f.size("qk_nope_head_dim") + f.size("qk_rope_head_dim")
+    return f["qk_nope_head_dim"] + f["qk_rope_head_dim"]
 
 
 HAS_Q_RANK = is_set("q_lora_rank")
@@ -59,14 +57,14 @@ class LatentAttention(MixerPart):
     extras: tuple[Part, ...] = ()
 
     def facts(self, f: Fields) -> Heads:
-        heads = f.size(HEADS)
-        return Heads(heads, heads, size(f, self.query_dim))
+        heads = f[HEADS]
+        return Heads(heads, heads, f[self.query_dim])
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden, facts, bias = f.size("hidden_size"), self.facts(f), chosen(f, self.bias)
-        queries, rank, values = facts.heads * facts.dim, f.size("kv_lora_rank"), size(f, self.value_dim)
+        hidden, facts, bias = f["hidden_size"], self.facts(f), chosen(f, self.bias)
+        queries, rank, values = facts.heads * facts.dim, f["kv_lora_rank"], f[self.value_dim]
         if chosen(f, self.low_rank_query):
-            q_rank = f.size("q_lora_rank")
+            q_rank = f["q_lora_rank"]
             query = (
                 *linear("q_a_proj", q_rank, hidden, bias),
                 *norm("q_a_layernorm", q_rank),
@@ -76,9 +74,9 @@ class LatentAttention(MixerPart):
             query = linear("q_proj", queries, hidden)
         tensors = (
             *query,
-            *linear("kv_a_proj_with_mqa", rank + f.size("qk_rope_head_dim"), hidden, bias),
+            *linear("kv_a_proj_with_mqa", rank + f["qk_rope_head_dim"], hidden, bias),
             *norm("kv_a_layernorm", rank),
-            *linear("kv_b_proj", facts.heads * (f.size("qk_nope_head_dim") + values), rank),
+            *linear("kv_b_proj", facts.heads * (f["qk_nope_head_dim"] + values), rank),
             *linear("o_proj", hidden, facts.heads * values, bias),
         )
         return prefixed(self.prefix, (*tensors, *(t for extra in self.extras for t in extra(f))))
@@ -86,9 +84,9 @@ class LatentAttention(MixerPart):
 
 def indexer(f: Fields) -> Tensors:
     """The small scorer that picks which tokens sparse attention reads; arXiv 2512.02556 (DeepSeek-V3.2)."""
-    heads, dim, hidden = f.size("index_n_heads"), f.size("index_head_dim"), f.size("hidden_size")
+    heads, dim, hidden = f["index_n_heads"], f["index_head_dim"], f["hidden_size"]
     return (
-        *linear("indexer.wq_b", heads * dim, f.size("q_lora_rank")),
+        *linear("indexer.wq_b", heads * dim, f["q_lora_rank"]),
         *linear("indexer.wk", dim, hidden),
         *norm("indexer.k_norm", dim, bias=True),
         *linear("indexer.weights_proj", heads, hidden),
@@ -101,7 +99,7 @@ LATENT_INDEXED = LatentAttention(low_rank_query=True, extras=(indexer,))
 
 def glm_indexers(f: Fields, layers: int) -> Sequence[str]:
     """Which layers own an indexer ("full") and which reuse the last one's choice ("shared")."""
-    pattern = f.get("index_topk_pattern", None)
+    pattern = f.value("index_topk_pattern", None)
     if isinstance(pattern, str):
         if len(pattern) < layers:
             raise f.refuse("index_topk_pattern", pattern, f"{layers} letters, one per layer")
@@ -121,7 +119,7 @@ V4_RATES = {"compressed_sparse_attention": 4, "heavily_compressed_attention": 12
 
 def v4_layers(f: Fields, layers: int) -> Sequence[str]:
     """`compress_ratios` (0, 4 or 128 tokens per entry), else two heavily compressed layers, then both in turn."""
-    if f.get("compress_ratios", None) is not None:
+    if f.value("compress_ratios", None) is not None:
         ratios = f.per_layer("compress_ratios", layers)
         return [V4_LAYERS.get(r, str(r)) if type(r) is int else str(r) for r in ratios]
     sparse, heavy = V4_LAYERS[4], V4_LAYERS[128]
@@ -130,11 +128,11 @@ def v4_layers(f: Fields, layers: int) -> Sequence[str]:
 
 def v4_rate(f: Fields, kind: str, old: str) -> int:
     """Tokens per compressed entry."""
-    return f.sub("compress_rates", "").size(kind, V4_RATES[kind]) if f.get(old, None) is None else f.size(old)
+    return f.sub("compress_rates", "").size(kind, V4_RATES[kind]) if f.value(old, None) is None else f[old]
 
 
 def v4_compressor(prefix: str, f: Fields, dim: int, width: int, rate: int) -> Tensors:
-    hidden = f.size("hidden_size")
+    hidden = f["hidden_size"]
     return (
         *parameter(f"{prefix}.position_bias", rate, width),
         *linear(f"{prefix}.kv_proj", width, hidden),
@@ -144,18 +142,18 @@ def v4_compressor(prefix: str, f: Fields, dim: int, width: int, rate: int) -> Te
 
 
 def v4_heavy(f: Fields) -> Tensors:
-    dim = f.size("head_dim")
+    dim = f["head_dim"]
     return v4_compressor("compressor", f, dim, dim, v4_rate(f, "heavily_compressed_attention", "compress_rate_hca"))
 
 
 def v4_sparse(f: Fields) -> Tensors:
     rate = v4_rate(f, "compressed_sparse_attention", "compress_rate_csa")
-    dim, heads, index_dim = f.size("head_dim"), f.size("index_n_heads"), f.size("index_head_dim")
+    dim, heads, index_dim = f["head_dim"], f["index_n_heads"], f["index_head_dim"]
     return (
         *v4_compressor("compressor", f, dim, 2 * dim, rate),
         *v4_compressor("compressor.indexer", f, index_dim, 2 * index_dim, rate),
-        *linear("compressor.indexer.q_b_proj", heads * index_dim, f.size("q_lora_rank")),
-        *linear("compressor.indexer.scorer.weights_proj", heads, f.size("hidden_size")),
+        *linear("compressor.indexer.q_b_proj", heads * index_dim, f["q_lora_rank"]),
+        *linear("compressor.indexer.scorer.weights_proj", heads, f["hidden_size"]),
     )
 
 
@@ -168,11 +166,11 @@ class V4Attention(MixerPart):
     compressor: Part | None = None
 
     def facts(self, f: Fields) -> Heads:
-        return Heads(f.size(HEADS), 1, f.size("head_dim"))
+        return Heads(f[HEADS], 1, f["head_dim"])
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden, facts, rank = f.size("hidden_size"), self.facts(f), f.size("q_lora_rank")
-        groups, width = f.size("o_groups"), facts.heads * facts.dim
+        hidden, facts, rank = f["hidden_size"], self.facts(f), f["q_lora_rank"]
+        groups, width = f["o_groups"], facts.heads * facts.dim
         if width % groups:
             raise f.refuse("o_groups", groups, f"a divisor of num_attention_heads * head_dim = {width}")
         tensors = (
@@ -182,8 +180,8 @@ class V4Attention(MixerPart):
             *linear("q_b_proj", width, rank),
             *linear("kv_proj", facts.dim, hidden),
             *norm("kv_norm", facts.dim),
-            *linear("o_a_proj", groups * f.size("o_lora_rank"), width // groups),
-            *linear("o_b_proj", hidden, groups * f.size("o_lora_rank")),
+            *linear("o_a_proj", groups * f["o_lora_rank"], width // groups),
+            *linear("o_b_proj", hidden, groups * f["o_lora_rank"]),
             *(self.compressor(f) if self.compressor else ()),
         )
         return prefixed("self_attn", tensors)
@@ -191,13 +189,13 @@ class V4Attention(MixerPart):
 
 def hyper_connections(f: Fields) -> Tensors:
     """The mixing weights of several residual streams, before attention and before the feed-forward."""
-    streams = f.size("hc_mult")
+    streams = f["hc_mult"]
     mixes = (2 + streams) * streams
     return tuple(
         t
         for name in ("attn_hc", "ffn_hc")
         for t in (
-            *parameter(f"{name}.fn", mixes, streams * f.size("hidden_size")),
+            *parameter(f"{name}.fn", mixes, streams * f["hidden_size"]),
             *parameter(f"{name}.base", mixes),
             *parameter(f"{name}.scale", 3),
         )
@@ -205,9 +203,9 @@ def hyper_connections(f: Fields) -> Tensors:
 
 
 def hyper_head(f: Fields) -> Tensors:
-    streams = f.size("hc_mult")
+    streams = f["hc_mult"]
     return (
-        *parameter("hc_head.hc_fn", streams, streams * f.size("hidden_size")),
+        *parameter("hc_head.hc_fn", streams, streams * f["hidden_size"]),
         *parameter("hc_head.hc_base", streams),
         *parameter("hc_head.hc_scale", 1),
     )
@@ -232,7 +230,7 @@ class TwoLatentAttentions(LatentAttention):
 
 
 def longcat_dense(f: Fields) -> Tensors:
-    hidden = f.size("hidden_size")
+    hidden = f["hidden_size"]
     return tuple(
         t
         for i in (0, 1)
@@ -249,8 +247,8 @@ class LongcatExperts(MixtureOfExperts):
     """Experts of which some do nothing; these too have a row in the router and in `gate_up_proj`."""
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden, (inner, experts) = f.size("hidden_size"), self.facts(f)
-        total = experts + (0 if f.get("zero_expert_num", None) is None else f.count("zero_expert_num"))
+        hidden, (inner, experts) = f["hidden_size"], self.facts(f)
+        total = experts + (0 if f.value("zero_expert_num", None) is None else f.count("zero_expert_num"))
         return (
             *linear("mlp.router.classifier", total, hidden, f.flag("router_bias", False), "router"),
             Tensor("mlp.experts.gate_up_proj", (total, 2 * inner, hidden), "experts"),
@@ -271,17 +269,17 @@ def axk_schedule(f: Fields, layers: int) -> Sequence[str]:
 
 def hy_gate(f: Fields) -> Tensors:
     """Sinks, and a gate on the output of attention."""
-    heads = f.size(HEADS)
-    return (*parameter("sinks", heads), *linear("gate_proj", heads * f.size("v_head_dim"), f.size("hidden_size")))
+    heads = f[HEADS]
+    return (*parameter("sinks", heads), *linear("gate_proj", heads * f["v_head_dim"], f["hidden_size"]))
 
 
 def hy_connections(f: Fields) -> Tensors:
-    streams = f.size("hc_mult")
+    streams = f["hc_mult"]
     return tuple(
         t
         for name in ("attn_hc", "ffn_hc")
         for t in (
-            *parameter(f"{name}.fn", 2 * streams, streams * f.size("hidden_size")),
+            *parameter(f"{name}.fn", 2 * streams, streams * f["hidden_size"]),
             *parameter(f"{name}.base", 2 * streams),
             *parameter(f"{name}.scale", 2),
         )
@@ -338,7 +336,7 @@ LATENT_LINE: Mapping[str, BodyAndHeads] = {
     "axk1": decoder(
         sparse(
             LATENT,
-            replace(EXPERTS, extras=(lambda f: norm("post_mlp_layernorm", f.size("hidden_size")),)),
+            replace(EXPERTS, extras=(lambda f: norm("post_mlp_layernorm", f["hidden_size"]),)),
             GatedMLP(),
             listed("mlp_layer_types", axk_schedule),
         )

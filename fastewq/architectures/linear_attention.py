@@ -10,7 +10,7 @@ from fastewq.architecture import Mixer as MixerKind
 from fastewq.architectures.body import Decoder, every, leading, listed
 from fastewq.architectures.decoders import HEADS, POST_NORMS, QA_TRANSFORMER
 from fastewq.architectures.experts import QWEN_SHARED, qwen_schedule, shared, shared_gate
-from fastewq.architectures.fields import Fields
+from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import LMHead, Model, decoder, heads_with
 from fastewq.architectures.latent import LATENT, LatentAttention
 from fastewq.architectures.parts import (
@@ -22,7 +22,6 @@ from fastewq.architectures.parts import (
     MixtureOfExperts,
     Norm,
     Part,
-    Size,
     Tensors,
     convolution,
     field_or,
@@ -31,7 +30,6 @@ from fastewq.architectures.parts import (
     norm,
     parameter,
     prefixed,
-    size,
 )
 from fastewq.architectures.state_space import times
 
@@ -57,12 +55,12 @@ class GatedDeltaNet(MixerPart):
     extras: tuple[Part, ...] = ()
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden, heads, dim = f.size("hidden_size"), size(f, self.value_heads), size(f, self.value_dim)
-        keys, values = size(f, self.key_heads) * size(f, self.key_dim), heads * dim
+        hidden, heads, dim = f["hidden_size"], f[self.value_heads], f[self.value_dim]
+        keys, values = f[self.key_heads] * f[self.key_dim], heads * dim
         tensors = (
             *parameter("dt_bias", heads, role="bias"),
             *parameter("A_log", heads),
-            *convolution("conv1d", 2 * keys + values, 1, f.size("linear_conv_kernel_dim"), bias=False),
+            *convolution("conv1d", 2 * keys + values, 1, f["linear_conv_kernel_dim"], bias=False),
             *(t for name, rows in self.projections(keys, values, heads).items() for t in linear(name, rows, hidden)),
             *norm(self.norm_name, dim),
             *linear(self.out_name, hidden, values),
@@ -115,7 +113,7 @@ class LightningAttention(MixerPart):
     kind: ClassVar[MixerKind] = "linear_attention"
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden, width = f.size("hidden_size"), f.size(HEADS) * head_dim(f)
+        hidden, width = f["hidden_size"], f[HEADS] * head_dim(f)
         tensors = (
             *norm("norm", width),
             *linear("qkv_proj", 3 * width, hidden),
@@ -133,9 +131,12 @@ class KimiDelta(MixerPart):
 
     def __call__(self, f: Fields) -> Tensors:
         old = f.sub("linear_attn_config", "")
-        heads, dim = old.size("num_heads", f.get("linear_num_heads")), old.size("head_dim", f.get("linear_head_dim"))
-        kernel = old.size("short_conv_kernel_size", f.get("linear_conv_kernel_dim"))
-        hidden, width = f.size("hidden_size"), heads * dim
+        heads, dim = (
+            old.size("num_heads", f.value("linear_num_heads")),
+            old.size("head_dim", f.value("linear_head_dim")),
+        )
+        kernel = old.size("short_conv_kernel_size", f.value("linear_conv_kernel_dim"))
+        hidden, width = f["hidden_size"], heads * dim
         tensors = (
             *(t for name in ("q_proj", "k_proj", "v_proj") for t in linear(name, width, hidden)),
             *convolution("conv1d", 3 * width, 1, kernel, bias=False),
@@ -155,7 +156,7 @@ class KimiDelta(MixerPart):
 def kimi_layers(f: Fields, layers: int) -> Sequence[str]:
     """Full attention in every fourth layer, or in those that `linear_attn_config` lists, counted from 1."""
     old = f.sub("linear_attn_config", "")
-    if old.get("full_attn_layers", None) is None or old.get("kda_layers", None) is None:
+    if old.value("full_attn_layers", None) is None or old.value("kda_layers", None) is None:
         return ["full_attention" if i and i % 4 == 0 else "linear_attention" for i in range(layers)]
     full, linear_ = old.indices("full_attn_layers"), old.indices("kda_layers")
     if full | linear_ != frozenset(range(1, layers + 1)) or full & linear_:
@@ -164,7 +165,7 @@ def kimi_layers(f: Fields, layers: int) -> Sequence[str]:
 
 
 def three_quarters(f: Fields) -> int:
-    return max(int(0.75 * f.size("hidden_size") / field_or("linear_num_key_heads", HEADS)(f)), 1)
+    return max(int(0.75 * f["hidden_size"] / field_or("linear_num_key_heads", HEADS)(f)), 1)
 
 
 OLMO_KEY_DIM = field_or("linear_key_head_dim", three_quarters)
@@ -181,7 +182,7 @@ def hidden_norms(*names: str) -> tuple[Part, ...]:
 
 
 def norm_part(name: str) -> Part:
-    return lambda f: norm(name, f.size("hidden_size"))
+    return lambda f: norm(name, f["hidden_size"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,9 +203,9 @@ class ShortConv(MixerPart):
     kind: ClassVar[MixerKind] = "conv"
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden, bias = f.size("hidden_size"), f.flag("conv_bias")
+        hidden, bias = f["hidden_size"], f.flag("conv_bias")
         return (
-            *convolution("conv.conv", hidden, 1, f.size("conv_L_cache"), bias=bias),
+            *convolution("conv.conv", hidden, 1, f["conv_L_cache"], bias=bias),
             *linear("conv.in_proj", 3 * hidden, hidden, bias),
             *linear("conv.out_proj", hidden, hidden, bias),
         )
@@ -216,14 +217,14 @@ def lfm2_inner(f: Fields) -> int:
     if not f.flag("block_auto_adjust_ff_dim"):
         return inner
     inner = int(2 * inner / 3)
-    if f.get("block_ffn_dim_multiplier") is not None:
-        multiple = f.size("block_multiple_of")
+    if f.value("block_ffn_dim_multiplier") is not None:
+        multiple = f["block_multiple_of"]
         inner = -(-int(f.number("block_ffn_dim_multiplier") * inner) // multiple) * multiple
     return max(inner, 1)
 
 
 def lfm2_layers(f: Fields, layers: int) -> Sequence[str]:
-    if f.get("full_attn_idxs", None) is None:
+    if f.value("full_attn_idxs", None) is None:
         return ["full_attention"] * layers
     attention = f.indices("full_attn_idxs")
     return ["full_attention" if i in attention else "conv" for i in range(layers)]
@@ -248,7 +249,7 @@ class GatedRecurrence(MixerPart):
     kind: ClassVar[MixerKind] = "state_space"
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden, width, heads = f.size("hidden_size"), field_or("lru_width", "hidden_size")(f), f.size(HEADS)
+        hidden, width, heads = f["hidden_size"], field_or("lru_width", "hidden_size")(f), f[HEADS]
         block = width // heads
         if not block:
             raise f.refuse("lru_width", width, f"at least the {heads} attention heads")
@@ -264,7 +265,7 @@ class GatedRecurrence(MixerPart):
             *linear("linear_y", width, hidden, True),
             *linear("linear_x", width, hidden, True),
             *linear("linear_out", hidden, width, True),
-            *convolution("conv_1d", width, 1, f.size("conv1d_width")),
+            *convolution("conv_1d", width, 1, f["conv1d_width"]),
             *parameter("rg_lru.recurrent_param", width),
             *gates,
         )
@@ -273,7 +274,7 @@ class GatedRecurrence(MixerPart):
 
 def griffin_layers(f: Fields, layers: int) -> Sequence[str]:
     """`block_types`, repeated as often as needed."""
-    kinds = f.get("block_types")
+    kinds = f.value("block_types")
     if not isinstance(kinds, list | tuple) or not kinds or not all(isinstance(k, str) for k in kinds):
         raise f.refuse("block_types", kinds, "a list of strings")
     return [kinds[i % len(kinds)] for i in range(layers)]
@@ -290,7 +291,7 @@ class RwkvAttention(MixerPart):
     first: bool
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden, width = f.size("hidden_size"), field_or("attention_hidden_size", "hidden_size")(f)
+        hidden, width = f["hidden_size"], field_or("attention_hidden_size", "hidden_size")(f)
         mixes = ("time_mix_key", "time_mix_value", "time_mix_receptance")
         return (
             *(norm("pre_ln", hidden, True) if self.first else ()),
@@ -305,7 +306,7 @@ class RwkvAttention(MixerPart):
 @dataclass(frozen=True, kw_only=True)
 class RwkvFeedForward(MLP):
     def __call__(self, f: Fields) -> Tensors:
-        hidden, inner = f.size("hidden_size"), size(f, self.inner)
+        hidden, inner = f["hidden_size"], f[self.inner]
         tensors = (
             *parameter("time_mix_key", 1, 1, hidden),
             *parameter("time_mix_receptance", 1, 1, hidden),
@@ -323,11 +324,11 @@ class MatrixLSTM(MixerPart):
     kind: ClassVar[MixerKind] = "linear_attention"
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden, heads, bias = f.size("hidden_size"), f.size("num_heads"), f.flag("use_bias")
+        hidden, heads, bias = f["hidden_size"], f["num_heads"], f.flag("use_bias")
         keys, values = times("qk_dim_factor")(f), times("v_dim_factor")(f)
         if values % heads:
             raise f.refuse("num_heads", heads, f"a divisor of the {values} values")
-        if f.get("weight_mode") == "fused":
+        if f.value("weight_mode") == "fused":
             entry = (
                 *linear("qkv_opreact", 2 * keys + 2 * values, hidden, bias),
                 *linear("ifgate_preact", 2 * heads, hidden, True),
@@ -350,18 +351,18 @@ class MatrixLSTM(MixerPart):
 
 
 def xlstm_blocks(f: Fields) -> int:
-    return f.layers("num_hidden_layers" if f.get("num_blocks", None) is None else "num_blocks")
+    return f.layers("num_hidden_layers" if f.value("num_blocks", None) is None else "num_blocks")
 
 
 def xlstm_inner(f: Fields) -> int:
-    multiple = f.size("ffn_round_up_to_multiple_of")
-    return int((f.size("hidden_size") * f.number("ffn_proj_factor") + multiple - 1) // multiple) * multiple
+    multiple = f["ffn_round_up_to_multiple_of"]
+    return int((f["hidden_size"] * f.number("ffn_proj_factor") + multiple - 1) // multiple) * multiple
 
 
 @dataclass(frozen=True, kw_only=True)
 class XlstmFeedForward(GatedMLP):
     def __call__(self, f: Fields) -> Tensors:
-        fused = "proj_up_gate_z" if f.get("weight_mode") == "fused" else ""
+        fused = "proj_up_gate_z" if f.value("weight_mode") == "fused" else ""
         return GatedMLP.__call__(replace(self, fused=fused), f)
 
 
@@ -372,7 +373,7 @@ class BailingDelta(MixerPart):
     kind: ClassVar[MixerKind] = "linear_attention"
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden, heads = f.size("hidden_size"), field_or("linear_num_heads", HEADS)(f)
+        hidden, heads = f["hidden_size"], field_or("linear_num_heads", HEADS)(f)
         dim = field_or("linear_head_dim", "head_dim")(f)
         kernel = field_or("linear_conv_kernel_dim", "short_conv_kernel_size")(f)
         width = heads * dim
@@ -390,7 +391,7 @@ class BailingDelta(MixerPart):
 
 
 def head_gate(f: Fields) -> Tensors:
-    return linear("g_proj", f.size(HEADS), f.size("hidden_size"))
+    return linear("g_proj", f[HEADS], f["hidden_size"])
 
 
 def lfm3_gate(f: Fields) -> Tensors:

@@ -226,7 +226,7 @@ MOE: Mapping[str, BodyAndHeads] = {
             Attention(
                 bias="attention_bias",
                 qk_norm="head",
-                extras=(lambda f: linear("gate_proj", f.size(HEADS) * f.size("head_dim"), f.size("hidden_size")),),
+                extras=(lambda f: linear("gate_proj", f[HEADS] * f["head_dim"], f["hidden_size"]),),
             ),
             MixtureOfExperts(
                 router="router.gate",
@@ -315,7 +315,7 @@ MOE: Mapping[str, BodyAndHeads] = {
             Attention(
                 bias="attention_bias",
                 qk_norm="head",
-                extras=(lambda f: linear("g_proj", f.size(HEADS), f.size("hidden_size")),),
+                extras=(lambda f: linear("g_proj", f[HEADS], f["hidden_size"]),),
             ),
             MixtureOfExperts(experts="n_routed_experts", shared=shared("share_expert_dim", bias="mlp_bias")),
             LLAMA_MLP,

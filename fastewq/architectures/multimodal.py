@@ -26,15 +26,14 @@ from fastewq.architectures.assembly import (
     adjusted,
     labels,
     linears,
-    measure,
     present,
     sizes,
     tied,
 )
 from fastewq.architectures.body import BodyBuilder
-from fastewq.architectures.fields import MAX_SIZE, Fields
+from fastewq.architectures.fields import MAX_SIZE, Fields, Size
 from fastewq.architectures.heads import Model
-from fastewq.architectures.parts import Option, Part, Size
+from fastewq.architectures.parts import Option, Part
 from fastewq.architectures.text import TEXT
 from fastewq.architectures.towers import STEP_WIDTH, TOWERS
 from fastewq.architectures.vision import VISION
@@ -95,12 +94,12 @@ BIASED_SCORE = Rest(Linear("score", labels, MOUTH))
 
 def feature_layers(f: Fields) -> int:
     """Layers of the tower whose outputs are concatenated."""
-    layers = f.get("vision_feature_layer")
+    layers = f.value("vision_feature_layer")
     return len(layers) if isinstance(layers, list | tuple) and layers else 1
 
 
 def all_features(f: Fields) -> int:
-    return measure(f, EYE) * feature_layers(f)
+    return f[EYE] * feature_layers(f)
 
 
 def two_layers(path: str, seen: Size, bias: Option = True) -> Part:
@@ -116,7 +115,7 @@ LLAVA_NEXT = (Rest(Parameter("image_newline", (MOUTH,))), *LLAVA)
 
 def shuffled(f: Fields) -> int:
     """Features of a pixel-shuffled token: InternVL's `downsample_ratio` squared."""
-    return measure(f, EYE) * int(1 / f.number("downsample_ratio", low=1e-3)) ** 2
+    return f[EYE] * int(1 / f.number("downsample_ratio", low=1e-3)) ** 2
 
 
 INTERNVL = (
@@ -162,7 +161,7 @@ MISTRAL3 = (
 
 def kimi_merged(f: Fields) -> int:
     rows, columns = sizes(f.sub("vision_config"), "merge_kernel_size", 2)[:2]
-    return measure(f, EYE) * rows * columns
+    return f[EYE] * rows * columns
 
 
 def step_width(f: Fields) -> int:
@@ -223,7 +222,7 @@ LLAMA4 = Assembly(
 
 def sampled(factor: str) -> Size:
     """Features of the neighbouring patches that become one token."""
-    return lambda f: measure(f, EYE) * f.size(factor) ** 2
+    return lambda f: f[EYE] * f[factor] ** 2
 
 
 VIP_LLAVA = (
@@ -247,12 +246,12 @@ def gated_merge(width: Size, *extra: Part) -> Part:
         "multi_modal_projector",
         *extra,
         Linear("linear_1", width, sampled("downsample_factor")),
-        Linear("linear_2", MOUTH, lambda f: measure(f, width) // 2),
+        Linear("linear_2", MOUTH, lambda f: f[width] // 2),
     )
 
 
 def aya_width(f: Fields) -> int:
-    return f.size("alignment_intermediate_size") if "alignment_intermediate_size" in f else measure(f, MOUTH)
+    return f["alignment_intermediate_size"] if f.has("alignment_intermediate_size") else f[MOUTH]
 
 
 COHERE2_VISION = (sees("vision_tower"), Rest(gated_merge("alignment_intermediate_size")), speaks("language_model"))
@@ -305,7 +304,7 @@ MLLAMA = (
 
 
 def merged_features(f: Fields) -> int:
-    return measure(f, EYE) * f.sub("vision_config").size("spatial_merge_size") ** 2
+    return f[EYE] * f.sub("vision_config")["spatial_merge_size"] ** 2
 
 
 DEEPSEEK_VL = (
@@ -387,9 +386,9 @@ IDEFICS2 = (
 
 def aria_queries(f: Fields) -> int:
     """Queries for the largest image: the highest value of `projector_patch_to_query_dict`."""
-    if "max_value_projector_patch_to_query_dict" in f:
-        return f.size("max_value_projector_patch_to_query_dict")
-    table = f.get("projector_patch_to_query_dict", None)
+    if f.has("max_value_projector_patch_to_query_dict"):
+        return f["max_value_projector_patch_to_query_dict"]
+    table = f.value("projector_patch_to_query_dict", None)
     if table is None:
         return 256
     values = list(table.values()) if isinstance(table, Mapping) else []

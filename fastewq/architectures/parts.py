@@ -8,43 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, lru_cache
-from math import prod
-from typing import ClassVar, Literal
+from functools import cached_property, lru_cache
+from typing import ClassVar, Literal, NamedTuple
 
 from fastewq.architecture import FeedForward as FeedForwardKind
 from fastewq.architecture import Mixer as MixerKind
-from fastewq.architecture import Role, Tensor
-from fastewq.architectures.fields import Fields
+from fastewq.architecture import Role, Tensor, new_tensor
+from fastewq.architectures.fields import Fields, Size
 
 Tensors = tuple[Tensor, ...]
 Option = bool | str | Callable[[Fields], bool]
 """True/False, the name of the boolean config field that decides, or a function."""
-Size = int | str | Callable[[Fields], int]
-"""A constant, the name of a config field, a product such as "2*hidden_size", or a function."""
 Part = Callable[[Fields], Tensors]
 Matrix = Callable[[str, int, int, bool], Tensors]
 """(name, outputs, inputs, bias) -> a matrix as an architecture stores it."""
 
 
 def chosen(f: Fields, option: Option) -> bool:
-    if isinstance(option, bool):
+    if option is True or option is False:
         return option
     return f.flag(option, False) if isinstance(option, str) else option(f)
-
-
-@cache
-def _factors(product: str) -> tuple[int | str, ...]:
-    return tuple(int(factor) if factor.isdigit() else factor for factor in product.split("*"))
-
-
-def size(f: Fields, spec: Size) -> int:
-    """The number a size stands for. Raises InvalidConfig where a named field is not a positive integer."""
-    if not isinstance(spec, str):
-        return spec if isinstance(spec, int) else spec(f)
-    if "*" not in spec:
-        return f.size(spec)
-    return prod(factor if isinstance(factor, int) else f.size(factor) for factor in _factors(spec))
 
 
 @lru_cache(4096)
@@ -55,8 +38,8 @@ def join(*names: str) -> str:
 
 def linear(name: str, rows: int, columns: int, bias: bool = False, role: Role = "linear") -> Tensors:
     """A matrix applied to activations, shape (outputs, inputs), and its bias."""
-    weight = Tensor(f"{name}.weight" if name else "weight", (rows, columns), role)
-    return (weight, Tensor(join(name, "bias"), (rows,), "bias")) if bias else (weight,)
+    weight = new_tensor((f"{name}.weight" if name else "weight", (rows, columns), role, False, None))
+    return (weight, new_tensor((join(name, "bias"), (rows,), "bias", False, None))) if bias else (weight,)
 
 
 def conv1d_linear(name: str, rows: int, columns: int, bias: bool = True) -> Tensors:
@@ -72,8 +55,8 @@ def convolution(name: str, *shape: int, bias: bool = True) -> Tensors:
 
 
 def norm(name: str, width: int, bias: bool = False) -> Tensors:
-    weight = Tensor(f"{name}.weight" if name else "weight", (width,), "norm")
-    return (weight, Tensor(join(name, "bias"), (width,), "norm")) if bias else (weight,)
+    weight = new_tensor((f"{name}.weight" if name else "weight", (width,), "norm", False, None))
+    return (weight, new_tensor((join(name, "bias"), (width,), "norm", False, None))) if bias else (weight,)
 
 
 def embedding(name: str, rows: int, width: int) -> Tensors:
@@ -81,18 +64,20 @@ def embedding(name: str, rows: int, width: int) -> Tensors:
 
 
 def parameter(name: str, *shape: int, role: Role = "other") -> Tensors:
-    return (Tensor(name, shape, role),)
+    return (new_tensor((name, shape, role, False, None)),)
 
 
 def prefixed(prefix: str, tensors: Tensors) -> Tensors:
     if not prefix:
         return tensors
-    return tuple([Tensor(f"{prefix}.{name}", shape, role, flipped) for name, shape, role, flipped, _ in tensors])
+    return tuple(
+        [new_tensor((f"{prefix}.{name}", shape, role, flipped, None)) for name, shape, role, flipped, _ in tensors]
+    )
 
 
 def field_or(name: str, otherwise: Size) -> Callable[[Fields], int]:
     """The size in a field, or another size where it is null or absent."""
-    return lambda f: f.optional_size(name) or size(f, otherwise)
+    return lambda f: f.optional_size(name) or f[otherwise]
 
 
 def unless(option: Option) -> Callable[[Fields], bool]:
@@ -101,7 +86,7 @@ def unless(option: Option) -> Callable[[Fields], bool]:
 
 def is_set(name: str) -> Callable[[Fields], bool]:
     """Whether a field is anything but null."""
-    return lambda f: f.get(name, None) is not None
+    return lambda f: f.value(name, None) is not None
 
 
 def head_dim(f: Fields) -> int:
@@ -110,14 +95,14 @@ def head_dim(f: Fields) -> int:
 
 
 def hidden_per_head(f: Fields) -> int:
-    width, heads = f.size("hidden_size"), f.size("num_attention_heads")
+    width, heads = f["hidden_size"], f["num_attention_heads"]
     if width < heads:
         raise f.refuse("hidden_size", width, f"at least the {heads} attention heads")
     return width // heads
 
 
 def kv_heads(f: Fields) -> int:
-    return f.optional_size("num_key_value_heads") or f.size("num_attention_heads")
+    return f.optional_size("num_key_value_heads") or f["num_attention_heads"]
 
 
 @dataclass(frozen=True)
@@ -137,8 +122,7 @@ LAYER_NORM = Norm("layer", bias=True)
 NO_NORM = Norm("none", affine=False)
 
 
-@dataclass(frozen=True)
-class Heads:
+class Heads(NamedTuple):
     """What the predictor learns about attention: 0 where a block has none."""
 
     heads: int = 0
@@ -206,35 +190,43 @@ class Attention(MixerPart):
     matrix: Matrix = linear
     extras: tuple[Part, ...] = ()
 
+    @cached_property
+    def paths(self) -> tuple[str, str, str, str, str, str, str]:
+        """Of the projections q, k, v, o, the fused one, and the norms of q and k."""
+        q, k, v, o, fused, q_norm, k_norm = (
+            join(self.prefix, name) for name in (*self.names, self.fused, *self.norm_names)
+        )
+        return q, k, v, o, fused, q_norm, k_norm
+
     def facts(self, f: Fields) -> Heads:
-        return Heads(size(f, self.heads), size(f, self.kv_heads), size(f, self.dim))
+        return Heads(f[self.heads], f[self.kv_heads], f[self.dim])
 
     def __call__(self, f: Fields) -> Tensors:
-        facts = self.facts(f)
-        hidden, queries, keys = size(f, self.hidden), facts.heads * facts.dim, facts.kv_heads * facts.dim
-        value_dim = facts.dim if self.value_dim is None else size(f, self.value_dim)
-        values, mixed = facts.kv_heads * value_dim, facts.heads * value_dim
+        hidden, (heads, kv_heads, dim) = f[self.hidden], self.facts(f)
+        q, k, v, o, fused, q_norm, k_norm = self.paths
+        queries, keys = heads * dim, kv_heads * dim
+        value_dim = dim if self.value_dim is None else f[self.value_dim]
         bias = chosen(f, self.bias)
         out_bias = bias if self.out_bias is None else chosen(f, self.out_bias)
-        q, k, v, o = (join(self.prefix, name) for name in self.names)
         if self.fused:
-            tensors = self.matrix(join(self.prefix, self.fused), queries + keys + values, hidden, bias)
+            tensors = self.matrix(fused, queries + keys + kv_heads * value_dim, hidden, bias)
         else:
             tensors = (
                 *self.matrix(q, queries, hidden, bias),
                 *self.matrix(k, keys, hidden, bias),
-                *self.matrix(v, values, hidden, bias),
+                *self.matrix(v, kv_heads * value_dim, hidden, bias),
             )
-        tensors += self.matrix(o, hidden, mixed, out_bias)
+        tensors += self.matrix(o, hidden, heads * value_dim, out_bias)
         if self.qk_norm is not None and chosen(f, self.qk_norm_if):
-            q_norm, k_norm = (join(self.prefix, name) for name in self.norm_names)
             if self.qk_norm == "each":
-                tensors += parameter(f"{q_norm}.weight", facts.heads, facts.dim, role="norm")
-                tensors += parameter(f"{k_norm}.weight", facts.kv_heads, facts.dim, role="norm")
+                tensors += parameter(f"{q_norm}.weight", heads, dim, role="norm")
+                tensors += parameter(f"{k_norm}.weight", kv_heads, dim, role="norm")
             else:
-                q_size, k_size = (facts.dim, facts.dim) if self.qk_norm == "head" else (queries, keys)
+                q_size, k_size = (dim, dim) if self.qk_norm == "head" else (queries, keys)
                 tensors += (*self.norm(f, q_norm, q_size), *self.norm(f, k_norm, k_size))
-        return tensors + tuple(t for extra in self.extras for t in prefixed(self.prefix, extra(f)))
+        for extra in self.extras:
+            tensors += prefixed(self.prefix, extra(f))
+        return tensors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,18 +243,26 @@ class GatedMLP(FeedForwardPart):
     inner: Size = "intermediate_size"
     hidden: Size = "hidden_size"
 
+    @cached_property
+    def paths(self) -> tuple[str, str, str, str]:
+        """Of gate, up, down and the fused matrix."""
+        gate, up, down, fused = (join(self.prefix, name) for name in (*self.names, self.fused))
+        return gate, up, down, fused
+
     def facts(self, f: Fields) -> tuple[int, int]:
-        return size(f, self.inner), 0
+        return f[self.inner], 0
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden, inner, bias = size(f, self.hidden), size(f, self.inner), chosen(f, self.bias)
-        gate, up, down = (join(self.prefix, name) for name in self.names)
+        hidden, inner, bias = f[self.hidden], f[self.inner], chosen(f, self.bias)
+        gate, up, down, fused = self.paths
         out_bias = bias if self.out_bias is None else chosen(f, self.out_bias)
         if self.fused:
-            entry = linear(join(self.prefix, self.fused), 2 * inner, hidden, bias)
-        else:
-            entry = (*linear(gate, inner, hidden, bias), *linear(up, inner, hidden, bias))
-        return (*entry, *linear(down, hidden, inner, out_bias))
+            return (*linear(fused, 2 * inner, hidden, bias), *linear(down, hidden, inner, out_bias))
+        return (
+            *linear(gate, inner, hidden, bias),
+            *linear(up, inner, hidden, bias),
+            *linear(down, hidden, inner, out_bias),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,10 +279,10 @@ class MLP(FeedForwardPart):
     matrix: Matrix = linear
 
     def facts(self, f: Fields) -> tuple[int, int]:
-        return size(f, self.inner), 0
+        return f[self.inner], 0
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden, inner, bias = size(f, self.hidden), size(f, self.inner), chosen(f, self.bias)
+        hidden, inner, bias = f[self.hidden], f[self.inner], chosen(f, self.bias)
         up, down = (join(self.prefix, name) for name in self.names)
         return (*self.matrix(up, inner, hidden, bias), *self.matrix(down, hidden, inner, bias))
 
@@ -314,22 +314,24 @@ class MixtureOfExperts(FeedForwardPart):
     extras: tuple[Part, ...] = ()
 
     def facts(self, f: Fields) -> tuple[int, int]:
-        return size(f, self.inner), f.experts(self.experts)
+        return f[self.inner], f.experts(self.experts)
 
     def stacked(self, name: str, experts: int, rows: int, columns: int, bias: bool) -> Tensors:
         shape = (experts, columns, rows) if self.transposed else (experts, rows, columns)
-        weight = Tensor(f"{name}", shape, "experts", self.transposed)
+        weight = Tensor(name, shape, "experts", self.transposed)
         return (weight, Tensor(f"{name}_bias", (experts, rows), "bias")) if bias else (weight,)
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden, (inner, experts), bias = size(f, self.hidden), self.facts(f), chosen(f, self.bias)
+        hidden, (inner, experts), bias = f[self.hidden], self.facts(f), chosen(f, self.bias)
         router = linear(join(self.prefix, self.router), experts, hidden, chosen(f, self.router_bias), "router")
         inside = join(self.prefix, "experts")
         up, rows = ("gate_up_proj", 2 * inner) if self.gated else ("up_proj", inner)
-        return (
+        tensors = (
             *router,
             *self.stacked(f"{inside}.{up}", experts, rows, hidden, bias),
             *self.stacked(f"{inside}.down_proj", experts, hidden, inner, bias),
             *prefixed(self.prefix, self.shared(f)),
-            *(t for extra in self.extras for t in prefixed(self.prefix, extra(f))),
         )
+        for extra in self.extras:
+            tensors += prefixed(self.prefix, extra(f))
+        return tensors

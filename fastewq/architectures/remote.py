@@ -55,7 +55,7 @@ QWEN2_ATTENTION = Attention(bias=True, out_bias=False)
 
 def mimo_prediction(f: Fields) -> Tensors:
     """Layers that predict further tokens. The model holds them, but its forward pass does not run them."""
-    hidden = f.size("hidden_size")
+    hidden = f["hidden_size"]
     names = (
         "input_layernorm",
         "post_attention_layernorm",
@@ -78,16 +78,16 @@ def mimo_prediction(f: Fields) -> Tensors:
 
 def deci_inner(f: Fields) -> int:
     """Two thirds of a multiple of the hidden size, rounded up to a multiple of 256; newer configs give the width."""
-    if f.get("intermediate_size", None) is not None:
-        return f.size("intermediate_size")
-    inner = int(2 * f.number("ffn_mult", high=1e3) * f.size("hidden_size") / 3)
+    if f.value("intermediate_size", None) is not None:
+        return f["intermediate_size"]
+    inner = int(2 * f.number("ffn_mult", high=1e3) * f["hidden_size"] / 3)
     return max(-(-inner // 256) * 256, 256)
 
 
-def deci_part(f: Fields, layer: Any, name: str, options: Sequence[str]) -> Mapping[str, Any]:
+def deci_part(f: Fields, layer: Any, name: str, options: Sequence[str]) -> dict[str, Any]:
     """One half of a layer's block config, refused where it asks for a structure not described here."""
-    half = layer.get(name) if isinstance(layer, Mapping) else None
-    if not isinstance(half, Mapping):
+    half = layer.get(name) if isinstance(layer, dict) else None
+    if not isinstance(half, dict):
         raise f.refuse("block_configs", layer, f"objects with an object named {name}")
     for option in options:
         if half.get(option):
@@ -101,9 +101,10 @@ def deci_attention(f: Fields, layer: Any) -> tuple[str, Overrides]:
         return "none", ()
     if half.get("replace_with_linear"):
         return "linear", ()
-    heads, group, keys = f.size(HEADS), half.get("n_heads_in_group"), half.get("num_key_value_heads")
+    group, keys = half.get("n_heads_in_group"), half.get("num_key_value_heads")
     if type(keys) is int:
         return "attention", (("num_key_value_heads", keys),)
+    heads = f[HEADS]
     if type(group) is not int or group < 1 or heads % group:
         raise f.refuse("block_configs.attention.n_heads_in_group", group, f"a divisor of the {heads} attention heads")
     return "attention", (("num_key_value_heads", heads // group),)
@@ -116,27 +117,31 @@ def deci_feed_forward(f: Fields, layer: Any) -> tuple[str, Overrides]:
     if half.get("replace_with_linear"):
         return "linear", ()
     widths = (("intermediate_size", half.get("intermediate_size")), ("ffn_mult", half.get("ffn_mult")))
-    return "dense", tuple((k, v) for k, v in widths if isinstance(v, int | float | None))
+    return "dense", tuple([(name, value) for name, value in widths if value is None or type(value) in (int, float)])
 
 
-def deci_blocks(f: Fields, layers: int) -> Sequence[Any]:
-    return f.per_layer("block_configs", layers)
+@dataclass(frozen=True, kw_only=True)
+class DeciDecoder(Decoder):
+    """`block_configs` says all about each layer."""
 
-
-def deci_overrides(f: Fields, layers: int) -> Sequence[Overrides]:
-    return [deci_attention(f, x)[1] + deci_feed_forward(f, x)[1] for x in deci_blocks(f, layers)]
+    def kinds(self, f: Fields) -> tuple[Sequence[Any], Sequence[Any], Sequence[Any]]:
+        layers = f.per_layer("block_configs", f.layers())
+        mixers = [deci_attention(f, layer) for layer in layers]
+        feeds = [deci_feed_forward(f, layer) for layer in layers]
+        changes = [mixer[1] + feed[1] for mixer, feed in zip(mixers, feeds, strict=True)]
+        return [name for name, _ in mixers], [name for name, _ in feeds], changes
 
 
 @dataclass(frozen=True, kw_only=True)
 class NormedAttention(Attention):
     def __call__(self, f: Fields) -> Tensors:
-        return (*norm("input_layernorm", f.size("hidden_size")), *super().__call__(f))
+        return (*norm("input_layernorm", f["hidden_size"]), *super().__call__(f))
 
 
 @dataclass(frozen=True, kw_only=True)
 class NormedMLP(GatedMLP):
     def __call__(self, f: Fields) -> Tensors:
-        return (*norm("post_attention_layernorm", f.size("hidden_size")), *super().__call__(f))
+        return (*norm("post_attention_layernorm", f["hidden_size"]), *super().__call__(f))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +149,7 @@ class LinearMixer(MixerPart):
     """One matrix in the place of attention."""
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden = f.size("hidden_size")
+        hidden = f["hidden_size"]
         return (*norm("input_layernorm", hidden), *linear("self_attn.linear_attn", hidden, hidden))
 
 
@@ -153,20 +158,17 @@ class LinearFeedForward(FeedForwardPart):
     """One matrix in the place of the feed-forward."""
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden = f.size("hidden_size")
+        hidden = f["hidden_size"]
         return (*norm("post_attention_layernorm", hidden), *linear("mlp.linear_mlp", hidden, hidden))
 
 
-DECI = Decoder(
+DECI = DeciDecoder(
     mixers={"attention": NormedAttention(bias="attention_bias"), "linear": LinearMixer(), "none": NO_MIXER},
-    mixer_schedule=lambda f, layers: [deci_attention(f, x)[0] for x in deci_blocks(f, layers)],
     feed_forwards={
         "dense": NormedMLP(bias="mlp_bias", inner=deci_inner),
         "linear": LinearFeedForward(),
         "none": NO_FEED_FORWARD,
     },
-    feed_forward_schedule=lambda f, layers: [deci_feed_forward(f, x)[0] for x in deci_blocks(f, layers)],
-    per_layer=deci_overrides,
     norms=(),
 )
 
@@ -186,8 +188,8 @@ def divisible(value: float, divisor: int) -> int:
 
 def openelm_layers(f: Fields, layers: int) -> Sequence[Overrides]:
     heads, keys = f.sizes("num_query_heads", layers), f.sizes("num_kv_heads", layers)
-    factors, divisor = f.per_layer("ffn_multipliers", layers), f.size("ffn_dim_divisor")
-    width = f.size("model_dim")
+    factors, divisor = f.per_layer("ffn_multipliers", layers), f["ffn_dim_divisor"]
+    width = f["model_dim"]
     if not all(type(x) in (int, float) and 0 < x < 1000 for x in factors):
         raise f.refuse("ffn_multipliers", factors, "a list of numbers")
     return [
@@ -208,8 +210,8 @@ def half_inner(f: Fields) -> int:
 
 def phi_head(f: Fields, body: Any) -> Tensors:
     return (
-        *norm("lm_head.ln", f.size("n_embd"), bias=True),
-        *linear("lm_head.linear", body.vocab_size, f.size("n_embd"), True),
+        *norm("lm_head.ln", f["n_embd"], bias=True),
+        *linear("lm_head.linear", body.vocab_size, f["n_embd"], True),
     )
 
 
@@ -218,7 +220,7 @@ def minimax_layers(f: Fields, layers: int) -> Sequence[str]:
 
 
 def chatglm_heads(f: Fields) -> int:
-    return f.size("multi_query_group_num") if f.flag("multi_query_attention", False) else f.size(HEADS)
+    return f["multi_query_group_num"] if f.flag("multi_query_attention", False) else f[HEADS]
 
 
 def chatglm_bias(f: Fields) -> bool:
@@ -265,7 +267,7 @@ BAILING_SHARED = "num_shared_experts*moe_intermediate_size"
 def llada_head(f: Fields, body: Any) -> Tensors:
     if f.flag("weight_tying", True):
         return ()
-    return linear("model.transformer.ff_out", body.vocab_size, f.size("d_model"))
+    return linear("model.transformer.ff_out", body.vocab_size, f["d_model"])
 
 
 REMOTE: Mapping[str, Model] = {
@@ -400,7 +402,7 @@ REMOTE: Mapping[str, Model] = {
             layers="encoder.layers",
             embed="embedding.word_embeddings",
             final_norm="encoder.final_layernorm",
-            beside=(lambda f: linear("output_layer", f.size("padded_vocab_size"), f.size("hidden_size")),),
+            beside=(lambda f: linear("output_layer", f["padded_vocab_size"], f["hidden_size"]),),
             only={
                 "rmsnorm": (True,),
                 "post_layer_norm": (True,),
@@ -419,7 +421,7 @@ REMOTE: Mapping[str, Model] = {
         uniform(
             Attention(prefix="attn.attention", names=("q_proj", "k_proj", "v_proj", "out_proj")),
             GatedMLP(names=("c_fc_0", "c_fc_1", "c_proj")),
-            count=lambda f: f.layers("num_hidden_layers" if "num_hidden_layers" in f else "num_layers"),
+            count=lambda f: f.layers("num_hidden_layers" if f.has("num_hidden_layers") else "num_layers"),
             norms=("ln_1", "ln_2"),
             layers="h",
             embed="wte",

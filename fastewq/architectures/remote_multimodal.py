@@ -21,7 +21,6 @@ from fastewq.architectures.assembly import (
     Rest,
     Under,
     When,
-    measure,
     patches,
     plus,
     quotient,
@@ -41,7 +40,7 @@ def channels(f: Fields) -> int:
 
 
 def layer_norms(f: Fields) -> bool:
-    return bool(f.get("norm_type", "rms_norm") == "layer_norm")
+    return bool(f.value("norm_type", "rms_norm") == "layer_norm")
 
 
 def qkv_bias(f: Fields) -> bool:
@@ -76,7 +75,7 @@ INTERN_EYES: Mapping[str, Model] = {"intern_vit_6b": Family("InternVision", {"Mo
 
 def shuffled(f: Fields) -> int:
     """Features of a pixel-shuffled token."""
-    return measure(f, EYE) * int(1 / f.number("downsample_ratio", low=1e-3)) ** 2
+    return f[EYE] * int(1 / f.number("downsample_ratio", low=1e-3)) ** 2
 
 
 INTERNVL_CHAT = Assembly(
@@ -113,7 +112,7 @@ MOON_EYES: Mapping[str, Model] = {"moonvit": Family("MoonVit", {"Model": MOON_VI
 
 def merged(f: Fields) -> int:
     rows, columns = sizes(f.sub("vision_config"), "merge_kernel_size", 2)[:2]
-    return measure(f, EYE) * rows * columns
+    return f[EYE] * rows * columns
 
 
 KIMI_VL = Assembly(

@@ -28,8 +28,8 @@ from fastewq.architectures.assembly import (
     unless,
 )
 from fastewq.architectures.body import Body, BodyBuilder
-from fastewq.architectures.fields import MAX_EXPERTS, Fields
-from fastewq.architectures.parts import Part, Size, Tensors, prefixed
+from fastewq.architectures.fields import MAX_EXPERTS, Fields, Size
+from fastewq.architectures.parts import Part, Tensors, prefixed
 
 # -- T5 -------------------------------------------------------------------------------------------------------------
 
@@ -37,7 +37,7 @@ T5_INNER = "num_heads*d_kv"
 
 
 def gated(f: Fields) -> bool:
-    if "is_gated_act" in f:
+    if f.has("is_gated_act"):
         return f.flag("is_gated_act")
     return f.text("feed_forward_proj").startswith("gated-")
 

@@ -32,9 +32,9 @@ from fastewq.architectures.assembly import (
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.captions import BLIP2_QFORMER
-from fastewq.architectures.fields import Fields
+from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.multimodal import MOUTH, OWN_LM_HEAD, speaking, speaks
-from fastewq.architectures.parts import Option, Part, Size, head_dim, kv_heads
+from fastewq.architectures.parts import Option, Part, head_dim, kv_heads
 from fastewq.architectures.towers import PATCH_VOLUME, merged, qwen_tower
 from fastewq.architectures.vision import vision_layers
 
@@ -100,10 +100,10 @@ OMNI2_TOWER = whisper_tower(
 
 def omni3_features(f: Fields) -> int:
     """Channels times frequencies after three strided convolutions."""
-    bins = f.size("num_mel_bins")
+    bins = f["num_mel_bins"]
     for _ in range(3):
         bins = (bins + 1) // 2
-    return f.size("downsample_hidden_size") * bins
+    return f["downsample_hidden_size"] * bins
 
 
 DOWN = "downsample_hidden_size"
@@ -153,11 +153,11 @@ def granite_feed_forward(name: str) -> tuple[Part, ...]:
 
 
 def granite_dim(f: Fields) -> int:
-    return f.optional_size("dim_head") or f.size("hidden_dim") // f.size("num_heads")
+    return f.optional_size("dim_head") or f["hidden_dim"] // f["num_heads"]
 
 
 def granite_inner(f: Fields) -> int:
-    return f.size("num_heads") * granite_dim(f)
+    return f["num_heads"] * granite_dim(f)
 
 
 EXPANDED = "hidden_dim*conv_expansion_factor"

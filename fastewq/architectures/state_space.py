@@ -12,7 +12,7 @@ from fastewq.architecture import Mixer as MixerKind
 from fastewq.architectures.body import Decoder, Overrides, always, listed
 from fastewq.architectures.decoders import HEADS, LLAMA_ATTENTION
 from fastewq.architectures.experts import GRANITE_EXPERTS, granite_shared
-from fastewq.architectures.fields import MAX_LAYERS, Fields
+from fastewq.architectures.fields import MAX_LAYERS, Fields, Size
 from fastewq.architectures.heads import LMHead, Model, decoder, heads_with
 from fastewq.architectures.parts import (
     MLP,
@@ -25,7 +25,6 @@ from fastewq.architectures.parts import (
     MixerPart,
     MixtureOfExperts,
     Option,
-    Size,
     Tensors,
     chosen,
     convolution,
@@ -35,7 +34,6 @@ from fastewq.architectures.parts import (
     norm,
     parameter,
     prefixed,
-    size,
 )
 
 # -- state spaces -----------------------------------------------------------------------------------------------------
@@ -45,9 +43,9 @@ def times(factor: str, width: str = "hidden_size") -> Callable[[Fields], int]:
     """The integer part of a factor times a width; the factor may be a fraction."""
 
     def product(f: Fields) -> int:
-        value = int(f.number(factor) * f.size(width))
+        value = int(f.number(factor) * f[width])
         if not value:
-            raise f.refuse(factor, f.get(factor), f"at least 1 / {width}")
+            raise f.refuse(factor, f.value(factor), f"at least 1 / {width}")
         return value
 
     return product
@@ -55,7 +53,7 @@ def times(factor: str, width: str = "hidden_size") -> Callable[[Fields], int]:
 
 def rank(name: str) -> Callable[[Fields], int]:
     """The rank of the time-step projection; "auto" is a sixteenth of the hidden size."""
-    return lambda f: ceil(f.size("hidden_size") / 16) if f.get(name) == "auto" else f.size(name)
+    return lambda f: ceil(f["hidden_size"] / 16) if f.value(name) == "auto" else f[name]
 
 
 EXPANDED, MAMBA_EXPANDED, STEP_RANK = times("expand"), times("mamba_expand"), rank("time_step_rank")
@@ -79,13 +77,13 @@ class Mamba(MixerPart):
     normed: bool = False
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden, inner, state = f.size("hidden_size"), size(f, self.inner), f.size(self.state)
-        step, bias = size(f, self.step_rank), chosen(f, self.bias)
+        hidden, inner, state = f["hidden_size"], f[self.inner], f[self.state]
+        step, bias = f[self.step_rank], chosen(f, self.bias)
         norms = (*norm("dt_layernorm", step), *norm("b_layernorm", state), *norm("c_layernorm", state))
         tensors = (
             *parameter("A_log", inner, state),
             *parameter("D", inner),
-            *convolution("conv1d", inner, 1, f.size(self.kernel), bias=chosen(f, self.conv_bias)),
+            *convolution("conv1d", inner, 1, f[self.kernel], bias=chosen(f, self.conv_bias)),
             *linear("in_proj", 2 * inner, hidden, bias),
             *linear("x_proj", step + 2 * state, inner),
             *linear("dt_proj", inner, step, True),
@@ -113,13 +111,13 @@ class Mamba2(MixerPart):
     normed: Option = True
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden, inner, heads = f.size("hidden_size"), size(f, self.inner), f.size(self.heads)
-        channels, bias = inner + 2 * f.size(self.groups) * f.size(self.state), chosen(f, self.bias)
+        hidden, inner, heads = f["hidden_size"], f[self.inner], f[self.heads]
+        channels, bias = inner + 2 * f[self.groups] * f[self.state], chosen(f, self.bias)
         tensors = (
             *parameter("dt_bias", heads, role="bias"),
             *parameter("A_log", heads),
             *parameter("D", heads),
-            *convolution("conv1d", channels, 1, f.size(self.kernel), bias=chosen(f, self.conv_bias)),
+            *convolution("conv1d", channels, 1, f[self.kernel], bias=chosen(f, self.conv_bias)),
             *linear("in_proj", inner + channels + heads, hidden, bias),
             *(norm("norm", inner) if chosen(f, self.normed) else ()),
             *linear("out_proj", hidden, inner, bias if self.out_bias is None else chosen(f, self.out_bias)),
@@ -166,13 +164,13 @@ def mamba_body(mixer: MixerPart) -> Decoder:
 
 
 def jamba_layers(f: Fields, layers: int) -> Sequence[str]:
-    period, offset = f.size("attn_layer_period"), f.count("attn_layer_offset")
+    period, offset = f["attn_layer_period"], f.count("attn_layer_offset")
     return ["full_attention" if i % period == offset else "linear_attention" for i in range(layers)]
 
 
 def jamba_experts(f: Fields, layers: int) -> Sequence[str]:
     """Experts in every `expert_layer_period`-th layer, a dense feed-forward where there is one expert."""
-    period, offset = f.size("expert_layer_period"), f.count("expert_layer_offset")
+    period, offset = f["expert_layer_period"], f.count("expert_layer_offset")
     many = f.experts("num_experts") > 1
     return ["sparse" if many and i % period == offset else "dense" for i in range(layers)]
 
@@ -208,7 +206,7 @@ NEMOTRON_DEFAULT = ("linear_attention", "moe", "full_attention", "mlp")
 
 def nemotron_layers(f: Fields) -> Sequence[str]:
     """The part of each layer: `layers_block_type`, else the letters of `hybrid_override_pattern`."""
-    kinds, pattern = f.get("layers_block_type", None), f.get("hybrid_override_pattern", None)
+    kinds, pattern = f.value("layers_block_type", None), f.value("hybrid_override_pattern", None)
     if kinds is not None:
         if not isinstance(kinds, list | tuple) or len(kinds) > MAX_LAYERS:
             raise f.refuse("layers_block_type", kinds, f"a list of at most {MAX_LAYERS} strings")
@@ -225,7 +223,7 @@ class NemotronExperts(MixtureOfExperts):
     """Experts without a gate, by option behind a projection to a narrower width, and a wide shared one."""
 
     def __call__(self, f: Fields) -> Tensors:
-        narrow, hidden = f.optional_size("moe_latent_size"), f.size("hidden_size")
+        narrow, hidden = f.optional_size("moe_latent_size"), f["hidden_size"]
         experts = super().__call__(f)
         if narrow is None:
             return experts
@@ -302,15 +300,15 @@ class ZambaMamba(MixerPart):
     prefix: str = ""
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden, inner, state = f.size("hidden_size"), size(f, "mamba_expand*hidden_size"), f.size("mamba_d_state")
-        heads, step, bias = f.size("n_mamba_heads"), rank("mamba_dt_rank")(f), f.flag("mamba_proj_bias")
+        hidden, inner, state = f["hidden_size"], f["mamba_expand*hidden_size"], f["mamba_d_state"]
+        heads, step, bias = f["n_mamba_heads"], rank("mamba_dt_rank")(f), f.flag("mamba_proj_bias")
         if inner % heads:
             raise f.refuse("n_mamba_heads", heads, f"a divisor of mamba_expand * hidden_size = {inner}")
         width = inner // heads
         tensors = (
             *parameter("mamba.A_log", heads, width, state),
             *parameter("mamba.D", heads, width),
-            *convolution("mamba.conv1d", inner, 1, f.size("mamba_d_conv"), bias=f.flag("mamba_conv_bias")),
+            *convolution("mamba.conv1d", inner, 1, f["mamba_d_conv"], bias=f.flag("mamba_conv_bias")),
             *linear("mamba.in_proj", 2 * inner, hidden, bias),
             *parameter("mamba.x_proj_weight", heads, step + 2 * state, width),
             *parameter("mamba.dt_proj_weight", heads, width, step),
@@ -330,11 +328,11 @@ class ZambaHybrid(MixerPart):
     first: bool
 
     def facts(self, f: Fields) -> Heads:
-        dim = f.optional_size("attention_head_dim") or 2 * f.size("hidden_size") // f.size(HEADS)
-        return Heads(f.size(HEADS), f.size("num_key_value_heads"), dim)
+        dim = f.optional_size("attention_head_dim") or 2 * f["hidden_size"] // f[HEADS]
+        return Heads(f[HEADS], f["num_key_value_heads"], dim)
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden, facts = f.size("hidden_size"), self.facts(f)
+        hidden, facts = f["hidden_size"], self.facts(f)
         wide = f.optional_size("attention_hidden_size") or 2 * hidden
         own = (*linear("linear", hidden, hidden), *ZambaMamba(prefix="mamba_decoder")(f))
         if not self.first:
@@ -360,7 +358,7 @@ def zamba_layers(f: Fields, layers: int) -> Sequence[str]:
 
 
 def zamba_default(f: Fields, layers: int) -> Sequence[str]:
-    period, offset = f.size("attn_layer_period"), f.count("attn_layer_offset")
+    period, offset = f["attn_layer_period"], f.count("attn_layer_offset")
     rest = ["hybrid" if i % period == offset else "linear_attention" for i in range(layers - 3)]
     return ["linear_attention", "linear_attention", "hybrid", *rest][:layers]
 
@@ -376,7 +374,7 @@ ZAMBA2_DEFAULT = "m" + "mmmmmh" * 7 + "mmmmhmmmhmm"
 
 
 def zamba2_mamba(prefix: str, f: Fields) -> Tensors:
-    return prefixed(prefix, (*ZAMBA2_MAMBA(f), *norm("input_layernorm", f.size("hidden_size"))))
+    return prefixed(prefix, (*ZAMBA2_MAMBA(f), *norm("input_layernorm", f["hidden_size"])))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -398,20 +396,20 @@ class Zamba2Hybrid(MixerPart):
     kind: ClassVar[MixerKind] = "hybrid"
 
     def facts(self, f: Fields) -> Heads:
-        heads, dim = f.size(HEADS), f.optional_size("attention_head_dim")
-        return Heads(heads, kv_heads(f), 2 * f.size("hidden_size") // heads if dim is None else dim)
+        heads, dim = f[HEADS], f.optional_size("attention_head_dim")
+        return Heads(heads, kv_heads(f), 2 * f["hidden_size"] // heads if dim is None else dim)
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden = f.size("hidden_size")
+        hidden = f["hidden_size"]
         own = (*linear("linear", hidden, hidden), *zamba2_mamba("mamba_decoder", f))
-        index, groups = f.count("hybrid_index"), f.size("num_mem_blocks")
+        index, groups = f.count("hybrid_index"), f["num_mem_blocks"]
         if index >= groups and f.flag("tie_word_embeddings"):
             return own
         users = [i for i in range(f.count("hybrid_count")) if i % groups == index % groups]
         return (*own, *prefixed("shared_transformer", self.shared(f, users)))
 
     def shared(self, f: Fields, users: Sequence[int]) -> Tensors:
-        hidden, facts, adapter = f.size("hidden_size"), self.facts(f), f.size("adapter_rank")
+        hidden, facts, adapter = f["hidden_size"], self.facts(f), f["adapter_rank"]
         inner, bias = zamba2_inner(f), f.flag("add_bias_linear")
         wide = field_or("attention_hidden_size", "2*hidden_size")(f)
         mixed, adapted = facts.heads * facts.dim, ("q", "k", "v") if f.flag("use_shared_attention_adapter") else ()

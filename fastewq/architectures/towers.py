@@ -26,7 +26,6 @@ from fastewq.architectures.assembly import (
     entry,
     length,
     linears,
-    measure,
     pair,
     patches,
     plus,
@@ -37,8 +36,8 @@ from fastewq.architectures.assembly import (
     unless,
 )
 from fastewq.architectures.body import BodyBuilder
-from fastewq.architectures.fields import Fields
-from fastewq.architectures.parts import Option, Part, Size
+from fastewq.architectures.fields import Fields, Size
+from fastewq.architectures.parts import Option, Part
 from fastewq.architectures.vision import CLIP_LAYER, PATCH_KERNEL, vision_layers
 
 # -- the Qwen-VL line -----------------------------------------------------------------------------------------------
@@ -48,7 +47,7 @@ PATCH_VOLUME = ("temporal_patch_size", "patch_size", "patch_size")
 
 def merged(width: Size) -> Size:
     """Features of the patches that are merged into one token."""
-    return lambda f: measure(f, width) * f.size("spatial_merge_size") ** 2
+    return lambda f: f[width] * f["spatial_merge_size"] ** 2
 
 
 def qwen_tower(
@@ -317,7 +316,7 @@ INTERNVL_VISION = Assembly(
 
 def step_field(name: str, older: str) -> Callable[[Fields], int]:
     """A field of Step's vision config, which may have an older spelling that goes first."""
-    return lambda f: f.size(older) if older in f else f.size(name)
+    return lambda f: f[older] if f.has(older) else f[name]
 
 
 STEP_WIDTH = step_field(WIDTH, "width")
@@ -359,7 +358,7 @@ MLLAMA_LAYER: tuple[Part, ...] = (
 
 def aspect_ratios(f: Fields) -> int:
     """Rows of the tables by aspect ratio: the ratios and the padding."""
-    ratios = f.get("supported_aspect_ratios", None)
+    ratios = f.value("supported_aspect_ratios", None)
     if ratios is None:
         return 9
     if not isinstance(ratios, list | tuple) or len(ratios) > MAX_ENTRIES:
@@ -368,7 +367,7 @@ def aspect_ratios(f: Fields) -> int:
 
 
 def tile_positions(f: Fields) -> int:
-    return f.size("max_num_tiles") * (patches(f) + 1) * f.size(WIDTH)
+    return f["max_num_tiles"] * (patches(f) + 1) * f[WIDTH]
 
 
 MLLAMA_VISION = Assembly(
@@ -407,7 +406,7 @@ OUT = "out_hidden_size"
 
 
 def glm_ocr_context(f: Fields) -> int:
-    return f.size(OUT) * f.size("in_channels")
+    return f[OUT] * f["in_channels"]
 
 
 GLM_OCR_VISION = Assembly(
@@ -444,7 +443,7 @@ def got_positions(window: bool) -> tuple[Part, ...]:
     def rows(axis: int) -> Size:
         def count(f: Fields) -> int:
             whole = pair(f, "image_size")[axis] // pair(f, "patch_size")[axis]
-            return 2 * (f.size("window_size") if window else whole) - 1
+            return 2 * (f["window_size"] if window else whole) - 1
 
         return count
 
@@ -456,7 +455,7 @@ def got_positions(window: bool) -> tuple[Part, ...]:
 
 
 def got_schedule(f: Fields, count: int) -> list[str]:
-    whole = f.get("global_attn_indexes")
+    whole = f.value("global_attn_indexes")
     if not isinstance(whole, list | tuple) or not all(type(i) is int for i in whole):
         raise f.refuse("global_attn_indexes", whole, "a list of layer indices")
     windowed = f.count("window_size") > 0
@@ -500,11 +499,11 @@ VIDEO_LLAMA3_VISION = Assembly(
 
 def ovis_words(f: Fields) -> int:
     """Visual words that the tower itself can produce; the rest are marks around an image."""
-    return f.size("vocab_size") - f.count("num_visual_indicator_tokens")
+    return f["vocab_size"] - f.count("num_visual_indicator_tokens")
 
 
 def ovis_features(f: Fields) -> int:
-    return f.size(WIDTH) * f.size("hidden_stride") ** 2
+    return f[WIDTH] * f["hidden_stride"] ** 2
 
 
 OVIS2_VISION = Assembly(

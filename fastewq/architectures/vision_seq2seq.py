@@ -65,13 +65,13 @@ READERS: Mapping[str, Model] = {name: IMAGES[name] for name in ("vit", "deit", "
 def read_width(f: Fields) -> int:
     encoder = f.sub("encoder")
     if encoder.model_type == "swin":
-        return encoder.size("embed_dim") << (len(encoder.get("depths")) - 1)
-    return encoder.size("hidden_size")
+        return encoder["embed_dim"] << (len(encoder.value("depths")) - 1)
+    return encoder["hidden_size"]
 
 
 def widths_differ(f: Fields) -> bool:
     decoder = f.sub("decoder")
-    return read_width(f) != decoder.size("hidden_size") and decoder.get("cross_attention_hidden_size", None) is None
+    return read_width(f) != decoder["hidden_size"] and decoder.value("cross_attention_hidden_size", None) is None
 
 
 VISION_ENCODER_DECODER = Assembly(

@@ -11,8 +11,8 @@ from fastewq.errors import InvalidConfig, UnsupportedArchitecture
 
 
 def test_absent_field_takes_the_class_default() -> None:
-    assert Fields({}, "llama").size("hidden_size") == 4096
-    assert Fields({"hidden_size": 8}, "llama").size("hidden_size") == 8
+    assert Fields({}, "llama")["hidden_size"] == 4096
+    assert Fields({"hidden_size": 8}, "llama")["hidden_size"] == 8
 
 
 def test_null_stays_null() -> None:
@@ -21,24 +21,24 @@ def test_null_stays_null() -> None:
 
 
 def test_both_spellings_are_read_and_the_other_one_wins() -> None:
-    assert Fields({"n_embd": 8}, "gpt2").size("hidden_size") == 8
-    assert Fields({"hidden_size": 9}, "gpt2").size("n_embd") == 9
-    assert Fields({"n_embd": 8, "hidden_size": 9}, "gpt2").size("hidden_size") == 9
+    assert Fields({"n_embd": 8}, "gpt2")["hidden_size"] == 8
+    assert Fields({"hidden_size": 9}, "gpt2")["n_embd"] == 9
+    assert Fields({"n_embd": 8, "hidden_size": 9}, "gpt2")["hidden_size"] == 9
 
 
 def test_unknown_type_has_no_defaults() -> None:
     with pytest.raises(InvalidConfig, match="hidden_size is missing"):
-        Fields({}, "no_such_type").size("hidden_size")
+        Fields({}, "no_such_type")["hidden_size"]
 
 
 @pytest.mark.parametrize("value", [0, -1, 2**31, 1.5, float("nan"), float("inf"), True, "64", [64], {}, 10**100])
 def test_sizes_are_positive_integers(value: Any) -> None:
     with pytest.raises(InvalidConfig, match=r"hidden_size is .*; expected an integer from 1 to 2147483647"):
-        Fields({"hidden_size": value}, "llama").size("hidden_size")
+        Fields({"hidden_size": value}, "llama")["hidden_size"]
 
 
 def test_integral_floats_are_sizes() -> None:
-    assert Fields({"hidden_size": 4096.0}, "llama").size("hidden_size") == 4096
+    assert Fields({"hidden_size": 4096.0}, "llama")["hidden_size"] == 4096
 
 
 @pytest.mark.parametrize("value", [1, 0, "true", [], 1.0])
@@ -80,7 +80,7 @@ def test_nested_config_that_names_its_class() -> None:
 def test_nested_fields_are_named_with_their_path() -> None:
     fields = Fields({"text_config": {"hidden_size": 0}}, "qwen3_vl")
     with pytest.raises(InvalidConfig, match=r"text_config\.hidden_size is 0"):
-        fields.sub("text_config").size("hidden_size")
+        fields.sub("text_config")["hidden_size"]
 
 
 def test_options_that_change_the_structure_are_refused_as_unsupported() -> None:
