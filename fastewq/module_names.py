@@ -143,6 +143,7 @@ class ModuleNames:
         # What ends in an index and a wildcard goes on to match longer indices: layers.1 and layers.10.
         if block and (block.end() < len(first) or (pattern.end == "boundary" and not others)):
             inside = Pattern((first[block.end() + 1 :], *others), pattern.end)
+            inside = WHOLE_BLOCK if inside.pieces == WHOLE_BLOCK.pieces else inside
             self.by_block.setdefault(block.group(), []).append(inside)
         elif any(map(_DIGIT.search, pattern.pieces)):
             self.floating[pattern] = None
@@ -167,22 +168,40 @@ class ModuleNames:
                     found.append(WHOLE_BLOCK)
         return tuple(found)
 
-    def chosen(self, modules: Sequence[Sequence[str]], block: str, own: Sequence[Pattern]) -> list[bool]:
-        """Which modules are named. Each has one or more names, relative to `block`; `own` is what `about` gave for it.
+    def chosen(self, modules: Modules, own: Sequence[Pattern]) -> list[int]:
+        """Which modules are named, by their place in the list; `own` is what `about` gave for their block.
 
-        Most entries concern no module of a block, so all are first looked for in all its names at once.
+        Most entries concern no module of a block, so each is first looked for in all its names at once.
         """
-        place = f".{unwrapped(block)}." if block else "."
-        paths = [[f"{place}{name}." if name else place for name in names] for names in modules]
-        text = "\n".join([path for several in paths for path in several])
-        parts = [part for part in self.parts if part in text]
-        patterns = [p for p in (*self.everywhere, *self.floating) if p.pieces[0] in text and p.pieces[-1] in text]
-        return [
-            any(part in path for path in several for part in parts)
-            or any(pattern.matches(path[1:-1]) for path in several for pattern in patterns)
-            or any(pattern.pieces == WHOLE_BLOCK.pieces or pattern.matches(name) for name in names for pattern in own)
-            for names, several in zip(modules, paths, strict=True)
+        parts = [part for part in self.parts if part in modules.text]
+        patterns = [
+            pattern
+            for pattern in (*self.everywhere, *self.floating)
+            if pattern.pieces[0] in modules.text and pattern.pieces[-1] in modules.text
         ]
+        if WHOLE_BLOCK in own:
+            return list(range(len(modules.names)))
+        found = []
+        for i, names in enumerate(modules.names if parts or patterns or own else ()):
+            for name in names:
+                path = f"{modules.place}{name}." if name else modules.place
+                if (
+                    any([part in path for part in parts])  # noqa: C419  (there are few, and a list is faster)
+                    or any([pattern.matches(path[1:-1]) for pattern in patterns])  # noqa: C419
+                    or any([pattern.matches(name) for pattern in own])  # noqa: C419
+                ):
+                    found.append(i)
+                    break
+        return found
+
+
+class Modules:
+    """The modules of a block, or of a group outside all blocks, each under every name that it can have."""
+
+    def __init__(self, names: Sequence[Sequence[str]], block: str) -> None:
+        self.names = names
+        self.place = f".{unwrapped(block)}." if block else "."
+        self.text = "\n".join([f"{self.place}{name}." if name else self.place for several in names for name in several])
 
 
 def names(value: object, field: str) -> list[str]:

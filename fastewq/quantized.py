@@ -8,15 +8,14 @@ tests/test_quantized.py and `tools/oracle.py stored`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from itertools import compress
 from math import prod
 from typing import Any, Final, NamedTuple
 
 from fastewq.architecture import Architecture, Layout, Outside, Stack, Tensor, new_block, new_stored, new_tensor
 from fastewq.errors import InvalidConfig
-from fastewq.module_names import MAX_ENTRIES, MAX_TRIES, ModuleNames, Pattern, TooMuch, names
+from fastewq.module_names import MAX_ENTRIES, MAX_TRIES, ModuleNames, Modules, Pattern, TooMuch, names
 from fastewq.modules import TOKEN_HEADS, module_name
 
 Config = Mapping[str, Any]
@@ -491,14 +490,13 @@ class _Marking:
     def _chosen(self, tensors: Sequence[Tensor], path: str, own: Sequence[tuple[Pattern, ...]]) -> list[Packing | None]:
         """The format of each tensor, by the first rule that names it; None where it is in the model's own type."""
         packings: list[Packing | None] = [None] * len(tensors)
-        waiting = [i for i, tensor in enumerate(tensors) if tensor.role in self.scheme.roles]
+        matrices = [i for i, tensor in enumerate(tensors) if tensor.role in self.scheme.roles]
+        waiting: Collection[int] = range(len(matrices))
+        modules = Modules([spellings(tensors[i].name) for i in matrices] if len(self.rules) > 1 else (), path)
         for rule, about in zip(self.rules, own, strict=True):
-            taken = waiting
-            if rule.modules is not None:
-                modules = [spellings(tensors[i].name) for i in waiting]
-                taken = list(compress(waiting, rule.modules.chosen(modules, path, about)))
+            taken = waiting if rule.modules is None else set(rule.modules.chosen(modules, about)).intersection(waiting)
             for i in taken:
-                packings[i] = rule.packing
+                packings[matrices[i]] = rule.packing
             waiting = [i for i in waiting if i not in taken]
         return packings
 
