@@ -54,10 +54,14 @@ class Packing(NamedTuple):
     def size(self, rows: int, columns: int) -> int:
         """Bytes of a matrix with all that belongs to it."""
         _, bits, (height, width), scale_bits, column_bytes, matrix_bytes, word, nested = self
-        packed = rows * word * -(-columns * bits // (8 * word))
-        tiles = -(-rows // (height or rows)) * -(-columns // (width or columns))
-        scales = -(-tiles * scale_bits // 8) + (4 * -(-tiles // nested) if nested else 0)
-        return packed + scales + columns * column_bytes + matrix_bytes
+        row = (columns * bits + 7) >> 3
+        if word > 1:
+            row = (row + word - 1) // word * word
+        tiles = (rows + height - 1) // height if height else 1
+        if width:
+            tiles *= (columns + width - 1) // width
+        size = rows * row + ((tiles * scale_bits + 7) >> 3) + columns * column_bytes + matrix_bytes
+        return size + 4 * ((tiles + nested - 1) // nested) if nested else size
 
 
 def grouped(precision: str, bits: int, group: int, scale_bits: int, **details: Any) -> Packing:
@@ -121,17 +125,21 @@ def _entries(value: Any, field: str, limit: int) -> Iterable[tuple[Any, Any]]:
     return found.items()
 
 
+KEPT_FIELDS: Final = (
+    "modules_to_not_convert",
+    "ignored_layers",
+    "ignore",
+    "exclude_modules",
+    "exclude",
+    "llm_int8_skip_modules",
+)
+NOTHING_KEPT: Final = Rule(None, ModuleNames(()))
+
+
 def _kept(q: Config) -> Rule:
     """The modules left alone, under any of the names that the tools use for their list."""
-    fields = (
-        "modules_to_not_convert",
-        "ignored_layers",
-        "ignore",
-        "exclude_modules",
-        "exclude",
-        "llm_int8_skip_modules",
-    )
-    return Rule(None, ModuleNames([entry for field in fields for entry in names(q.get(field), field)]))
+    entries = [entry for field in KEPT_FIELDS if q.get(field) is not None for entry in names(q[field], field)]
+    return Rule(None, ModuleNames(entries)) if entries else NOTHING_KEPT
 
 
 KEPT_BY_DEEPSEEK: Final = Rule(
@@ -513,7 +521,7 @@ def mark(tensor: Tensor, packing: Packing | None) -> Tensor:
     matrices = 1 if len(shape) == 2 else prod(shape[:-2])
     if role == "experts" and name.endswith("gate_up_proj") and rows % 2 == 0:
         matrices, rows = 2 * matrices, rows // 2
-    stored = new_stored((packing[0], packing[1], matrices * packing.size(rows, columns)))
+    stored = new_stored((packing.precision, packing.bits, matrices * packing.size(rows, columns)))
     return new_tensor((name, shape, role, transposed, stored))
 
 

@@ -63,23 +63,26 @@ class LatentAttention(MixerPart):
     def __call__(self, f: Fields) -> Tensors:
         hidden, facts, bias = f["hidden_size"], self.facts(f), chosen(f, self.bias)
         queries, rank, values = facts.heads * facts.dim, f["kv_lora_rank"], f[self.value_dim]
+        at = self.prefix
         if chosen(f, self.low_rank_query):
             q_rank = f["q_lora_rank"]
             query = (
-                *linear("q_a_proj", q_rank, hidden, bias),
-                *norm("q_a_layernorm", q_rank),
-                *linear("q_b_proj", queries, q_rank),
+                *linear(f"{at}.q_a_proj", q_rank, hidden, bias),
+                *norm(f"{at}.q_a_layernorm", q_rank),
+                *linear(f"{at}.q_b_proj", queries, q_rank),
             )
         else:
-            query = linear("q_proj", queries, hidden)
+            query = linear(f"{at}.q_proj", queries, hidden)
         tensors = (
             *query,
-            *linear("kv_a_proj_with_mqa", rank + f["qk_rope_head_dim"], hidden, bias),
-            *norm("kv_a_layernorm", rank),
-            *linear("kv_b_proj", facts.heads * (f["qk_nope_head_dim"] + values), rank),
-            *linear("o_proj", hidden, facts.heads * values, bias),
+            *linear(f"{at}.kv_a_proj_with_mqa", rank + f["qk_rope_head_dim"], hidden, bias),
+            *norm(f"{at}.kv_a_layernorm", rank),
+            *linear(f"{at}.kv_b_proj", facts.heads * (f["qk_nope_head_dim"] + values), rank),
+            *linear(f"{at}.o_proj", hidden, facts.heads * values, bias),
         )
-        return prefixed(self.prefix, (*tensors, *(t for extra in self.extras for t in extra(f))))
+        for extra in self.extras:
+            tensors += prefixed(at, extra(f))
+        return tensors
 
 
 def indexer(f: Fields) -> Tensors:
