@@ -12,7 +12,10 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 TILE = 1 << 16
 """Values per tile: the unit of work whose sums are rounded on their own."""
@@ -42,24 +45,45 @@ def compiled(*fastmath: str) -> Callable[[F], F]:
 # --- counting ---------------------------------------------------------------------------------------------------------
 
 
+def _prefetch_line(_: Any, array: Any, index: Any) -> Any:  # noqa: ARG001 - its type is always intp
+    """Ask for the cache line of array[index], which may lie beyond the end: LLVM's prefetch, to be read, all levels."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        address = builder.bitcast(builder.gep(data, [arguments[1]]), ir.IntType(8).as_pointer())
+        flag = ir.IntType(32)
+        insert: Any = cgutils.get_or_insert_function
+        kind = ir.FunctionType(ir.VoidType(), [address.type, flag, flag, flag])
+        function = insert(builder.module, kind, "llvm.prefetch.p0i8")
+        builder.call(function, [address, flag(0), flag(3), flag(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+_prefetch: Any = intrinsic(_prefetch_line)
+
+
 @compiled()
 def count_words16(words: Array, histogram: Array) -> None:
     """Count the four 16-bit patterns of every 64-bit word into histogram[65536].
 
-    One load and shifts, rather than four loads, leave the processor's load ports to the counters. Four places are read
-    at once: memory answers sooner, and neighbouring weights, which often fall into one counter, are counted apart.
+    One load and shifts, rather than four loads, leave the processor's load ports to the counters; of four words at a
+    time the same places are counted one after another, so that a shift is done before it is needed. The processor's
+    own prefetching ends at every page: 1 KiB ahead is asked for as well.
     """
     low, one, bits = np.uint64(0xFFFF), np.uint32(1), np.uint64(16)
-    quarter = words.size // 4
-    for i in range(quarter):
-        a, b, c, d = words[i], words[quarter + i], words[2 * quarter + i], words[3 * quarter + i]
+    fours = words.size // 4 * 4
+    for i in range(0, fours, 4):
+        a, b, c, d = words[i], words[i + 1], words[i + 2], words[i + 3]
+        _prefetch(words, i + 128)
         for _ in range(4):
             histogram[a & low] += one
             histogram[b & low] += one
             histogram[c & low] += one
             histogram[d & low] += one
             a, b, c, d = a >> bits, b >> bits, c >> bits, d >> bits
-    for i in range(4 * quarter, words.size):
+    for i in range(fours, words.size):
         word = words[i]
         for _ in range(4):
             histogram[word & low] += one
