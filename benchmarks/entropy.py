@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from fastewq.analysis.dequantize import block_layout, dequantize
 from fastewq.analysis.kernel import measure
-from fastewq.analysis.numerics import TILE
+from fastewq.analysis.numerics import TILE, count_words16
 from fastewq.analysis.weights import ValueType, bit_values
 
 try:
@@ -102,10 +102,15 @@ def read_words(words: Array) -> int:
     return total
 
 
-def read_all(array: Array, threads: int) -> None:
+def read_all(array: Array, threads: int, loop: Callable[[Array], Any] = read_words) -> None:
     parts = np.array_split(array.view(np.uint64), threads)
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(read_words, parts))
+        list(pool.map(loop, parts))
+
+
+def count_loop(words: Array) -> None:
+    """The kernel's innermost loop and nothing else: what remains of the time is the kernel's."""
+    count_words16(words, np.zeros(1 << 16, np.uint32))
 
 
 def counted_entropy(counts: Array, value_type: ValueType) -> float:
@@ -225,6 +230,10 @@ def methods_for(count: int, threads: int) -> list[Method]:
         ),
         Method("(d) reading memory, bfloat16", count, 2 * count, lambda: read_all(bf16, threads)),
         Method("(d) reading memory, float32", count, 4 * count, lambda: read_all(f32, threads)),
+        Method("(d) reading memory, bfloat16, one thread", count, 2 * count, lambda: read_all(bf16, 1)),
+        Method("(e) the counting loop alone, bfloat16", count, 2 * count, lambda: read_all(bf16, threads, count_loop)),
+        Method("(e) the same, one thread", count, 2 * count, lambda: read_all(bf16, 1, count_loop)),
+        Method("(e) the counting loop alone, float16", count, 2 * count, lambda: read_all(f16, threads, count_loop)),
     ]
 
 
