@@ -18,6 +18,7 @@ from functools import lru_cache
 from itertools import product
 from typing import Final, Literal, NamedTuple
 
+from fastewq.architectures.fields import shown
 from fastewq.errors import InvalidConfig
 
 MAX_ENTRIES: Final = 16_384
@@ -216,7 +217,7 @@ def names(value: object, field: str) -> list[str]:
         raise TooMuch(f"{field} with {len(value)} entries")
     for entry in value:
         if not isinstance(entry, str) or len(entry) > MAX_LENGTH:
-            raise InvalidConfig(f"quantization_config.{field} has the entry {entry!r:.60}; expected a module name")
+            raise InvalidConfig(f"quantization_config.{field} has the entry {shown(entry)}; expected a module name")
     return list(value)
 
 

@@ -14,6 +14,7 @@ from math import prod
 from typing import Any, Final, NamedTuple
 
 from fastewq.architecture import Architecture, Layout, Outside, Stack, Tensor, new_block, new_stored, new_tensor
+from fastewq.architectures.fields import shown
 from fastewq.errors import InvalidConfig
 from fastewq.module_names import MAX_ENTRIES, MAX_TRIES, ModuleNames, Modules, Pattern, TooMuch, names
 from fastewq.modules import TOKEN_HEADS, module_name
@@ -102,8 +103,14 @@ def _integer(q: Config, name: str, default: int | None, low: int, high: int) -> 
     value = q.get(name)
     value = default if value is None else value
     if type(value) is not int or not low <= value <= high:
-        raise InvalidConfig(f"quantization_config.{name} is {value!r:.40}; expected an integer from {low} to {high}")
+        raise InvalidConfig(f"quantization_config.{name} is {shown(value)}; expected an integer from {low} to {high}")
     return value
+
+
+def _word(q: Config, name: str) -> str:
+    """A string; empty where it is absent or something else."""
+    value = q.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def _group(q: Config, default: int | None = 128) -> int:
@@ -178,7 +185,7 @@ def _tile(value: Any, field: str) -> tuple[int, int]:
         or len(value) != 2
         or not all(type(size) is int and 0 < size <= MAX_GROUP for size in value)
     ):
-        raise InvalidConfig(f"quantization_config.{field} is {value!r:.40}; expected two positive integers")
+        raise InvalidConfig(f"quantization_config.{field} is {shown(value)}; expected two positive integers")
     return value[0], value[1]
 
 
@@ -262,12 +269,12 @@ def modelopt(q: Config, _: Config) -> Scheme:
     """NVIDIA's ModelOpt: one algorithm for all modules, or one each in `quantized_layers`."""
     inner = q.get("quantization")
     q = {**inner, **q} if isinstance(inner, Mapping) else q
-    algorithm = str(q.get("quant_algo")).upper()
+    algorithm = _word(q, "quant_algo").upper()
     if algorithm == "MIXED_PRECISION":
         by_packing: dict[Packing, list[str]] = {}
         for module, change in _entries(q.get("quantized_layers"), "quantized_layers", MAX_ENTRIES):
             own = _object(change, "quantized_layers")
-            packing = _modelopt(str(own.get("quant_algo")).upper(), own)
+            packing = _modelopt(_word(own, "quant_algo").upper(), own)
             by_packing.setdefault(packing, []).extend(names([module], "quantized_layers"))
         rules = [Rule(packing, ModuleNames(modules)) for packing, modules in by_packing.items()]
         return Scheme("modelopt", (_kept(q), *rules, Rule(None)), head=True)
@@ -315,8 +322,8 @@ def compressed_tensors(q: Config, _: Config) -> Scheme:
 
 def _compressed(weights: Config, group: Config, q: Config) -> Packing:
     bits, kind = _integer(weights, "num_bits", 8, 1, 16), weights.get("type", "int")
-    strategy = weights.get("strategy") or ("group" if weights.get("group_size") else "tensor")
-    form = str(group.get("format") or q.get("format") or "")
+    strategy = _word(weights, "strategy") or ("group" if weights.get("group_size") else "tensor")
+    form = _word(group, "format") or _word(q, "format")
     inputs = group.get("input_activations")
     static = 2 if isinstance(inputs, Mapping) and inputs.get("dynamic") is False else 0
     if kind == "float" and bits == 4:
@@ -343,7 +350,7 @@ def _compressed(weights: Config, group: Config, q: Config) -> Packing:
     if strategy == "block":
         tile = _tile(weights.get("block_structure"), "block_structure")
     if tile is None or (kind not in ("int", "float")) or (kind == "float" and bits != 8):
-        raise _NotUnderstood(f"strategy {strategy!r:.20} with {bits}-bit {kind!r:.20} weights")
+        raise _NotUnderstood(f"strategy {shown(strategy)} with {bits}-bit {shown(kind)} weights")
     return Packing(name, 16 if packed and bits > 8 else bits, tile, 16 + zero, **details)
 
 

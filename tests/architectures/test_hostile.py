@@ -95,6 +95,83 @@ def test_mutated_configs_add_up_or_are_refused(config: dict[str, Any]) -> None:
         check_sums(result)
 
 
+INT4 = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32, "symmetric": True}
+QUANTIZATIONS: list[dict[str, Any]] = [
+    {"quant_method": "fp8", "weight_block_size": [128, 128], "modules_to_not_convert": ["lm_head"]},
+    {"quant_method": "fbgemm_fp8", "modules_to_not_convert": ["model.layers.0"]},
+    {"quant_method": "gptq", "bits": 4, "group_size": 128, "dynamic": {"-:.*down.*": {}, "+:.*up.*": {"bits": 8}}},
+    {"quant_method": "awq", "bits": 4, "group_size": 128},
+    {"quant_method": "auto-round", "bits": 4, "extra_config": {"model.layers.1.mlp.up_proj": {"bits": 8}}},
+    {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_use_double_quant": True},
+    {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn"]},
+    {"quant_method": "bitnet"},
+    {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["re:.*self_attn.*"]},
+    {
+        "quant_method": "modelopt",
+        "quant_algo": "MIXED_PRECISION",
+        "quantized_layers": {"model.layers.0.mlp.up_proj": {"quant_algo": "FP8"}},
+    },
+    {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "ignore": ["lm_head", "re:.*gate$"],
+        "config_groups": {"a": {"targets": ["Linear"], "weights": INT4}},
+    },
+]
+PATTERNS = [
+    "re:(a+)+$",
+    "re:" + "(a|b)" * 30,
+    "re:" + "[0-9]" * 300,
+    "re:[",
+    "*" * 400,
+    "re:.*" * 80,
+    "lm_head",
+    "a" * 401,
+]
+QUANTIZATION_VALUES: list[Any] = [
+    *VALUES,
+    *(-4, 0, 17, 2**20, [0, 0], [-1, 128], ["lm_head"] * 20_000, [f"model.layers.{i}.mlp" for i in range(3000)]),
+    *([f"re:.*layers.{i}.*" for i in range(500)], PATTERNS, *([pattern] for pattern in PATTERNS)),
+    {f"group_{i}": {"targets": [f"re:.*{i}.*"], "weights": INT4} for i in range(300)},
+    {f"model.layers.{i}.mlp.up_proj": {"bits": i % 9, "quant_algo": "FP8"} for i in range(3000)},
+]
+QUANTIZATION_FIELDS = sorted({name for quantization in QUANTIZATIONS for name in quantization} | set(INT4))
+
+
+@st.composite
+def quantized(draw: st.DrawFn) -> dict[str, Any]:
+    """A config whose word on quantization is broken in a few places, at any depth."""
+    config = {
+        **draw(st.sampled_from(SEEDS)),
+        "quantization_config": copy.deepcopy(draw(st.sampled_from(QUANTIZATIONS))),
+    }
+    for _ in range(draw(st.integers(1, 3))):
+        level = config["quantization_config"]
+        while inner := [name for name in sorted(level, key=str) if isinstance(level[name], dict) and level[name]]:
+            if draw(st.booleans()):
+                break
+            level = level[draw(st.sampled_from(inner))]
+        name = draw(st.sampled_from(QUANTIZATION_FIELDS))
+        level[name] = copy.deepcopy(draw(st.sampled_from(QUANTIZATION_VALUES)))
+    return config
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(quantized())
+def test_mutated_quantization_adds_up_or_is_refused(config: dict[str, Any]) -> None:
+    result = attempt(config)
+    if isinstance(result, FastEWQError):
+        assert 0 < len(result.message) < 500
+        return
+    check_sums(result)
+    plain = read_config({**config, "quantization_config": None})
+    assert result.parameters == plain.parameters
+    for tensor in [t for layout in result.layouts for t in layout.tensors if t.stored is not None]:
+        assert tensor.stored is not None
+        assert 1 <= tensor.stored.bits <= 8
+        assert 8 * tensor.stored.bytes >= tensor.stored.bits * prod(tensor.shape)
+
+
 @settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(supported()), st.dictionaries(st.text(max_size=12), NASTY, max_size=8))
 def test_arbitrary_fields(model_type: str, fields: dict[str, Any]) -> None:
@@ -162,8 +239,27 @@ def test_lists_of_the_wrong_length_are_refused() -> None:
         {"model_type": "llama", "id2label": dict.fromkeys(range(10**5))},
         {"model_type": "qwen3_moe", "mlp_only_layers": list(range(10**6))},
         {"model_type": "gemma3n_text", "altup_num_inputs": 10**6},
+        *(
+            {**heterogeneous(MAX_LAYERS), "quantization_config": {"quant_method": "fp8", "ignore": entries}}
+            for entries in (
+                [f"model.layers.{i % MAX_LAYERS}.mlp.part{i}" for i in range(1280)],
+                [f"model.layers.{i % MAX_LAYERS}.mlp.experts.{i}.up_proj" for i in range(16_000)],
+                ["re:" + "(aaaaaaaa|bbbbbbbb)" * 9 + "c" * i for i in range(128)],
+            )
+        ),
     ],
-    ids=["heterogeneous", "norm-per-head", "long-name", "long-list", "labels", "indices", "copies"],
+    ids=[
+        "heterogeneous",
+        "norm-per-head",
+        "long-name",
+        "long-list",
+        "labels",
+        "indices",
+        "copies",
+        "modules",
+        "experts",
+        "alternatives",
+    ],
 )
 def test_memory_stays_below_50_megabytes(config: dict[str, Any]) -> None:
     read_config({"model_type": "llama"})  # loads the table of defaults
