@@ -75,8 +75,6 @@ def read_memory(
     reserve: int | str = 0,
 ) -> Memory | None:
     """A checked `Memory`, or None where nothing was asked for. Raises InvalidPolicy, naming the field."""
-    if (memory, devices, context, batch, cache_bits, reserve) == (None, (), 0, 1, 16, 0):
-        return None
     if isinstance(devices, str) or not isinstance(devices, Sequence) or len(devices) > MAX_DEVICES:
         raise InvalidPolicy(f"devices must be a list of at most {MAX_DEVICES} memory sizes")
     _check_integer("context", context, 0, MAX_CONTEXT)

@@ -252,6 +252,12 @@ def test_document_follows_the_contract() -> None:
     assert json.loads(json.dumps(document, allow_nan=False)) == document
 
 
+@pytest.mark.parametrize("option", [{"batch": True}, {"context": False}, {"reserve": False}, {"reserve": 0.0}])
+def test_options_that_only_equal_their_default_are_refused(llama: dict[str, Any], option: dict[str, Any]) -> None:
+    with pytest.raises(InvalidPolicy, match=next(iter(option))):
+        fastewq.plan(llama, **option)
+
+
 def test_plan_of_a_config_is_the_plan_of_its_architecture(llama: dict[str, Any]) -> None:
     from fastewq.features import block_columns
 
