@@ -24,6 +24,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -55,6 +56,9 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
     raise RuntimeError(f"{process.args!r} did not open port {port} in {START_SECONDS} s")
 
 
+MOST_IN_A_ROW = 4
+
+
 @dataclass
 class Fault:
     """One way to misbehave, for requests whose path matches `path`, `times` times (None: always), with a probability.
@@ -62,6 +66,9 @@ class Fault:
     kind   status (answer `status` with `headers`), reset (RST before any answer), stall (accept and never answer),
            truncate (half of the body, then close), ignore_range (200 and the whole file), drip (a byte at a time),
            wrong_range (206 with other bytes than asked for)
+
+    A fault by chance passes a request over that has just failed MOST_IN_A_ROW times: chance must not use up the tries
+    of a client that is right to go on.
     """
 
     kind: str
@@ -111,6 +118,7 @@ class LoopbackHub:
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
         self._random = random.Random(0)
+        self._in_a_row: Counter[tuple[str, str | None]] = Counter()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -191,19 +199,26 @@ class LoopbackHub:
         """These faults, and a fresh request log, for the duration of a with block."""
         with self._lock:
             self.faults, self.requests = list(faults), []
+            self._in_a_row.clear()
         try:
             yield
         finally:
             with self._lock:
                 self.faults = []
 
-    def fault_for(self, path: str) -> Fault | None:
+    def fault_for(self, path: str, span: str | None) -> Fault | None:
+        """The fault that a request of this path and Range header meets, if any."""
         with self._lock:
             for fault in self.faults:
-                if fault.times != 0 and re.search(fault.path, path) and self._random.random() < fault.probability:
+                if fault.times == 0 or not re.search(fault.path, path):
+                    continue
+                spared = fault.probability < 1 and self._in_a_row[path, span] >= MOST_IN_A_ROW
+                if not spared and self._random.random() < fault.probability:
                     if fault.times is not None:
                         fault.times -= 1
+                    self._in_a_row[path, span] += 1
                     return fault
+            del self._in_a_row[path, span]
         return None
 
     def listing_page(self, query: Mapping[str, list[str]]) -> tuple[list[dict[str, Any]], str | None]:
@@ -262,7 +277,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         hub = self.server.hub
-        fault = hub.fault_for(self.path)
+        fault = hub.fault_for(self.path, self.headers.get("Range"))
         token = (self.headers.get("Authorization") or "").removeprefix("Bearer ") or None
         hub.requests.append(
             Request(
