@@ -6,8 +6,10 @@ same shape share one `Layout`, so a 126-block model costs no more memory than it
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import count
 from math import prod
 from typing import Final, Literal, NamedTuple
 
@@ -74,7 +76,7 @@ class Tensor(NamedTuple):
 
 new_tensor: Final = partial(tuple.__new__, Tensor)
 """A tensor from a tuple of all five fields. A call of `Tensor` takes twice as long, and reading a config is mostly
-making tensors and blocks."""
+making tensors."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,25 @@ class Block(NamedTuple):
     layout: Layout
 
 
-new_block: Final = partial(tuple.__new__, Block)
-"""A block from a tuple of its three fields, as `new_tensor`."""
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """The blocks of a stack in execution order, as two columns with an entry per block.
+
+    Most readers want one column, so a `Block` is made when it is asked for: making all of them takes as long as the
+    rest of reading a config.
+    """
+
+    paths: tuple[str, ...]
+    layouts: tuple[Layout, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[Block]:
+        return map(Block, count(), self.paths, self.layouts)
+
+    def __getitem__(self, index: int) -> Block:
+        return Block(range(len(self))[index], self.paths[index], self.layouts[index])
 
 
 class Stack(NamedTuple):
@@ -121,7 +140,7 @@ class Stack(NamedTuple):
 
     name: str
     role: Literal["decoder", "encoder", "vision", "audio"]
-    blocks: tuple[Block, ...]
+    blocks: Blocks
     width: int
     heads: int = 0
     kv_heads: int = 0
@@ -163,10 +182,11 @@ class Architecture:
     @cached_property
     def layouts(self) -> tuple[Layout, ...]:
         """The layouts of the blocks, each once, in order of their first block."""
-        return tuple({id(block.layout): block.layout for stack in self.stacks for block in stack.blocks}.values())
+        layouts = [layout for stack in self.stacks for layout in stack.blocks.layouts]
+        return tuple(dict(zip(map(id, layouts), layouts, strict=True)).values())
 
     @cached_property
     def parameters(self) -> int:
         """All parameters, tied tensors counted once."""
-        blocks = sum([block.layout.parameters for stack in self.stacks for block in stack.blocks])
-        return blocks + sum(group.parameters for group in self.outside)
+        blocks = sum([layout.parameters for stack in self.stacks for layout in stack.blocks.layouts])
+        return blocks + sum([group.parameters for group in self.outside])

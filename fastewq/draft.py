@@ -8,7 +8,7 @@ from functools import partial
 from itertools import islice, repeat
 from typing import Final
 
-from fastewq.architecture import Architecture, Block, Layout, Outside, Role, Tensor
+from fastewq.architecture import Architecture, Layout, Outside, Role, Tensor
 from fastewq.document import PlannedBlock, PlannedGroup, PlannedStack
 from fastewq.errors import InvalidPolicy
 from fastewq.modules import TOKEN_HEADS, fused, module_name, modules
@@ -38,7 +38,7 @@ def followed(policy: Policy, architecture: Architecture, probabilities: Sequence
 class Draft:
     """Precisions by block number, counted over all stacks in execution order; "raw" stands for the stored precision.
 
-    precisions   of each block;  pinned: the blocks a budget must not move
+    paths, layouts, indices, precisions   of each block;  pinned: the blocks a budget must not move
     exceptions   block number -> module -> precision, where overrides set one
     groups       precision of each outside group
     """
@@ -52,8 +52,9 @@ class Draft:
         self.target = target
         self.raw, self.raw_bytes = raw_precision(architecture.dtype)
         self.roles: frozenset[Role] = MATRICES | {"router"} if policy.routers else MATRICES
-        self.blocks: list[Block] = [block for stack in architecture.stacks for block in stack.blocks]
-        self.layouts: dict[int, Layout] = {id(layout): layout for layout in architecture.layouts}
+        self.paths = [path for stack in architecture.stacks for path in stack.blocks.paths]
+        self.layouts = [layout for stack in architecture.stacks for layout in stack.blocks.layouts]
+        self.indices = [index for stack in architecture.stacks for index in range(len(stack.blocks))]
         self.warnings: list[str] = []
         self.precisions, self.pinned = followed(policy, architecture, probabilities)
         self.exceptions: dict[int, dict[str, str]] = {}
@@ -89,7 +90,7 @@ class Draft:
         """Overrides apply in order, so a later one wins. Raises InvalidPolicy where one names nothing quantizable."""
         for text, precision in self.policy.overrides:
             pattern = Pattern(text)
-            named = [self._override_block(number, pattern, precision) for number in range(len(self.blocks))]
+            named = [self._override_block(number, pattern, precision) for number in range(len(self.paths))]
             named += [self._override_group(number, pattern, precision) for number in range(len(self.groups))]
             if not any(named):
                 raise InvalidPolicy(
@@ -98,19 +99,19 @@ class Draft:
                 )
 
     def _override_block(self, number: int, pattern: Pattern, precision: str) -> bool:
-        block = self.blocks[number]
-        if pattern.names_block(block.index, block.path):
+        path = self.paths[number]
+        if pattern.names_block(self.indices[number], path):
             self.precisions[number] = precision
             self.pinned.add(number)
             self.exceptions.pop(number, None)
             return True
-        everything = modules(block.layout, self.roles)
-        named = {name for name in everything if pattern.names_module(f"{block.path}.{name}")}
+        everything = modules(self.layouts[number], self.roles)
+        named = {name for name in everything if pattern.names_module(f"{path}.{name}")}
         shared = {fused(name) for name in named}
         changed = [name for name in everything if fused(name) in shared]
         if len(changed) > len(named):
             self.warnings.append(
-                f"{block.path}: {', '.join(sorted(set(changed) - named))} follows {', '.join(sorted(named))}, since "
+                f"{path}: {', '.join(sorted(set(changed) - named))} follows {', '.join(sorted(named))}, since "
                 "serving engines run them as one"
             )
         if changed:
@@ -126,7 +127,7 @@ class Draft:
 
     def block_bytes(self, number: int, precision: str) -> int:
         """Bytes of a block at a precision, with the exceptions inside it."""
-        layout = self.blocks[number].layout
+        layout = self.layouts[number]
         exceptions = self.exceptions.get(number)
         if not exceptions:
             return self._layout_bytes(layout, precision)
@@ -147,7 +148,7 @@ class Draft:
         exceptions = self.exceptions.get(number, {})
         return sum(
             t.parameters
-            for t in self.blocks[number].layout.tensors
+            for t in self.layouts[number].tensors
             if t.role in self.roles and module_name(t.name) not in exceptions and (level == KEEP or follows(t, level))
         )
 
@@ -157,20 +158,17 @@ class Draft:
     def total(self) -> int:
         """Bytes of all weights."""
         special = sum(self.block_bytes(number, self.precisions[number]) for number in self.exceptions)
-        usual = Counter(
-            (id(block.layout), precision)
-            for number, (block, precision) in enumerate(zip(self.blocks, self.precisions, strict=True))
+        usual = sum(
+            self._layout_bytes(layout, precision)
+            for number, (layout, precision) in enumerate(zip(self.layouts, self.precisions, strict=True))
             if number not in self.exceptions
         )
-        alike = sum(
-            count * self._layout_bytes(self.layouts[key], precision) for (key, precision), count in usual.items()
-        )
-        return special + alike + sum(map(self.group_bytes, range(len(self.groups))))
+        return special + usual + sum(map(self.group_bytes, range(len(self.groups))))
 
     def document(self) -> tuple[tuple[PlannedStack, ...], tuple[PlannedGroup, ...], tuple[tuple[Tensor, ...], ...]]:
         """The planned stacks and outside groups, and the distinct layouts they refer to by number."""
         outside = self.architecture.outside
-        layouts = self.layouts.values()
+        layouts = self.architecture.layouts
         planned = self._planned()
         for number in self.exceptions:
             size = self.block_bytes(number, self.precisions[number])
@@ -189,19 +187,26 @@ class Draft:
 
     def _planned(self) -> list[PlannedBlock]:
         """Every block as if it had no exceptions, made column by column."""
-        if not self.blocks:
+        if not self.paths:
             return []
-        indices, paths, layouts = zip(*self.blocks, strict=True)
-        keys = [*zip(map(id, layouts), self.precisions, strict=True)]
-        numbers = {key: number for number, key in enumerate(self.layouts)}
-        alike = {key: self._alike(self.layouts[key[0]], key[1], numbers[key[0]]) for key in {*keys}}
+        keys = [*zip(map(id, self.layouts), self.precisions, strict=True)]
+        distinct = {id(layout): (layout, number) for number, layout in enumerate(self.architecture.layouts)}
+        alike = {key: self._alike(*distinct[key[0]], key[1]) for key in {*keys}}
         kinds, parameters, names, sizes, references = zip(*map(alike.__getitem__, keys), strict=True)
         rows = zip(
-            indices, paths, kinds, parameters, self.probabilities, names, sizes, references, repeat(NO_EXCEPTIONS)
+            self.indices,
+            self.paths,
+            kinds,
+            parameters,
+            self.probabilities,
+            names,
+            sizes,
+            references,
+            repeat(NO_EXCEPTIONS),
         )
         return [*map(partial(tuple.__new__, PlannedBlock), rows)]  # a call of PlannedBlock takes several times as long
 
-    def _alike(self, layout: Layout, precision: str, number: int) -> tuple[str, int, str, int, int]:
+    def _alike(self, layout: Layout, number: int, precision: str) -> tuple[str, int, str, int, int]:
         """What blocks of one layout and precision have in common: kind to layout of a `PlannedBlock`."""
         size = self._layout_bytes(layout, precision)
         return layout.kind, layout.parameters, self._named(precision), size, number
@@ -210,7 +215,7 @@ class Draft:
         """The precision of every block, by its name in a plan."""
         if self.architecture.quantization is None:
             return [self.raw if precision == KEEP else precision for precision in self.precisions]
-        return [self._found(number)[0] for number in range(len(self.blocks))]
+        return [self._found(number)[0] for number in range(len(self.paths))]
 
     def _as_stored(self, number: int, block: PlannedBlock) -> PlannedBlock:
         precision, exceptions = self._found(number)
@@ -222,7 +227,7 @@ class Draft:
         Such a matrix keeps what it has where that is no more bits than its block gets. The block is named by what most
         of its weights have then.
         """
-        layout, exceptions = self.blocks[number].layout, self.exceptions.get(number)
+        layout, exceptions = self.layouts[number], self.exceptions.get(number)
         key = (id(layout), self.precisions[number])
         if exceptions is None and key in self._named_alike:
             return self._named_alike[key]

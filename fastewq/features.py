@@ -32,7 +32,7 @@ def _post_norm(model: Architecture, stack: Stack) -> bool:
     """Whether each block of a text stack ends in a LayerNorm (BERT, Marian), so that none is needed after the last."""
     if stack.norm != "layer" or stack.role not in ("decoder", "encoder"):
         return False
-    blocks = f".{stack.blocks[0].path}"
+    blocks = f".{stack.blocks.paths[0]}"
     return not any(_is_final_norm(group, blocks) for group in model.outside)
 
 
@@ -50,7 +50,7 @@ def _is_final_norm(group: Outside, blocks: str) -> bool:
 
 STACK_FACTS: Final[Mapping[str, Callable[[Architecture, Stack], float]]] = {
     "num_blocks": lambda _, stack: len(stack.blocks),
-    "stack_parameters": lambda _, stack: sum([block.layout.parameters for block in stack.blocks]),
+    "stack_parameters": lambda _, stack: sum([layout.parameters for layout in stack.blocks.layouts]),
     "model_parameters": lambda model, _: model.parameters,
     "width": lambda _, stack: stack.width,
     "heads": lambda _, stack: stack.heads,
@@ -105,7 +105,7 @@ class _BlockColumns(Columns):
     def _column(self, name: str) -> NDArray[np.generic]:
         if name == "exec_index":
             return np.concatenate([np.arange(0.0, length) for length in self._lengths] or [np.empty(0)])
-        layouts = (block.layout for _, stack in self._owned for block in stack.blocks)
+        layouts = (layout for _, stack in self._owned for layout in stack.blocks.layouts)
         if name == "num_parameters":
             return np.array([layout.parameters for layout in layouts], dtype=np.float64)
         if name == "kind":

@@ -72,10 +72,10 @@ def block_caches(f: Fields, stack: Stack) -> list[BlockCache]:
     windows = _windows(f, len(stack.blocks))
     known: dict[tuple[int, int | None], BlockCache] = {}
     caches = []
-    for block, window in zip(stack.blocks, windows, strict=True):
-        key = (id(block.layout), window)
+    for layout, window in zip(stack.blocks.layouts, windows, strict=True):
+        key = (id(layout), window)
         if key not in known:
-            known[key] = _cache(f, stack, block.layout, window)
+            known[key] = _cache(f, stack, layout, window)
         caches.append(known[key])
     return caches
 

@@ -104,7 +104,7 @@ def plan_architecture(
     chosen = read_policy(policy, predictor.card)
     start = starting_point(architecture, target)
     draft = Draft(start, np.round(probabilities, 6).tolist(), chosen, target_named(target))
-    report = None if memory is None else fit(draft, memory, list(cache) if cache else [0] * len(draft.blocks))
+    report = None if memory is None else fit(draft, memory, list(cache) if cache else [0] * len(draft.paths))
     stacks, other, layouts = draft.document()
     outside_domain = predictor.outside_domain(architecture)
     weights = sum(b.bytes for s in stacks for b in s.blocks) + sum(g.bytes for g in other)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from math import prod
 from typing import Any, Final, NamedTuple
 
-from fastewq.architecture import Architecture, Layout, Outside, Stack, Tensor, new_block, new_stored, new_tensor
+from fastewq.architecture import Architecture, Blocks, Layout, Outside, Stack, Tensor, new_stored, new_tensor
 from fastewq.architectures.fields import shown
 from fastewq.errors import InvalidConfig
 from fastewq.module_names import MAX_ENTRIES, MAX_TRIES, ModuleNames, Modules, Pattern, TooMuch, names
@@ -461,14 +461,14 @@ class _Marking:
     def _stack(self, stack: Stack) -> Stack:
         if self.scheme.text and stack.role != "decoder":
             return stack
-        blocks = []
-        alike: dict[int, Layout] = {}  # where nothing is said about single blocks, one of each layout stands for all
-        for index, path, layout in stack.blocks:
-            marked = None if self.by_block else alike.get(id(layout))
-            if marked is None:
-                marked = alike[id(layout)] = self._layout(path, layout)
-            blocks.append(new_block((index, path, marked)))
-        return stack._replace(blocks=tuple(blocks))
+        paths, layouts = stack.blocks.paths, stack.blocks.layouts
+        if self.by_block:
+            return stack._replace(blocks=Blocks(paths, tuple(map(self._layout, paths, layouts))))
+        # Where nothing is said about single blocks, one of each layout stands for all.
+        numbers = [*map(id, layouts)]
+        examples = dict(zip(numbers, zip(paths, layouts, strict=True), strict=True))
+        alike = {number: self._layout(path, layout) for number, (path, layout) in examples.items()}
+        return stack._replace(blocks=Blocks(paths, tuple(map(alike.__getitem__, numbers))))
 
     def _layout(self, path: str, layout: Layout) -> Layout:
         own = self._about(path)
@@ -558,7 +558,7 @@ def dequantized(architecture: Architecture) -> Architecture:
         return plain.setdefault((found.kind, tensors), replace(found, tensors=tensors))
 
     stacks = tuple(
-        stack._replace(blocks=tuple(block._replace(layout=layout(block.layout)) for block in stack.blocks))
+        stack._replace(blocks=Blocks(stack.blocks.paths, tuple(map(layout, stack.blocks.layouts))))
         for stack in architecture.stacks
     )
     outside = tuple(group._replace(tensors=bare(group.tensors)) for group in architecture.outside)

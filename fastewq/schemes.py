@@ -287,7 +287,7 @@ def stored_bytes(architecture: Architecture, raw_bytes: int) -> int:
     total = architecture.parameters * raw_bytes
     if architecture.quantization is None:
         return total
-    counts = Counter(id(block.layout) for stack in architecture.stacks for block in stack.blocks)
+    counts = Counter(id(layout) for stack in architecture.stacks for layout in stack.blocks.layouts)
     total -= sum(counts[id(layout)] * _saved(layout.tensors, raw_bytes) for layout in architecture.layouts)
     return total - sum(_saved(group.tensors, raw_bytes) for group in architecture.outside)
 

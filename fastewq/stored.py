@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from fastewq.analysis.blocks import StoredStack, group_blocks, is_buffer
 from fastewq.analysis.tensors import BITS, TensorInfo
-from fastewq.architecture import Architecture, Block, FeedForward, Layout, Mixer, Outside, Role, Stack, Tensor
+from fastewq.architecture import Architecture, Blocks, FeedForward, Layout, Mixer, Outside, Role, Stack, Tensor
 from fastewq.config import read_config
 from fastewq.errors import InvalidCheckpoint, UnsupportedArchitecture
 from fastewq.quantized import quantization_of, with_stored
@@ -310,29 +310,29 @@ def architecture_from(tensors: Sequence[TensorInfo], config: Mapping[str, Any], 
 
 
 def _stack(stored: StoredStack, config: Mapping[str, Any], layouts: dict[tuple[Tensor, ...], Layout]) -> Stack:
-    blocks = []
+    found = []
     for block in stored.blocks:
         own = _stacked_experts([(t.name.removeprefix(f"{block.path}."), t.shape) for t in block.tensors])
         if own not in layouts:
             layouts[own] = Layout(_mixer(own), _feed_forward(own), own)
-        blocks.append(Block(block.index, block.path, layouts[own]))
+        found.append(layouts[own])
     part = {"vision": "vision_config", "audio": "audio_config"}.get(stored.name, "text_config")
     own_config = config.get(part)
     f = own_config if isinstance(own_config, Mapping) else config
     role = next((role for role in ("vision", "audio", "encoder") if stored.name.startswith(role)), "decoder")
     heads = _size(f, "num_attention_heads") or _size(f, "num_heads") or _size(f, "n_head")
-    width = _width(blocks[0].layout) or _size(f, "hidden_size")
+    width = _width(found[0]) or _size(f, "hidden_size")
     return Stack(
         name=stored.name,
         role=role,  # type: ignore[arg-type]
-        blocks=tuple(blocks),
+        blocks=Blocks(tuple(block.path for block in stored.blocks), tuple(found)),
         width=width,
         heads=heads,
         kv_heads=_size(f, "num_key_value_heads") or heads,
         head_dim=_size(f, "head_dim") or (width // heads if heads else 0),
         ffn_width=_size(f, "intermediate_size"),
-        experts=max((_experts(block.layout) for block in blocks), default=0),
-        norm="layer" if any(t.name.endswith("norm.bias") for t in blocks[0].layout.tensors) else "rms",
+        experts=max(map(_experts, found), default=0),
+        norm="layer" if any(t.name.endswith("norm.bias") for t in found[0].tensors) else "rms",
     )
 
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastewq.architecture import Architecture, Block, Layout, Outside, Stack, Tensor
+from fastewq.architecture import Architecture, Blocks, Layout, Outside, Stack, Tensor
+from fastewq.architectures.body import numbered
 from fastewq.budget import DAMAGE, Movable, convex_levels, sensitivities, solve
 from fastewq.draft import Draft
 from fastewq.errors import DoesNotFit, InvalidPolicy
@@ -27,7 +28,7 @@ def architecture(widths: list[int]) -> Architecture:
         w: Layout("attention", "dense", (Tensor("m.q_proj.weight", (w, w), "linear"), Tensor("n.weight", (w,), "norm")))
         for w in set(widths)
     }
-    blocks = tuple(Block(i, f"model.layers.{i}", layouts[w]) for i, w in enumerate(widths))
+    blocks = Blocks(numbered("model.layers", len(widths)), tuple(layouts[w] for w in widths))
     embed = Outside("model.embed_tokens", (Tensor("weight", (100, 64), "embedding"),))
     return Architecture("llama", "bfloat16", (Stack("decoder", "decoder", blocks, 64),), (embed,), vocab_size=100)
 
@@ -38,7 +39,7 @@ def draft(widths: list[int], probabilities: list[float], policy: str | dict | Po
 
 def damage(d: Draft, precisions: list[str]) -> float:
     """The objective as docs/plans.md states it."""
-    order = sorted(range(len(precisions)), key=lambda n: (-d.probabilities[n], -d.blocks[n].index))
+    order = sorted(range(len(precisions)), key=lambda n: (-d.probabilities[n], -d.indices[n]))
     weight = dict(zip(order, sensitivities(len(order)), strict=True))
     return sum(weight[n] * d.quantized_parameters(n, p) * DAMAGE[p] for n, p in enumerate(precisions))
 
@@ -48,7 +49,7 @@ def size(d: Draft, precisions: list[str]) -> int:
 
 
 def best_by_brute_force(d: Draft, limit: int) -> float | None:
-    fitting = (list(p) for p in product(LEVELS, repeat=len(d.blocks)) if size(d, list(p)) <= limit)
+    fitting = (list(p) for p in product(LEVELS, repeat=len(d.paths)) if size(d, list(p)) <= limit)
     return min((damage(d, p) for p in fitting), default=None)
 
 

@@ -44,7 +44,7 @@ def test_facts_the_predictor_reads() -> None:
 def test_facts_of_a_mixture_are_those_of_its_typical_block() -> None:
     (stack,) = read_config({"model_type": "deepseek_v3"}).stacks
     assert (stack.ffn_width, stack.experts, stack.heads, stack.head_dim) == (2048, 256, 128, 192)
-    assert [b.layout.kind for b in stack.blocks[:4]] == ["attention+dense"] * 3 + ["attention+experts"]
+    assert [layout.kind for layout in stack.blocks.layouts[:4]] == ["attention+dense"] * 3 + ["attention+experts"]
 
 
 def test_kinds_of_hybrids() -> None:
@@ -52,7 +52,7 @@ def test_kinds_of_hybrids() -> None:
     (stack,) = read_config(pattern).stacks
     assert [b.layout.kind for b in stack.blocks] == ["state_space", "experts", "attention", "dense"]
     (stack,) = read_config({"model_type": "qwen3_next"}).stacks
-    assert [b.layout.mixer for b in stack.blocks[:4]] == ["linear_attention"] * 3 + ["attention"]
+    assert [layout.mixer for layout in stack.blocks.layouts[:4]] == ["linear_attention"] * 3 + ["attention"]
     (stack,) = read_config({"model_type": "falcon_h1"}).stacks
     assert {b.layout.kind for b in stack.blocks} == {"hybrid+dense"}
 
@@ -122,7 +122,7 @@ def test_minimax_text_01_from_its_definition() -> None:
     }
     architecture = read_config(config)
     assert round(architecture.parameters / 1e9) == 456
-    assert [b.layout.mixer for b in architecture.stacks[0].blocks[6:9]] == [
+    assert [layout.mixer for layout in architecture.stacks[0].blocks.layouts[6:9]] == [
         "linear_attention",
         "attention",
         "linear_attention",

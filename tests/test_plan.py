@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import fastewq
-from fastewq.architecture import Architecture, Block, Layout, Outside, Stack, Tensor
+from fastewq.architecture import Architecture, Blocks, Layout, Outside, Stack, Tensor
+from fastewq.architectures.body import numbered
 from fastewq.document import Plan, PlannedBlock, read_plan
 from fastewq.errors import InvalidPlan, InvalidPolicy
 from fastewq.plan import plan_architecture
@@ -39,7 +40,7 @@ def llama(blocks: int = 6, *, tied: bool = False) -> Architecture:
             Tensor("norm.weight", (128,), "norm"),
         ),
     )
-    stack = Stack("decoder", "decoder", tuple(Block(i, f"model.layers.{i}", layout) for i in range(blocks)), 128)
+    stack = Stack("decoder", "decoder", Blocks(numbered("model.layers", blocks), (layout,) * blocks), 128)
     outside = [
         Outside("model.embed_tokens", (Tensor("weight", (512, 128), "embedding"),)),
         Outside("model.norm", (Tensor("weight", (128,), "norm"),)),
@@ -51,12 +52,7 @@ def llama(blocks: int = 6, *, tied: bool = False) -> Architecture:
 
 def with_vision() -> Architecture:
     text = llama(3)
-    tower = Stack(
-        "vision",
-        "vision",
-        tuple(Block(i, f"visual.blocks.{i}", text.stacks[0].blocks[0].layout) for i in range(2)),
-        128,
-    )
+    tower = Stack("vision", "vision", Blocks(numbered("visual.blocks", 2), text.stacks[0].blocks.layouts[:2]), 128)
     return Architecture("llama", "bfloat16", (tower, *text.stacks), text.outside, vocab_size=512)
 
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from itertools import chain, repeat
 from typing import Any, Literal
 
-from fastewq.architecture import Block, FeedForward, Layout, Mixer, Outside, Role, Stack, Tensor
-from fastewq.architectures.body import Body, BodyBuilder, blocks, outside
+from fastewq.architecture import Blocks, FeedForward, Layout, Mixer, Outside, Role, Stack, Tensor
+from fastewq.architectures.body import Body, BodyBuilder, numbered, outside
 from fastewq.architectures.fields import MAX_LAYERS, MAX_SIZE, Fields, Size
 from fastewq.architectures.heads import Model, ending
 from fastewq.architectures.parts import (
@@ -339,7 +339,8 @@ class Layers:
         kinds = list(zip(self.schedule(f, count), chain([bool(self.first)], repeat(False)), strict=False))
         common = tensors(f, self.parts)
         layouts = {kind: self.layout(f, common, *kind) for kind in dict.fromkeys(kinds)}
-        stack = self.stack(f, blocks(join(path, self.path), kinds, layouts))
+        blocks = Blocks(numbered(join(path, self.path), count), tuple(map(layouts.__getitem__, kinds)))
+        stack = self.stack(f, blocks)
         return Body((stack,), (), width=stack.width)
 
     def layout(self, f: Fields, common: Tensors, kind: str, first: bool) -> Layout:
@@ -347,7 +348,7 @@ class Layers:
         own = (*variant.parts, *(self.first if first else ()))
         return Layout(variant.mixer, variant.feed_forward, (*common, *tensors(f, own)))
 
-    def stack(self, f: Fields, blocks: tuple[Block, ...]) -> Stack:
+    def stack(self, f: Fields, blocks: Blocks) -> Stack:
         width, heads = f[self.width], f[self.heads]
         if self.head_dim is None and heads and width % heads:
             raise f.refuse(
@@ -388,10 +389,10 @@ class Stages:
         if count > MAX_ENTRIES:
             raise f.refuse(str(self.count), count, f"at most {MAX_ENTRIES}")
         stacks = [self.stage(i)(self.level(f, i), path).stacks[0] for i in range(count)]
-        blocks = (block for stack in stacks for block in stack.blocks)
+        lists = [stack.blocks for stack in stacks]
+        joined = Blocks(tuple(p for one in lists for p in one.paths), tuple(x for one in lists for x in one.layouts))
         longest = max(stacks, key=lambda stack: len(stack.blocks))
-        joined = longest._replace(blocks=tuple(block._replace(index=i) for i, block in enumerate(blocks)))
-        return Body((joined,), (), width=stacks[-1].width)
+        return Body((longest._replace(blocks=joined),), (), width=stacks[-1].width)
 
 
 NOTHING = Body((), ())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from fastewq.architecture import Block, Layout, Outside, Stack, Tensor, new_block, new_tensor
+from fastewq.architecture import Blocks, Layout, Outside, Stack, Tensor, new_tensor
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.parts import (
     RMS_NORM,
@@ -49,15 +49,10 @@ BodyBuilder = Callable[[Fields, str], Body]
 """(fields, module path of the body, "" at the root) -> Body."""
 
 
-def blocks(path: str, keys: Sequence[Key], layouts: Mapping[Key, Layout]) -> tuple[Block, ...]:
-    """One block per key at `path.0`, `path.1`, ...; equal keys share one layout."""
-    count = len(keys)
-    return tuple(map(new_block, zip(range(count), _paths(path, count), map(layouts.__getitem__, keys), strict=True)))
-
-
 @lru_cache(256)
-def _paths(path: str, count: int) -> tuple[str, ...]:
-    return tuple(f"{path}.{i}" for i in range(count))
+def numbered(path: str, count: int) -> tuple[str, ...]:
+    """The module paths `path.0`, `path.1`, ... of a list of blocks."""
+    return tuple([f"{path}.{i}" for i in range(count)])
 
 
 def outside(path: str, tensors: Tensors) -> tuple[Outside, ...]:
@@ -138,7 +133,7 @@ class BlockStack:
         return Stack(
             name=self.name,
             role=self.role,
-            blocks=blocks(join(path, self.layers), keys, layouts),
+            blocks=Blocks(numbered(join(path, self.layers), len(keys)), tuple(map(layouts.__getitem__, keys))),
             width=f[self.hidden],
             heads=heads.heads,
             kv_heads=heads.kv_heads,

@@ -111,7 +111,7 @@ def glm_indexers(f: Fields, layers: int) -> Sequence[str]:
         return listed("index_topk_pattern", always("full"))(f, layers)
     frequency = max(f.count("index_topk_freq", 1), 1)
     offset = f.count("index_skip_topk_offset", 2)
-    return ["shared" if max(i - offset + 1, 0) % frequency else "full" for i in range(layers)]
+    return ["full" if i < offset or (i - offset + 1) % frequency == 0 else "shared" for i in range(layers)]
 
 
 # -- DeepSeek V4 -----------------------------------------------------------------------------------------------------

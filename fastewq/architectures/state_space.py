@@ -215,7 +215,7 @@ def nemotron_layers(f: Fields) -> Sequence[str]:
         return NEMOTRON_DEFAULT
     if not isinstance(pattern, str) or len(pattern) > MAX_LAYERS:
         raise f.refuse("hybrid_override_pattern", pattern, f"a string of at most {MAX_LAYERS} letters M, E, * and -")
-    return [NEMOTRON_LETTERS.get(letter, letter) for letter in pattern]
+    return [*map(NEMOTRON_LETTERS.get, pattern, pattern)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,9 +59,9 @@ class Result:
         """stack, index, kind, parameters of every block"""
         assert self.architecture is not None
         return [
-            (stack.name, block.index, block.layout.kind, block.layout.parameters)
+            (stack.name, index, layout.kind, layout.parameters)
             for stack in self.architecture.stacks
-            for block in stack.blocks
+            for index, layout in enumerate(stack.blocks.layouts)
         ]
 
 
@@ -187,11 +187,12 @@ class _Scale:
 
     def __init__(self, draft: Draft, weighed: dict[Any, dict[str, int]]) -> None:
         self._draft = draft
-        self._layouts = [id(block.layout) for block in draft.blocks]
+        self._layouts = [*map(id, draft.layouts)]
         if len(weighed) >= REMEMBERED:
             weighed.clear()
-        self._known = {key: weighed.setdefault((x.tensors, draft.raw_bytes), {}) for key, x in draft.layouts.items()}
-        self._first = {key: self._layouts.index(key) for key in draft.layouts}
+        distinct = draft.architecture.layouts
+        self._known = {id(x): weighed.setdefault((x.tensors, draft.raw_bytes), {}) for x in distinct}
+        self._first = {key: self._layouts.index(key) for key in self._known}
         self._outside = sum(map(draft.group_bytes, range(len(draft.groups))))
 
     def _size(self, layout: int, precision: str) -> int:

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fastewq.architecture import Architecture, Block, Layout, Outside, Stack, Tensor
+from fastewq.architecture import Architecture, Blocks, Layout, Outside, Stack, Tensor
+from fastewq.architectures.body import numbered
 from fastewq.errors import InvalidConfig
 
 Count = Annotated[int, Field(gt=0, lt=1 << 40)]
@@ -54,7 +55,7 @@ def read_described(document: Mapping[str, Any]) -> Architecture:
         first = error.errors(include_url=False, include_input=False)[0]
         raise InvalidConfig(f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}") from error
     stacks = tuple(_stack(stack) for stack in model.stacks)
-    rest = model.parameters - sum(block.layout.parameters for stack in stacks for block in stack.blocks)
+    rest = model.parameters - sum(layout.parameters for stack in stacks for layout in stack.blocks.layouts)
     if rest < 0:
         raise InvalidConfig(f"parameters is {model.parameters}; the blocks alone have {model.parameters - rest}")
     outside = (Outside("", (Tensor("rest", (rest,), "other"),)),)
@@ -67,7 +68,7 @@ def _stack(stack: _Stack) -> Stack:
     return Stack(
         name=stack.name,
         role=stack.role,
-        blocks=tuple(Block(index, f"{stack.name}.{index}", layout) for index in range(stack.blocks)),
+        blocks=Blocks(numbered(stack.name, stack.blocks), (layout,) * stack.blocks),
         width=stack.width,
         heads=stack.heads,
         kv_heads=stack.heads,
