@@ -222,6 +222,8 @@ def awq(q: Config, _: Config) -> Scheme:
 
 def auto_round(q: Config, _: Config) -> Scheme:
     """As GPTQ without the group index; `extra_config` gives single modules other bits, 16 meaning none."""
+    if _word(q, "data_type") not in ("", "int"):
+        raise _NotUnderstood(f"data_type {shown(q['data_type'])} of auto-round")
     bits, group = _integer(q, "bits", 4, 2, 16), _group(q)
     by_packing: dict[Packing | None, list[str]] = {}
     for module, change in _entries(q.get("extra_config"), "extra_config", MAX_ENTRIES):
@@ -306,6 +308,10 @@ def _modelopt(algorithm: str, q: Config) -> Packing:
 
 def compressed_tensors(q: Config, _: Config) -> Scheme:
     """vLLM's: groups of modules, each with its own format; `ignore` comes first, then names, then classes."""
+    inner, sparsity = q.get("quantization_config"), q.get("sparsity_config")
+    q = {**q, **inner} if isinstance(inner, Mapping) else q
+    if isinstance(sparsity, Mapping) and sparsity.get("format") not in (None, "dense"):
+        raise _NotUnderstood(f"sparsity_config.format {shown(sparsity['format'])}")
     named, classes = [], []
     for name, entry in _entries(q.get("config_groups"), "config_groups", MAX_RULES):
         group = _object(entry, f"config_groups.{name:.40}" if isinstance(name, str) else "config_groups")
@@ -354,6 +360,62 @@ def _compressed(weights: Config, group: Config, q: Config) -> Packing:
     return Packing(name, 16 if packed and bits > 8 else bits, tile, 16 + zero, **details)
 
 
+MLX_MODES: Final = {"affine": (64, 4), "mxfp4": (32, 4), "mxfp8": (32, 8), "nvfp4": (16, 4)}
+"""Mode -> group size and bits where the config gives none."""
+KEPT_BY_MLX: Final = Rule(
+    None,
+    ModuleNames(
+        (
+            *("vision_tower", "vision_model", "visual", "vision_encoder", "embed_vision"),
+            *("audio_tower", "audio_model", "embed_audio"),
+            *("multi_modal_projector", "connector", "mm_projector", "aligner", "img_projector"),
+        )
+    ),
+)
+"""What mlx-vlm leaves alone."""
+
+
+def mlx(q: Config, _: Config) -> Scheme:
+    """MLX: every matrix and embedding of the text model; an entry under a module's path has its own bits, or false."""
+    by_packing: dict[Packing | None, list[str]] = {}
+    for module, change in _entries(q, "quantization_config", MAX_ENTRIES):
+        if isinstance(change, Mapping) or change is False:
+            packing = _mlx({**q, **change}) if isinstance(change, Mapping) else None
+            by_packing.setdefault(packing, []).extend(names([module], "quantization_config"))
+    rules = [Rule(packing, ModuleNames(modules)) for packing, modules in by_packing.items()]
+    roles = frozenset({"linear", "experts", "embedding"})
+    return Scheme("mlx", (*rules, KEPT_BY_MLX, Rule(_mlx(q))), roles=roles, head=True)
+
+
+def _mlx(q: Config) -> Packing:
+    """Affine groups have a scale and an offset of 16 bits each, the others a scale of 8 bits."""
+    mode = _word(q, "mode") or "affine"
+    if mode not in MLX_MODES:
+        raise _NotUnderstood(f"mode {shown(mode)} of MLX")
+    group, bits = MLX_MODES[mode]
+    group, bits = _group(q, group), _integer(q, "bits", bits, 2, 8)
+    if mode == "affine":
+        return grouped(f"stored-int{bits}", bits, group, 32)
+    return grouped(mode, bits, group, FP8_SCALES)
+
+
+def quark(q: Config, _: Config) -> Scheme:
+    """AMD's Quark: one format for all modules."""
+    if q.get("layer_quant_config") or q.get("layer_type_quant_config"):
+        raise _NotUnderstood("layer_quant_config of quark")
+    every = _object(q.get("global_quant_config"), "global_quant_config")
+    weight = _object(every.get("weight"), "global_quant_config.weight")
+    dtype, scheme = _word(weight, "dtype"), _word(weight, "qscheme")
+    inputs = every.get("input_tensors")
+    static = 4 if isinstance(inputs, Mapping) and inputs.get("is_dynamic") is False else 0
+    if dtype == "fp8_e4m3" and scheme in ("per_tensor", "per_channel"):
+        tile = (0, 0) if scheme == "per_tensor" else (1, 0)
+        return Scheme("quark", (_kept(q), Rule(Packing("fp8", 8, tile, F32, matrix_bytes=static))), head=True)
+    if dtype in ("fp4", "mx") and scheme == "per_group" and _group(weight, 32) == 32:
+        return Scheme("quark", (_kept(q), Rule(MXFP4)), head=True)
+    raise _NotUnderstood(f"dtype {shown(dtype)}, {shown(scheme)}, of quark")
+
+
 METHODS: Final[Mapping[str, Callable[[Config, Config], Scheme]]] = {
     "fp8": fp8,
     "fbgemm_fp8": fbgemm_fp8,
@@ -369,6 +431,8 @@ METHODS: Final[Mapping[str, Callable[[Config, Config], Scheme]]] = {
     "modelopt": modelopt,
     "modelopt_fp4": modelopt,
     "compressed-tensors": compressed_tensors,
+    "mlx": mlx,
+    "quark": quark,
 }
 
 
@@ -383,9 +447,29 @@ def quantization_of(config: Config) -> tuple[Config | None, bool]:
     """The config's own word on quantization, None where there is none; whether it is said of the text model alone."""
     for level in (config, *(config[name] for name in NESTED if isinstance(config.get(name), Mapping))):
         for field in ("quantization_config", "compression_config"):
-            if isinstance(level.get(field), Mapping) and level[field]:
+            if level.get(field):
+                if not isinstance(level[field], Mapping):
+                    raise InvalidConfig(f"{field} is {shown(level[field])}; expected an object")
                 return level[field], level is not config
+    own = config.get("quantization")  # MLX; its newer files say it twice
+    if isinstance(own, Mapping) and "bits" in own and "group_size" in own:
+        return own, False
     return None, False
+
+
+SIGNS: Final = {
+    "config_groups": "compressed-tensors",
+    "quantization_config": "compressed-tensors",
+    "sparsity_config": "compressed-tensors",
+    "quant_algo": "modelopt",
+    "quantization": "modelopt",
+    "desc_act": "gptq",
+    "damp_percent": "gptq",
+    "zero_point": "awq",
+    "w_bit": "awq",
+    "group_size": "mlx",
+}
+"""A field that only one method has -> the method, for configs that do not name it."""
 
 
 def method_of(q: Config) -> str:
@@ -395,9 +479,10 @@ def method_of(q: Config) -> str:
         return method.lower()[:40]
     if q.get("load_in_4bit") or q.get("load_in_8bit"):
         return "bitsandbytes"
-    if "config_groups" in q:
-        return "compressed-tensors"
-    return "modelopt" if "quant_algo" in q or "quantization" in q else "unknown"
+    for field, found in SIGNS.items():
+        if field in q:
+            return found
+    return "unknown"
 
 
 def with_stored(architecture: Architecture, config: Config) -> Architecture:

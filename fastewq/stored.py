@@ -30,12 +30,12 @@ DTYPES: Final[Mapping[str, str]] = {
     "BF16": "bfloat16",
 }
 """safetensors dtype -> name in a config, of weights that are not quantized."""
-_NARROW: Final = frozenset({"U8", "I8", "I32", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2"})
+_NARROW: Final = frozenset({"U8", "I8", "I32", "U32", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2"})
 
 # What quantizers store beside a weight. The first group is the module (or the tensor) that the scale belongs to.
 _AUXILIARY: Final = re.compile(
     r"^(.+?)(?:"
-    r"\.(?:qzeros|scales|g_idx|SCB|weight_format)"  # GPTQ, AWQ; bitsandbytes 8-bit
+    r"\.(?:qzeros|scales|biases|g_idx|SCB|weight_format)"  # GPTQ, AWQ, MLX; bitsandbytes 8-bit
     r"|\.weight\.(?:absmax|quant_map|nested_absmax|nested_quant_map|quant_state\..+)"  # bitsandbytes 4-bit
     r"|\.weight_(?:scale|scale_inv|scale_2|zero_point|shape|g_idx|global_scale)"  # fp8, compressed-tensors, ModelOpt
     r"|\.(?:input|output|activation)_(?:scale|global_scale|zero_point)"
@@ -94,6 +94,8 @@ def _unpacked(
         # MXFP4: (..., groups, 16 bytes of two values each): https://huggingface.co/openai/gpt-oss-20b
         shape = (*shape[:-2], prod(shape[-2:]) * 2)
         name = name.removesuffix("_blocks")
+    elif name.endswith(".weight") and tensor.dtype == "U32" and helpers and shape:  # MLX packs along the inputs
+        shape = (*shape[:-1], shape[-1] * 32 // _bits(settings, name))
     elif name.endswith(".weight") and tensor.dtype == "U8" and helpers and shape:
         # bitsandbytes stores a 4-bit matrix as one column of bytes, ModelOpt as (rows, columns / 2).
         shape = (shape[0] * 2, 1) if f"{name}.absmax" in tensors else (*shape[:-1], shape[-1] * 2)
@@ -102,7 +104,8 @@ def _unpacked(
 
 def _bits(settings: Mapping[str, Any], name: str) -> int:
     """Bits per weight of a packed tensor, by the config; 4 where it does not say."""
-    bits = settings.get("bits") or settings.get("w_bit")
+    own = settings.get(name.removesuffix(".weight"))
+    bits = (own.get("bits") if isinstance(own, Mapping) else None) or settings.get("bits") or settings.get("w_bit")
     groups = settings.get("config_groups")
     if bits is None and isinstance(groups, Mapping):
         weights = [group.get("weights") for group in groups.values() if isinstance(group, Mapping)]

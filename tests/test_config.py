@@ -28,10 +28,19 @@ LLAMA: dict[str, Any] = {
         (LLAMA | {"dtype": "float16", "torch_dtype": "bfloat16"}, "float16"),
         (LLAMA | {"torch_dtype": None, "dtype": "torch.bfloat16"}, "bfloat16"),
         ({"model_type": "qwen3_vl", "text_config": {"dtype": "bfloat16"}}, "bfloat16"),
+        (LLAMA | {"torch_dtype": "fp16"}, "float16"),
+        (LLAMA | {"torch_dtype": "BF16"}, "bfloat16"),
     ],
 )
 def test_stored_precision(config: dict[str, Any], expected: str) -> None:
     assert read_config(config).dtype == expected
+
+
+@pytest.mark.parametrize("named", ["auto", "float8_e4m3fn", "int8", ""])
+def test_a_precision_that_no_plan_keeps_is_replaced_with_a_warning(named: str) -> None:
+    found = read_config(LLAMA | {"torch_dtype": named})
+    assert (found.dtype, found.exact) == ("bfloat16", True)
+    assert repr(named) in found.warnings[-1]
 
 
 def test_facts_the_predictor_reads() -> None:

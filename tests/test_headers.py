@@ -267,6 +267,14 @@ PACKED = {
         {"m.weight": ("F8_E4M3", (256, 4096)), "m.weight_scale_inv": ("F32", (2, 32))},
         {"quant_method": "fp8"},
     ),
+    "mlx": (
+        {"m.weight": ("U32", (256, 512)), "m.scales": ("BF16", (256, 64)), "m.biases": ("BF16", (256, 64))},
+        {"group_size": 64, "bits": 4},
+    ),
+    "mlx with a module of its own": (
+        {"m.weight": ("U32", (256, 1024)), "m.scales": ("BF16", (256, 64)), "m.biases": ("BF16", (256, 64))},
+        {"group_size": 64, "bits": 4, "m": {"group_size": 64, "bits": 8}},
+    ),
     "bitsandbytes int8": (
         {"m.weight": ("I8", (256, 4096)), "m.SCB": ("F32", (256,))},
         {"quant_method": "bitsandbytes"},

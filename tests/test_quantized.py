@@ -175,6 +175,10 @@ def test_experts_follow_the_names_their_files_have() -> None:
         assert set(everything) - set(found) >= {"model.layers.0.mlp.experts.down_proj"}, entry
 
 
+def quark(**weight: Any) -> dict[str, Any]:
+    return {"quant_method": "quark", "global_quant_config": {"weight": weight}}
+
+
 MIXED = {
     "model.layers.0.self_attn.q_proj": {"quant_algo": "FP8"},
     "model.layers.1.mlp.up_proj": {"quant_algo": "NVFP4"},
@@ -193,6 +197,26 @@ MIXED = {
         ({"quant_algo": "FP8"}, 8),
         ({"quantization": {"quant_algo": "FP8_PB_WO"}}, 8 + 32 / 128**2),
         ({"quant_method": "bitnet"}, 2),
+        ({"bits": 4, "group_size": 128, "desc_act": False, "damp_percent": 0.1}, 4 + 20 / 128 + 32 / 512),
+        ({"w_bit": 4, "q_group_size": 128, "zero_point": True}, 4 + 20 / 128),
+        ({"bits": 4, "group_size": 64}, 4.5),
+        ({"bits": 8, "group_size": 32, "mode": "affine"}, 9),
+        ({"bits": 4, "group_size": 32, "mode": "mxfp4"}, 4.25),
+        (
+            {
+                "quant_method": "quark",
+                "global_quant_config": {"weight": {"dtype": "fp8_e4m3", "qscheme": "per_tensor"}},
+            },
+            8,
+        ),
+        (
+            {
+                "quant_method": "quark",
+                "global_quant_config": {"weight": {"dtype": "fp4", "qscheme": "per_group", "group_size": 32}},
+            },
+            4.25,
+        ),
+        ({"quantization_config": {"config_groups": {"g": {"targets": ["Linear"], "weights": INT8}}}}, 8 + 16 / 512),
     ],
 )
 def test_bits_per_weight_of_a_projection(q: dict[str, Any], bits: float) -> None:
@@ -201,6 +225,54 @@ def test_bits_per_weight_of_a_projection(q: dict[str, Any], bits: float) -> None
     stored = next(t.stored for t in architecture.layouts[0].tensors if t.name == "self_attn.o_proj.weight")
     assert stored is not None
     assert 0 <= stored.bytes - bits * 512 * 512 / 8 <= 16
+
+
+def test_mlx_quantizes_embeddings_too_and_has_the_published_size() -> None:
+    """mlx-community/Llama-3.2-3B-Instruct-4bit: its one file has 1,807,496,278 bytes with its header."""
+    llama = {
+        **LLAMA,
+        "hidden_size": 3072,
+        "intermediate_size": 8192,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 24,
+        "num_key_value_heads": 8,
+        "vocab_size": 128256,
+        "tie_word_embeddings": True,
+    }
+    found = plan(llama | {"quantization": {"group_size": 64, "bits": 4}})
+    assert found.model["quantization"] == "mlx"
+    assert 0 < 1_807_496_278 - found.totals.raw_bytes < 100_000
+
+
+def test_mlx_gives_single_modules_other_bits() -> None:
+    own = {"model.layers.0.mlp.up_proj": {"group_size": 64, "bits": 8}, "model.layers.1.self_attn.q_proj": False}
+    found = precisions({**LLAMA, "quantization": {"group_size": 64, "bits": 4, **own}})
+    assert found["model.layers.0.mlp.up_proj.weight"] == "stored-int8"
+    assert "model.layers.1.self_attn.q_proj.weight" not in found
+    assert found["lm_head.weight"] == found["model.embed_tokens.weight"] == "stored-int4"
+
+
+@pytest.mark.parametrize(
+    "q",
+    [
+        {"quant_method": "auto-round", "data_type": "mx_fp", "bits": 4, "group_size": 32},
+        {"quant_method": "compressed-tensors", "sparsity_config": {"format": "sparse-24-bitmask"}},
+        {"bits": 4, "group_size": 32, "mode": "new"},
+        {"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "int3"}}},
+        {"quant_method": "quark", "global_quant_config": {"weight": {}}, "layer_quant_config": {"*.q_proj": {}}},
+        {"something": 1},
+    ],
+)
+def test_formats_that_are_not_known_are_not_guessed(q: dict[str, Any]) -> None:
+    found = read_config(with_quantization(LLAMA, **q))
+    assert "is not understood" in found.warnings[-1]
+    assert not any(layout.quantized for layout in found.layouts)
+
+
+@pytest.mark.parametrize("q", [[1], "int8", 4])
+def test_a_quantization_that_is_no_object_is_refused(q: Any) -> None:
+    with pytest.raises(InvalidConfig, match=r"quantization_config is .*; expected an object"):
+        read_config({**LLAMA, "quantization_config": q})
 
 
 def test_modelopt_mixed_precision_lists_its_modules() -> None:

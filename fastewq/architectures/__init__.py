@@ -10,13 +10,25 @@ registry.py  model_type -> Model, from the family modules: decoders.py and those
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from fastewq.architecture import Architecture
 from fastewq.architectures.fields import Fields, config_class, shown
 from fastewq.architectures.heads import Model
 from fastewq.architectures.registry import MODELS
 from fastewq.errors import InvalidConfig, UnsupportedArchitecture
+
+DTYPES: Final = {
+    "bfloat16": "bfloat16",
+    "bf16": "bfloat16",
+    "float16": "float16",
+    "fp16": "float16",
+    "half": "float16",
+    "float32": "float32",
+    "fp32": "float32",
+    "float": "float32",
+}
+"""Spelling of a precision in configs -> its name."""
 
 
 def supported() -> list[str]:
@@ -71,14 +83,20 @@ def chosen_head(f: Fields, model: Model) -> tuple[str, tuple[str, ...]]:
 
 
 def dtype(f: Fields, text: Fields) -> tuple[str, tuple[str, ...]]:
-    """The precision of the weights before any quantization, and a warning where the config names none.
+    """The precision of the weights before any quantization, and a warning where the config names none that is known.
 
     The text model's `dtype` counts where the top level has none. Without either, quantized checkpoints were made from
     bfloat16 weights as a rule, and the others are old enough to be float32.
     """
-    for level in (f, text):
-        for name in ("dtype", "torch_dtype"):
-            if level.has(name):
-                return level.text(name).removeprefix("torch."), ()
-    assumed = "bfloat16" if f.value("quantization_config", None) else "float32"
-    return assumed, (f"the config names no dtype; {assumed} is assumed",)
+    named = [(level, name) for level in (f, text) for name in ("dtype", "torch_dtype") if level.has(name)]
+    if not named:
+        quantized = f.value("quantization_config", None) or f.value("quantization", None)
+        assumed = "bfloat16" if quantized else "float32"
+        return assumed, (f"the config names no dtype; {assumed} is assumed",)
+    level, name = named[0]
+    spelling = level.text(name)
+    found = DTYPES.get(spelling.lower().removeprefix("torch."))
+    if found is not None:
+        return found, ()
+    expected = "expected bfloat16, float16 or float32; the first is assumed"
+    return "bfloat16", (f"{level.where(name)} is {shown(spelling)}; {expected}",)
