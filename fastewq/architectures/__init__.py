@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from fastewq.architecture import Architecture
+from fastewq.architectures.body import Body
 from fastewq.architectures.fields import Fields, config_class, shown
 from fastewq.architectures.heads import Model
 from fastewq.architectures.registry import MODELS
@@ -31,6 +32,28 @@ DTYPES: Final = {
 """Spelling of a precision in configs -> its name."""
 
 
+EXPERTS: Final = frozenset({"num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"})
+PARTS: Final = EXPERTS | {
+    *("vision_config", "visual", "vision_tower", "mm_vision_tower"),
+    *("audio_config", "audio", "speech_config"),
+    "lora_adaptations",
+}
+"""Fields by which code outside the transformers library adds parts to models of a type that the library has."""
+
+OTHER_CLASSES: Final[Mapping[str, str]] = {
+    "BailingMoeV2_5ForCausalLM": "bailing_hybrid",
+    "Ernie4_5_ForCausalLM": "ernie4_5",
+    "ExaoneMoEForCausalLM": "exaone_moe",
+    "LLaMAForCausalLM": "llama",
+    "MPTForCausalLM": "mpt",
+    "PhiMoEForCausalLM": "phimoe",
+    "RWForCausalLM": "falcon",
+    "StableLMEpochForCausalLM": "stablelm",
+    "Step3p5ForCausalLM": "step3p5",
+}
+"""Names that repositories' own code has for classes of the transformers library -> the model_type."""
+
+
 def supported() -> list[str]:
     """The model types with an exact layout, sorted."""
     return sorted(MODELS)
@@ -47,7 +70,7 @@ def read(config: Mapping[str, Any]) -> Architecture:
     head, guesses = chosen_head(f, model)
     body = model.build(f, head)
     text = f.optional_sub("text_config") or f
-    warnings = (*guesses, *body.warnings)
+    warnings = (*guesses, *body.warnings, *unread_parts(f, config, body))
     stored, assumed = dtype(f, text)
     return Architecture(
         model_type=model_type,
@@ -72,14 +95,41 @@ def chosen_head(f: Fields, model: Model) -> tuple[str, tuple[str, ...]]:
     if not isinstance(named, list | tuple) or not named or not isinstance(named[0], str) or len(named[0]) > 200:
         raise f.refuse("architectures", named, "a list with the name of a class")
     name, head = named[0], model.ending(named[0])
-    known = name in model.classes or name in config_class(f.model_type).classes
-    if known and head in model.endings:
-        return head, ()
+    if is_known(name, f, model) and head in model.endings:
+        return head, other_code(f, model, head)
     used = head if head in model.endings else model.default
     return used, (
         f"architectures[0] is {shown(name)}, which is not known for model_type {f.model_type}; "
         f"parameters outside the blocks are counted as for a class ending in {used}",
     )
+
+
+def is_known(name: str, f: Fields, model: Model) -> bool:
+    """Whether a class is one of this model_type."""
+    return (
+        name in model.classes or name in config_class(f.model_type).classes or OTHER_CLASSES.get(name) == f.model_type
+    )
+
+
+def other_code(f: Fields, model: Model, head: str) -> tuple[str, ...]:
+    """A warning where the repository's own code has another class for this head than the library."""
+    named = f.value("auto_map", None)
+    place = named.get("AutoModel" + head.removeprefix("Model")) if isinstance(named, Mapping) else None
+    name = place.rpartition(".")[2] if isinstance(place, str) else ""
+    if not name or is_known(name, f, model):
+        return ()
+    return (f"auto_map names {shown(name)}, which is not known for model_type {f.model_type}; its code is not read",)
+
+
+def unread_parts(f: Fields, config: Mapping[str, Any], body: Body) -> tuple[str, ...]:
+    """A warning for each field that adds a part to other models and that nothing here reads."""
+    found = config.keys() & PARTS
+    if not found:
+        return ()
+    if any(stack.experts for stack in body.stacks):
+        found -= EXPERTS
+    unread = sorted(name for name in found if f.unread(name) and config[name] not in (1, True))
+    return tuple(f"{name} is not known for model_type {f.model_type}; what it adds is not counted" for name in unread)
 
 
 def dtype(f: Fields, text: Fields) -> tuple[str, tuple[str, ...]]:

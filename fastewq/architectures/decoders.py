@@ -323,7 +323,7 @@ NEOX_ATTENTION = Attention(
 )
 NEOX_JAPANESE = replace(NEOX_ATTENTION, bias=False)
 
-GPT_LINE: Mapping[str, Model] = {
+GPT_LINE: Mapping[str, BodyAndHeads] = {
     "gpt2": decoder(gpt2("wte", "wpe", "ln_f"), heads=GPT2_HEADS, prefix="transformer", default="LMHeadModel"),
     "gpt-sw3": decoder(gpt2("wte", "wpe", "ln_f"), heads=GPT2_HEADS, prefix="transformer", default="LMHeadModel"),
     "openai-gpt": decoder(

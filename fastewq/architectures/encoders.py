@@ -7,6 +7,7 @@ from fastewq.architectures.assembly import (
     HEADS,
     UNTIED,
     WIDTH,
+    Adjusted,
     Assembly,
     At,
     Convolution,
@@ -545,9 +546,58 @@ def nomic_untied(f: Fields) -> bool:
     return not f.flag("tie_word_embeddings", True)
 
 
-NOMIC_BERT = Assembly(
-    ROTARY_EMBEDDINGS,
-    Layers("layers", (*rotary_layer(False), *gated_mlp()), head_dim=head_dim),
+NOMIC_SPELLINGS = {
+    "n_embd": WIDTH,
+    "n_head": HEADS,
+    "n_layer": "num_hidden_layers",
+    "n_inner": FFN,
+}
+"""As the files say it that were written for the code in their repository."""
+
+
+def nomic_gated(f: Fields) -> bool:
+    return f.value("activation_function", "swiglu") in ("swiglu", "geglu", "glu")
+
+
+def nomic_flag(name: str) -> Option:
+    return lambda f: f.flag(name, False)
+
+
+def nomic_schedule(f: Fields, count: int) -> list[str]:
+    """nomic-ai/nomic-embed-text-v2-moe: experts in every second layer, beginning with the second."""
+    every = f.count("moe_every_n_layers", 0)
+    return ["experts" if every and i % every == 1 else "dense" for i in range(count)]
+
+
+NOMIC_DENSE = (
+    When(nomic_gated, *gated_mlp()),
+    When(
+        unless(nomic_gated),
+        Linear("mlp.fc1", FFN, WIDTH, nomic_flag("mlp_fc1_bias")),
+        Linear("mlp.fc2", WIDTH, FFN, nomic_flag("mlp_fc2_bias")),
+    ),
+)
+NOMIC_EXPERTS = (
+    Linear("mlp.router.layer", "num_experts", WIDTH, False, role="router"),
+    Parameter("mlp.experts.mlp.w1", ("num_experts", FFN, WIDTH), "experts"),
+    Parameter("mlp.experts.mlp.w2", ("num_experts", FFN, WIDTH), "experts"),
+    Parameter("mlp.experts.bias", (WIDTH,), "bias"),
+)
+NOMIC_BERT = Adjusted(
+    Assembly(
+        Expect("rotary_emb_fraction", 1.0, 1),
+        Expect("num_shared_experts", 0),
+        ROTARY_EMBEDDINGS,
+        Layers(
+            "layers",
+            rotary_layer(nomic_flag("qkv_proj_bias")),
+            head_dim=head_dim,
+            experts=lambda f: f.count("num_experts", 0),
+            variants={"dense": Variant(NOMIC_DENSE), "experts": Variant(NOMIC_EXPERTS, feed_forward="experts")},
+            schedule=nomic_schedule,
+        ),
+    ),
+    lambda f: f.renamed(NOMIC_SPELLINGS),
 )
 GTE = Assembly(ROTARY_EMBEDDINGS, Layers("layers", (*rotary_layer(True), *gated_mlp(True)), head_dim=head_dim))
 GTE_LM = Rest(

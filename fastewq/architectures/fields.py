@@ -79,6 +79,11 @@ STAND_INS: Final = {
     "sdar": "qwen3",
     "sdar_moe": "qwen3_moe",
     "new": "gte",
+    "RefinedWeb": "falcon",
+    "RefinedWebModel": "falcon",
+    "hunyuan": "hunyuan_v1_moe",
+    "lfm2-vl": "lfm2_vl",
+    "youtu_llm": "youtu",
 }
 """Types that the library does not have, whose config class extends one that it has."""
 
@@ -143,6 +148,16 @@ class Fields(dict["Size", int]):
     def undeclared(self, name: str) -> bool:
         """Whether the config has a field that its class does not declare, so that nothing reads it."""
         return self.has(name) and self._class.aliases.get(name, name) not in self._class.fields
+
+    def unread(self, name: str) -> bool:
+        """Whether the config sends a field, other than null or nothing, that its class does not have.
+
+        Nested configs that were read are none; neither are single fields of a type without a known class.
+        """
+        value, known = self._raw.get(name), self._class
+        if not value or (known is UNKNOWN and not isinstance(value, Mapping)):
+            return False
+        return not (name in known.fields or name in known.aliases or name in known.subs or name in self._subs)
 
     def replaced(self, **values: Any) -> Fields:
         """The same level with some fields changed, for a layer that differs from the rest."""

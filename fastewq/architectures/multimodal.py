@@ -449,6 +449,7 @@ MULTIMODAL: dict[str, Family] = {
     "cohere2_vision": Family("Cohere2Vision", speaking(*COHERE2_VISION), GENERATE),
     "aya_vision": Family("AyaVision", speaking(*AYA_VISION), GENERATE),
     "lfm2_vl": Family("Lfm2Vl", speaking(*LFM2_VL), GENERATE),
+    "lfm2-vl": Family("Lfm2Vl", speaking(*LFM2_VL), GENERATE),
     "got_ocr2": Family("GotOcr2", speaking(*GOT_OCR2), GENERATE),
     "glm_ocr": Family("GlmOcr", speaking(*QWEN_VL, lm_head=LM_HEAD_OF_EITHER), GENERATE),
     "paddleocr_vl": Family("PaddleOCRVL", once_flat(speaking(*PADDLE_OCR, lm_head=LM_HEAD_OF_EITHER)), GENERATE),

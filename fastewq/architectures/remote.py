@@ -6,17 +6,26 @@ config leaves out `tie_word_embeddings`, the library's version 4 default, true, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastewq.architectures.assembly import Family
+from fastewq.architectures.assembly import Adjusted, Family
 from fastewq.architectures.body import Decoder, Overrides, leading
-from fastewq.architectures.decoders import H_4H, HEADS, LLAMA_ATTENTION, LLAMA_LINE, LLAMA_MLP, uniform, whole_head_dim
+from fastewq.architectures.decoders import (
+    GPT_LINE,
+    H_4H,
+    HEADS,
+    LLAMA_ATTENTION,
+    LLAMA_LINE,
+    LLAMA_MLP,
+    uniform,
+    whole_head_dim,
+)
 from fastewq.architectures.encoders import ENCODERS
 from fastewq.architectures.experts import shared, shared_if, sparse
 from fastewq.architectures.fields import Fields
-from fastewq.architectures.heads import LMHead, Model, decoder, heads_with, no_head
+from fastewq.architectures.heads import BodyAndHeads, LMHead, Model, decoder, heads_with, no_head
 from fastewq.architectures.latent import LATENT_LINE
 from fastewq.architectures.linear_attention import MINIMAX
 from fastewq.architectures.moe import MOE
@@ -270,7 +279,45 @@ def llada_head(f: Fields, body: Any) -> Tensors:
     return linear("model.transformer.ff_out", body.vocab_size, f["d_model"])
 
 
+# -- Falcon before the library had it: tiiuae/falcon-7b and tiiuae/falcon-40b, modeling_RW.py -------------------------
+
+REFINED = {"n_head": HEADS, "n_head_kv": "num_kv_heads", "n_layer": "num_hidden_layers"}
+
+
+def refined(f: Fields) -> Fields:
+    return f.renamed(REFINED)
+
+
+def refined_with_groups(f: Fields) -> Fields:
+    return refined(f).replaced(new_decoder_architecture=True)
+
+
+# -- Hunyuan before the library had it: tencent/Hunyuan-A13B-Instruct, modeling_hunyuan.py ----------------------------
+
+
+def hunyuan(f: Fields) -> Fields:
+    """The same fields once lists with a value per layer prove to hold one value."""
+    f.require("use_cla", (False,))
+    f.require("use_mla", (False,))
+    same = {"moe_intermediate_size": f["intermediate_size"], "num_shared_expert": 1}
+    for name, value in same.items():
+        listed = f.value(name, value)
+        if any(one != value for one in (listed if isinstance(listed, list) else [listed])):
+            raise f.refuse(name, listed, f"{value} in every layer")
+    return f
+
+
+def reading(model: BodyAndHeads, change: Callable[[Fields], Fields], *classes: str) -> BodyAndHeads:
+    """A described model whose files say some things in other words."""
+    return replace(model, body=Adjusted(model.body, change), classes=classes)
+
+
 REMOTE: Mapping[str, Model] = {
+    "RefinedWebModel": reading(GPT_LINE["falcon"], refined, "RWForCausalLM", "RWModel"),
+    "RefinedWeb": reading(GPT_LINE["falcon"], refined_with_groups, "RWForCausalLM", "RWModel"),
+    "hunyuan": reading(MOE["hunyuan_v1_moe"], hunyuan, "HunYuanMoEV1ForCausalLM", "HunYuanForCausalLM"),
+    # tencent/Youtu-LLM-2B under its first name
+    "youtu_llm": LATENT_LINE["youtu"],
     # inclusionAI/Ling-lite, modeling_bailing_moe.py, and inclusionAI/Ling-mini-2.0, modeling_bailing_moe_v2.py
     "bailing_moe": bailing("BailingMoeForCausalLM", "BailingMoeV2ForCausalLM", "BailingMoeModel"),
     "bailing_moe_v2": bailing("BailingMoeV2ForCausalLM", "BailingMoeV2Model"),

@@ -80,3 +80,48 @@ def test_unknown_class_is_never_silent(name: str) -> None:
 def test_unusable_architectures(named: Any) -> None:
     with pytest.raises(InvalidConfig, match="architectures"):
         read_config(TINY | {"architectures": named})
+
+
+@pytest.mark.parametrize(
+    ("model_type", "name"),
+    [
+        ("falcon", "RWForCausalLM"),
+        ("mpt", "MPTForCausalLM"),
+        ("phimoe", "PhiMoEForCausalLM"),
+        ("exaone_moe", "ExaoneMoEForCausalLM"),
+    ],
+)
+def test_names_that_repositories_have_for_classes_of_the_library(model_type: str, name: str) -> None:
+    found = read_config({"model_type": model_type, "architectures": [name]})
+    assert found.exact, found.warnings
+    assert found.parameters == read_config({"model_type": model_type}).parameters
+
+
+def test_code_of_the_repository_with_another_class_is_flagged() -> None:
+    """jinaai/jina-embeddings-v3 calls itself xlm-roberta, and has adapters in every matrix."""
+    auto_map = {"AutoModel": "jinaai/xlm-roberta-flash-implementation--modeling_lora.XLMRobertaLoRA"}
+    named = {"model_type": "xlm-roberta", "architectures": ["XLMRobertaModel"]}
+    found = read_config(named | {"auto_map": auto_map, "lora_adaptations": ["separation"]})
+    assert not found.exact
+    assert [text.split()[0] for text in found.warnings[:2]] == ["auto_map", "lora_adaptations"]
+    assert read_config(named | {"auto_map": {"AutoModel": "modeling.XLMRobertaModel"}}).exact
+    assert read_config(named | {"auto_map": {"AutoModelForMaskedLM": "modeling.Another"}}).exact
+    assert read_config(named | {"auto_map": ["no object"], "lora_adaptations": []}).exact
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"visual": {"layers": 48}},
+        {"vision_config": {"hidden_size": 8}},
+        {"num_experts": 8},
+        {"mm_vision_tower": "clip"},
+    ],
+)
+def test_parts_that_nothing_reads_are_flagged(part: dict[str, Any]) -> None:
+    found = read_config(TINY | part)
+    assert not found.exact
+    assert f"{next(iter(part))} is not known" in found.warnings[0]
+    assert read_config(TINY | dict.fromkeys(part)).exact
+    assert read_config(TINY | {"num_experts": 1}).exact
+    assert read_config({"model_type": "mixtral", "num_local_experts": 4, "num_experts": 4}).exact
