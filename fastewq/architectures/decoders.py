@@ -323,7 +323,21 @@ NEOX_ATTENTION = Attention(
 )
 NEOX_JAPANESE = replace(NEOX_ATTENTION, bias=False)
 
-GPT_LINE: Mapping[str, BodyAndHeads] = {
+FALCON = decoder(
+    uniform(
+        replace(NEOX_ATTENTION, prefix="self_attention", bias="bias", kv_heads=falcon_kv_heads),
+        MLP(names=H_4H, bias="bias", inner=field_or("ffn_hidden_size", "4*hidden_size")),
+        norm=LAYER_NORM,
+        norms=falcon_norms,
+        layers="h",
+        embed="word_embeddings",
+        final_norm="ln_f",
+        renamed={"n_embed": "hidden_size"},
+    ),
+    heads=CLASSIFIER_HEADS,
+    prefix="transformer",
+)
+GPT_LINE: Mapping[str, Model] = {
     "gpt2": decoder(gpt2("wte", "wpe", "ln_f"), heads=GPT2_HEADS, prefix="transformer", default="LMHeadModel"),
     "gpt-sw3": decoder(gpt2("wte", "wpe", "ln_f"), heads=GPT2_HEADS, prefix="transformer", default="LMHeadModel"),
     "openai-gpt": decoder(
@@ -450,20 +464,7 @@ GPT_LINE: Mapping[str, BodyAndHeads] = {
         heads=CLASSIFIER_HEADS,
         prefix="transformer",
     ),
-    "falcon": decoder(
-        uniform(
-            replace(NEOX_ATTENTION, prefix="self_attention", bias="bias", kv_heads=falcon_kv_heads),
-            MLP(names=H_4H, bias="bias", inner=field_or("ffn_hidden_size", "4*hidden_size")),
-            norm=LAYER_NORM,
-            norms=falcon_norms,
-            layers="h",
-            embed="word_embeddings",
-            final_norm="ln_f",
-            renamed={"n_embed": "hidden_size"},
-        ),
-        heads=CLASSIFIER_HEADS,
-        prefix="transformer",
-    ),
+    "falcon": FALCON,
     "mpt": decoder(
         uniform(
             Attention(prefix="attn", fused="Wqkv", names=("", "", "", "out_proj"), kv_heads=HEADS, dim=whole_head_dim),

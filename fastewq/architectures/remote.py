@@ -13,7 +13,7 @@ from typing import Any
 from fastewq.architectures.assembly import Adjusted, Family
 from fastewq.architectures.body import Decoder, Overrides, leading
 from fastewq.architectures.decoders import (
-    GPT_LINE,
+    FALCON,
     H_4H,
     HEADS,
     LLAMA_ATTENTION,
@@ -313,8 +313,8 @@ def reading(model: BodyAndHeads, change: Callable[[Fields], Fields], *classes: s
 
 
 REMOTE: Mapping[str, Model] = {
-    "RefinedWebModel": reading(GPT_LINE["falcon"], refined, "RWForCausalLM", "RWModel"),
-    "RefinedWeb": reading(GPT_LINE["falcon"], refined_with_groups, "RWForCausalLM", "RWModel"),
+    "RefinedWebModel": reading(FALCON, refined, "RWForCausalLM", "RWModel"),
+    "RefinedWeb": reading(FALCON, refined_with_groups, "RWForCausalLM", "RWModel"),
     "hunyuan": reading(MOE["hunyuan_v1_moe"], hunyuan, "HunYuanMoEV1ForCausalLM", "HunYuanForCausalLM"),
     # tencent/Youtu-LLM-2B under its first name
     "youtu_llm": LATENT_LINE["youtu"],
