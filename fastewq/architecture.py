@@ -161,6 +161,10 @@ class Outside(NamedTuple):
         return sum(t.parameters for t in self.tensors)
 
 
+new_outside: Final = partial(tuple.__new__, Outside)
+"""A group from a tuple of its two fields, as `new_tensor`."""
+
+
 @dataclass(frozen=True)
 class Architecture:
     """A whole model. `exact`: every parameter count is known; `warnings` name whatever had to be assumed.

@@ -445,12 +445,15 @@ class _NotUnderstood(Exception):
 
 def quantization_of(config: Config) -> tuple[Config | None, bool]:
     """The config's own word on quantization, None where there is none; whether it is said of the text model alone."""
-    for level in (config, *(config[name] for name in NESTED if isinstance(config.get(name), Mapping))):
-        for field in ("quantization_config", "compression_config"):
-            if level.get(field):
-                if not isinstance(level[field], Mapping):
-                    raise InvalidConfig(f"{field} is {shown(level[field])}; expected an object")
-                return level[field], level is not config
+    for name in ("", *NESTED):
+        level = config.get(name) if name else config
+        if isinstance(level, Mapping):
+            for field in ("quantization_config", "compression_config"):
+                found = level.get(field)
+                if found:
+                    if not isinstance(found, Mapping):
+                        raise InvalidConfig(f"{field} is {shown(found)}; expected an object")
+                    return found, level is not config
     own = config.get("quantization")  # MLX; its newer files say it twice
     if isinstance(own, Mapping) and "bits" in own and "group_size" in own:
         return own, False
@@ -552,8 +555,8 @@ class _Marking:
         # Where nothing is said about single blocks, one of each layout stands for all.
         numbers = [*map(id, layouts)]
         examples = dict(zip(numbers, zip(paths, layouts, strict=True), strict=True))
-        alike = {number: self._layout(path, layout) for number, (path, layout) in examples.items()}
-        return stack._replace(blocks=Blocks(paths, tuple(map(alike.__getitem__, numbers))))
+        alike = {number: self._layout(*example) for number, example in examples.items()}
+        return stack._replace(blocks=Blocks(paths, tuple([alike[number] for number in numbers])))
 
     def _layout(self, path: str, layout: Layout) -> Layout:
         own = self._about(path)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from fastewq.architecture import Blocks, Layout, Outside, Stack, Tensor, new_tensor
+from fastewq.architecture import Blocks, Layout, Outside, Stack, Tensor, new_outside, new_tensor
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.parts import (
     RMS_NORM,
@@ -58,10 +58,11 @@ def numbered(path: str, count: int) -> tuple[str, ...]:
 def outside(path: str, tensors: Tensors) -> tuple[Outside, ...]:
     """Tensors named relative to `path`, grouped by the module that holds them."""
     groups: dict[str, list[Tensor]] = {}
+    above = f"{path}." if path else ""
     for name, shape, role, _, _ in tensors:
-        module, _, last = (f"{path}.{name}" if path else name).rpartition(".")
+        module, _, last = (above + name).rpartition(".")
         groups.setdefault(module, []).append(new_tensor((last, shape, role, False, None)))
-    return tuple([Outside(module, tuple(group)) for module, group in groups.items()])
+    return tuple([new_outside((module, tuple(group))) for module, group in groups.items()])
 
 
 def typical(counts: Mapping[Key, int]) -> Key | None:
@@ -105,7 +106,7 @@ class BlockStack:
 
     def layout(self, f: Fields, mixer: str, feed_forward: str) -> Layout:
         width, mix, feed = f[self.hidden], self.mixers[mixer], self.feed_forwards[feed_forward]
-        tensors = [*mix(f), *feed(f)]
+        tensors = [*f.once(mix), *f.once(feed)]
         for name in self.norms(f) if callable(self.norms) else self.norms:
             tensors += self.norm(f, name, width)
         for extra in self.extras:
@@ -118,12 +119,11 @@ class BlockStack:
         if self.per_layer is None:
             f.require("per_layer_config", ({},))
         kinds = self.kinds(f)
-        keys = told_apart(kinds)
-        places = dict(zip(keys, range(len(keys)), strict=True))
-        examples = {key: [values[i] for values in kinds] for key, i in places.items()}
+        keys, places = told_apart(kinds)
+        examples = {key: [values[place] for values in kinds] for key, place in places.items()}
         varied = {key: f.replaced(**dict(changes)) if changes else f for key, (_, _, changes) in examples.items()}
         layouts = {key: self.layout(varied[key], mix, feed) for key, (mix, feed, _) in examples.items()}
-        counts = Counter(keys) if len(layouts) > 1 else dict.fromkeys(layouts, 1)
+        counts = Counter(keys) if len(places) > 1 else places
         mixing = typical({key: n for key, n in counts.items() if layouts[key].mixer in ("attention", "hybrid")})
         feeding = typical({key: n for key, n in counts.items() if layouts[key].feed_forward != "none"})
         heads = Heads() if mixing is None else self.mixers[examples[mixing][0]].facts(varied[mixing])
@@ -133,7 +133,7 @@ class BlockStack:
         return Stack(
             name=self.name,
             role=self.role,
-            blocks=Blocks(numbered(join(path, self.layers), len(keys)), tuple(map(layouts.__getitem__, keys))),
+            blocks=Blocks(numbered(join(path, self.layers), len(keys)), tuple([layouts[key] for key in keys])),
             width=f[self.hidden],
             heads=heads.heads,
             kv_heads=heads.kv_heads,
@@ -144,12 +144,12 @@ class BlockStack:
         )
 
 
-def told_apart(kinds: Sequence[Sequence[Hashable]]) -> Sequence[Hashable]:
-    """A key per layer, equal for layers that are alike: of what is said about layers, only that which varies."""
-    varying = [values for values in kinds if len(set(values)) > 1]
-    if len(varying) > 1:
-        return list(zip(*varying, strict=True))
-    return varying[0] if varying else kinds[0]
+def told_apart(kinds: Sequence[Sequence[Hashable]]) -> tuple[Sequence[Hashable], dict[Hashable, int]]:
+    """A key per layer, made of what varies and so equal for layers that are alike; key -> one of its layers."""
+    different = {id(values): values for values in kinds}.values()  # one schedule may name mixers and feed-forwards
+    varying = [values for values in different if values and values.count(values[0]) < len(values)]
+    keys = list(zip(*varying, strict=True)) if len(varying) > 1 else varying[0] if varying else kinds[0]
+    return keys, dict(zip(keys, range(len(keys)), strict=True)) if varying else dict.fromkeys(keys[:1], 0)
 
 
 LEGACY_LAYER_TYPES = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from math import prod
-from typing import Any, Final, Union
+from typing import Any, Final, TypeVar, Union
 
 from fastewq.errors import InvalidConfig, UnsupportedArchitecture
 
@@ -19,6 +19,7 @@ MAX_LAYERS: Final = 512
 MAX_EXPERTS: Final = 65_536
 
 _MISSING: Final = object()
+Found = TypeVar("Found")
 
 Size = Union[int, str, Callable[["Fields"], int]]  # noqa: UP007  (a class that is not there yet cannot be joined by |)
 """A constant, the name of a config field ("text_config.hidden_size" for a nested one), a product such as
@@ -114,32 +115,44 @@ class Fields(dict["Size", int]):
     not a positive integer.
     """
 
-    __slots__ = ("_class", "_raw", "_subs", "model_type", "path")
+    __slots__ = ("_class", "_found", "_raw", "_subs", "model_type", "path")
 
     def __init__(self, raw: Mapping[str, Any], model_type: str, path: str = "") -> None:
         self._class = config_class(model_type)
         renamed = {name: raw[alias] for alias, name in self._class.aliases.items() if alias in raw}
         self._raw = {**raw, **renamed} if renamed else raw
         self._subs: dict[str, Fields] = {}
+        self._found: dict[int, tuple[object, Any]] = {}
         self.model_type = model_type
         self.path = path
 
     def __missing__(self, size: Size) -> int:
-        if callable(size):
-            found = size(self)
-        elif isinstance(size, int):
-            found = size
-        elif "*" in size or "." in size:
-            found, named = _factors(size)
-            for config, name in named:
-                found *= (self.sub(config) if config else self)[name]
+        if isinstance(size, str):
+            found = self._raw.get(size)
+            if type(found) is not int or not 0 < found <= MAX_SIZE:
+                found = self._product(size) if "*" in size or "." in size else self.count(size, low=1)
         else:
-            found = self.count(size, low=1)
+            found = size(self) if callable(size) else size
         self[size] = found
+        return found
+
+    def _product(self, size: str) -> int:
+        found, named = _factors(size)
+        for config, name in named:
+            found *= (self.sub(config) if config else self)[name]
         return found
 
     def __bool__(self) -> bool:
         return True
+
+    def once(self, function: Callable[[Fields], Found]) -> Found:
+        """What a function of these fields gives, such as the tensors of a part; it is called the first time only."""
+        known = self._found.get(id(function))
+        if known is None:
+            # Kept with its result: were it freed, another function could get its id.
+            known = self._found[id(function)] = (function, function(self))
+        found: Found = known[1]
+        return found
 
     def has(self, name: str) -> bool:
         """Whether the config itself (not its class default) has a value other than null."""

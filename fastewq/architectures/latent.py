@@ -111,7 +111,10 @@ def glm_indexers(f: Fields, layers: int) -> Sequence[str]:
         return listed("index_topk_pattern", always("full"))(f, layers)
     frequency = max(f.count("index_topk_freq", 1), 1)
     offset = f.count("index_skip_topk_offset", 2)
-    return ["full" if i < offset or (i - offset + 1) % frequency == 0 else "shared" for i in range(layers)]
+    names = ["shared"] * layers
+    for places in (slice(0, offset), slice(offset + frequency - 1, None, frequency)):
+        names[places] = ["full"] * len(names[places])
+    return names
 
 
 # -- DeepSeek V4 -----------------------------------------------------------------------------------------------------
