@@ -84,6 +84,7 @@ STAND_INS: Final = {
     "RefinedWebModel": "falcon",
     "hunyuan": "hunyuan_v1_moe",
     "lfm2-vl": "lfm2_vl",
+    "florence2_language": "bart",
     "youtu_llm": "youtu",
 }
 """Types that the library does not have, whose config class extends one that it has."""

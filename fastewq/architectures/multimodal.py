@@ -418,6 +418,24 @@ ARIA = (
     speaks("language_model"),
 )
 
+MINIMAX_M3 = (
+    sees("vision_tower"),
+    Rest(
+        Under(
+            "multi_modal_projector",
+            Linear("linear_1", "projector_hidden_size", EYE),
+            Linear("linear_2", MOUTH, "projector_hidden_size"),
+            Linear(
+                "merge_linear_1",
+                "projector_hidden_size",
+                lambda f: f[MOUTH] * f.sub("vision_config")["spatial_merge_size"] ** 2,
+            ),
+            Linear("merge_linear_2", MOUTH, "projector_hidden_size"),
+        )
+    ),
+    speaks("language_model"),
+)
+
 GENERATE = "ForConditionalGeneration"
 MULTIMODAL: dict[str, Family] = {
     "llava": Family("Llava", speaking(*LLAVA, lm_head=LM_HEAD_OF_EITHER), GENERATE),
@@ -463,6 +481,12 @@ MULTIMODAL: dict[str, Family] = {
     "deepseek_vl": Family("DeepseekVL", speaking(*DEEPSEEK_VL), GENERATE),
     "fuyu": Family(
         "Fuyu", {"Model": Assembly(*FUYU), "ForCausalLM": Assembly(At("model", *FUYU), LM_HEAD)}, "ForCausalLM"
+    ),
+    "minimax_m3_vl": Family(
+        "MiniMaxM3VL",
+        speaking(*MINIMAX_M3, lm_head=LM_HEAD_OF_EITHER),
+        GENERATE,
+        classes=("MiniMaxM3SparseForConditionalGeneration",),
     ),
     "step3p7": Family("Step3p7", speaking(*STEP3P7), GENERATE),
 }

@@ -23,6 +23,8 @@ FAMILIES: Final = (
     ("remote_multimodal", "REMOTE_MULTIMODAL"),
     ("vision_seq2seq", "VISION_SEQ2SEQ"),
     ("convnext", "CONVNEXT"),
+    ("florence", "FLORENCE"),
+    ("clap", "CLAP"),
 )
 """Modules and their tables, the most asked for first; `text` has those before it, too."""
 

@@ -11,7 +11,9 @@ from fastewq.architectures.assembly import (
     FFN,
     HEADS,
     WIDTH,
+    Adjusted,
     Assembly,
+    At,
     Convolution,
     Family,
     Linear,
@@ -30,7 +32,8 @@ from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import Model
 from fastewq.architectures.multimodal import EYE, MOUTH
 from fastewq.architectures.text import TEXT
-from fastewq.architectures.vision import vision_layers
+from fastewq.architectures.vision import VISION, vision_layers
+from fastewq.errors import UnsupportedArchitecture
 
 # -- InternVL: OpenGVLab/InternVL2-8B, modeling_internvl_chat.py and modeling_intern_vit.py ---------------------------
 
@@ -128,8 +131,88 @@ KIMI_VL = Assembly(
     Nested("text_config", "language_model", TEXT, "ForCausalLM"),
 )
 
+# -- MiniCPM-V: openbmb/MiniCPM-V-2_6, modeling_minicpmv.py and resampler.py. The text model's fields are at the top --
+
+MINICPM_SPEAKS = {2.5: "llama", 2.6: "qwen2", 4.0: "llama", 4.5: "qwen3"}
+
+
+def minicpmv(f: Fields) -> Fields:
+    """The same with the models of each side in nested configs, as their versions are."""
+    version = f.number("version")
+    if version not in MINICPM_SPEAKS:
+        raise UnsupportedArchitecture(f"version is {version:g}; of minicpmv, {list(MINICPM_SPEAKS)} are known")
+    vision = f.value("vision_config")
+    if not isinstance(vision, Mapping):
+        raise f.refuse("vision_config", vision, "an object")
+    depth = f.sub("vision_config").layers() - f.flag("drop_vision_last_layer", False)
+    sees = {"num_channels": 3, **vision, "num_hidden_layers": depth, "vision_use_head": False}
+    speaks = f.replaced(model_type=MINICPM_SPEAKS[version]).unflattened("text_config")
+    return speaks.replaced(vision_config={**sees, "model_type": "siglip_vision_model"})
+
+
+MINICPMV = Adjusted(
+    Assembly(
+        Nested("vision_config", "vpm", VISION),
+        Nested("text_config", "llm", TEXT, "ForCausalLM"),
+        Rest(
+            Under(
+                "resampler",
+                Parameter("query", ("query_num", WIDTH)),
+                Linear("kv_proj", WIDTH, EYE, False),
+                Parameter("attn.in_proj_weight", ("3*hidden_size", WIDTH), "linear"),
+                Parameter("attn.in_proj_bias", ("3*hidden_size",), "bias"),
+                Linear("attn.out_proj", WIDTH, WIDTH),
+                *(Norm(name) for name in ("ln_q", "ln_kv", "ln_post")),
+                Parameter("proj", (WIDTH, WIDTH), "linear"),
+            )
+        ),
+    ),
+    minicpmv,
+)
+
+# -- Phi-3-vision: microsoft/Phi-3.5-vision-instruct, modeling_phi3_v.py and image_embedding_phi3_v.py ----------------
+
+
+def phi3_v(f: Fields) -> Fields:
+    """The image processor names a CLIP model, whose sizes the code knows."""
+    seen, embed = (f.sub(name, "") for name in ("img_processor", "embd_layer"))
+    seen.choice("model_name", ("openai/clip-vit-large-patch14-336",))
+    embed.choice("projection_cls", ("mlp",))
+    embed.choice("use_hd_transform", (True,))
+    embed.choice("with_learnable_separator", (True,))
+    clip = {
+        "model_type": "clip_vision_model",
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_attention_heads": 16,
+        "num_hidden_layers": 24,
+        "image_size": 336,
+        "patch_size": 14,
+    }
+    return f.replaced(model_type="phi3", vision_config=clip).unflattened("text_config")
+
+
+PHI3_V = Adjusted(
+    Assembly(
+        Nested("text_config", "", TEXT, "ForCausalLM"),
+        At(
+            "model.vision_embed_tokens",
+            Nested("vision_config", "img_processor.vision_model", VISION),
+            Rest(
+                Parameter("glb_GN", (1, 1, "4*vision_config.hidden_size")),
+                Parameter("sub_GN", (1, 1, 1, "4*vision_config.hidden_size")),
+                Linear("img_projection.0", WIDTH, "4*vision_config.hidden_size"),
+                Linear("img_projection.2", WIDTH, WIDTH),
+            ),
+        ),
+    ),
+    phi3_v,
+)
+
 REMOTE_MULTIMODAL: Mapping[str, Family] = {
     "internvl_chat": Family("InternVLChat", {"Model": INTERNVL_CHAT}, classes=("InternVLChatModel",)),
+    "minicpmv": Family("MiniCPMV", {"": MINICPMV}, "", "", ("MiniCPMV",)),
+    "phi3_v": Family("Phi3V", {"ForCausalLM": PHI3_V}, "ForCausalLM", "ForCausalLM", ("Phi3VForCausalLM",)),
     "kimi_vl": Family(
         "KimiVL",
         {"ForConditionalGeneration": KIMI_VL},

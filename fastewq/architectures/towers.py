@@ -528,7 +528,18 @@ OVIS2_VISION = Assembly(
     Rest(Linear("head_linear", ovis_words, ovis_features, False), Norm("head_norm", ovis_words)),
 )
 
+MINIMAX_M3_VISION = Assembly(
+    Rest(
+        Convolution(
+            "embeddings.proj", WIDTH, "num_channels", ("temporal_patch_size", "patch_size", "patch_size"), bias=False
+        ),
+        Norm("pre_layrnorm"),
+    ),
+    vision_layers("layers", *CLIP_LAYER),
+)
+
 TOWERS: dict[str, Family] = {
+    "minimax_m3_vl_vision": Family("MiniMaxM3VLVision", {"Model": MINIMAX_M3_VISION}),
     "qwen2_vl_vision": Family(
         "Qwen2VisionTransformer", {"PretrainedModel": QWEN2_VL_TOWER}, default="PretrainedModel", base="PretrainedModel"
     ),

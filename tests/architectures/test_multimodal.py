@@ -9,7 +9,7 @@ import pytest
 from fastewq.architecture import Architecture
 from fastewq.architectures.registry import MODELS
 from fastewq.config import read_config
-from fastewq.errors import FastEWQError, UnsupportedArchitecture
+from fastewq.errors import FastEWQError, InvalidConfig, UnsupportedArchitecture
 
 
 def read(model_type: str, name: str, **fields: Any) -> Architecture:
@@ -58,3 +58,29 @@ def test_stacks_have_names_of_their_own_and_blocks_run_on(model_type: str) -> No
     assert len(set(names)) == len(names)
     for stack in architecture.stacks:
         assert [block.index for block in stack.blocks] == list(range(len(stack.blocks)))
+
+
+def test_florence_2_as_first_published() -> None:
+    """microsoft/Florence-2-base spells its tower in another way than the library's own files."""
+    text = {"d_model": 768, "encoder_layers": 6, "decoder_layers": 6, "encoder_ffn_dim": 3072, "decoder_ffn_dim": 3072}
+    text |= {"encoder_attention_heads": 12, "decoder_attention_heads": 12, "vocab_size": 51289}
+    tower = {"projection_dim": 768, "num_heads": [4, 8, 16, 32], "depths": [1, 1, 9, 1]}
+    named = {"model_type": "florence2", "architectures": ["Florence2ForConditionalGeneration"]}
+    first = read_config(
+        named
+        | {"text_config": text | {"model_type": "florence2_language"}}
+        | {"vision_config": tower | {"dim_embed": [128, 256, 512, 1024], "image_pos_embed": {"max_pos_embeddings": 50}}}
+    )
+    library = read_config(
+        named
+        | {"text_config": text | {"model_type": "bart"}}
+        | {"vision_config": tower | {"embed_dim": [128, 256, 512, 1024], "max_position_embeddings": 50}}
+    )
+    assert first.parameters == library.parameters == 231_414_016
+    assert first.stacks == library.stacks
+
+
+@pytest.mark.parametrize("version", [2.0, 3.0, "2.6", None])
+def test_versions_of_minicpm_v_that_are_not_known_are_refused(version: Any) -> None:
+    with pytest.raises((UnsupportedArchitecture, InvalidConfig), match="version"):
+        read_config({"model_type": "minicpmv", "architectures": ["MiniCPMV"], "version": version, "vision_config": {}})
