@@ -8,8 +8,10 @@ tests/test_quantized.py and `tools/oracle.py stored`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from math import prod
 from typing import Any, Final, NamedTuple
 
@@ -160,7 +162,8 @@ EXPERTS: Final = ModuleNames(["mlp.experts", "ffn.experts"])
 def fp8(q: Config, config: Config) -> Scheme:
     """DeepSeek's and Qwen's: float8 with a scale per tile of 128 x 128, or one scale per matrix.
 
-    DeepSeek-V4 stores scales as powers of two in 8 bits, and its experts in 4 bits with a scale per 32 inputs.
+    DeepSeek-V4 stores scales as powers of two in 8 bits, and its experts in 4 bits with a scale per 32 inputs, or in
+    the format that `moe_quant_algo` names.
     """
     block = q.get("weight_block_size")
     small = config.get("expert_dtype") or q.get("expert_dtype")
@@ -171,10 +174,13 @@ def fp8(q: Config, config: Config) -> Scheme:
         packing = Packing("fp8", 8, (0, 0), F32, matrix_bytes=static)
     else:
         packing = Packing("fp8", 8, _tile(block, "weight_block_size"), scale, matrix_bytes=static)
-    rules = [_kept(q)]
+    experts = _word(q, "moe_quant_algo").upper()
+    rules = [_kept(q)] if not experts else []  # NVIDIA's list says what else is not in 4 bits
     if "index_n_heads" in config:
         rules.append(KEPT_BY_DEEPSEEK)
-    if small == "fp4":
+    if experts:
+        rules.append(Rule(_modelopt(experts, q), EXPERTS))
+    elif small == "fp4":
         rules.append(Rule(grouped("mxfp4", 4, 32, scale), EXPERTS))
     return Scheme("fp8", (*rules, Rule(packing)))
 
@@ -267,6 +273,10 @@ def bitnet(q: Config, _: Config) -> Scheme:
     return Scheme("bitnet", (_kept(q), Rule(Packing("stored-ternary", 2, (0, 0), 16))))
 
 
+MAX_LAYERS_LISTED: Final = 2**15
+_LATER_EXPERT: Final = re.compile(r"\.experts\.[1-9]")
+
+
 def modelopt(q: Config, _: Config) -> Scheme:
     """NVIDIA's ModelOpt: one algorithm for all modules, or one each in `quantized_layers`."""
     inner = q.get("quantization")
@@ -274,7 +284,9 @@ def modelopt(q: Config, _: Config) -> Scheme:
     algorithm = _word(q, "quant_algo").upper()
     if algorithm == "MIXED_PRECISION":
         by_packing: dict[Packing, list[str]] = {}
-        for module, change in _entries(q.get("quantized_layers"), "quantized_layers", MAX_ENTRIES):
+        for module, change in _entries(q.get("quantized_layers"), "quantized_layers", MAX_LAYERS_LISTED):
+            if isinstance(module, str) and _LATER_EXPERT.search(module):
+                continue  # the first one stands for all
             own = _object(change, "quantized_layers")
             packing = _modelopt(_word(own, "quant_algo").upper(), own)
             by_packing.setdefault(packing, []).extend(names([module], "quantized_layers"))
@@ -461,11 +473,11 @@ def quantization_of(config: Config) -> tuple[Config | None, bool]:
 
 
 SIGNS: Final = {
+    "quant_algo": "modelopt",
+    "quantization": "modelopt",
     "config_groups": "compressed-tensors",
     "quantization_config": "compressed-tensors",
     "sparsity_config": "compressed-tensors",
-    "quant_algo": "modelopt",
-    "quantization": "modelopt",
     "desc_act": "gptq",
     "damp_percent": "gptq",
     "zero_point": "awq",
@@ -620,16 +632,28 @@ def mark(tensor: Tensor, packing: Packing | None) -> Tensor:
     return new_tensor((name, shape, role, transposed, stored))
 
 
+@lru_cache(4096)
 def spellings(tensor: str) -> Sequence[str]:
     """The names under which a checkpoint can know a matrix's module, by the name of the tensor: stacked experts are
-    one module per expert and matrix."""
+    one module per expert and matrix, and a fused gate and up are two."""
     module = "" if tensor == "weight" else module_name(tensor)
     outer, stacked, last = module.rpartition("experts.")
-    if not stacked or "." in last:
-        return (module,)
+    if not stacked or "." in last or outer.endswith("_"):
+        return tuple(_others(module))
     parts = ("gate_proj", "up_proj", "w1", "w3") if last == "gate_up_proj" else (last, "w2")
     first = f"{outer}experts.0."
     return (module, *[first + part for part in parts], f"block_sparse_moe.experts.0.{parts[-1]}")
+
+
+def _others(module: str) -> Iterable[str]:
+    """A module's name, and those that the files of MiniMax-M3 have for it."""
+    yield module
+    if module.endswith("gate_up_proj"):
+        yield module.removesuffix("gate_up_proj") + "gate_proj"
+    if module.startswith("mlp.shared_experts."):
+        yield f"block_sparse_moe.{module[4:].replace('gate_up', 'gate')}"
+    if "indexer." in module:
+        yield module.replace("indexer.", "index_")
 
 
 def dequantized(architecture: Architecture) -> Architecture:

@@ -285,6 +285,66 @@ def test_modelopt_mixed_precision_lists_its_modules() -> None:
     }
 
 
+def test_modelopt_that_lists_every_expert_is_read_by_the_first() -> None:
+    """nvidia/MiniMax-M3-NVFP4 has 22,422 entries, 384 for the experts of one block."""
+    listed = {
+        f"model.layers.{i}.mlp.experts.{e}.{name}": {"quant_algo": "NVFP4", "group_size": 16}
+        for i in range(3)
+        for e in range(2000)
+        for name in ("gate_proj", "up_proj", "down_proj")
+    }
+    q = {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": listed}
+    found = read_config(with_quantization(QWEN_MOE, **q))
+    assert found.warnings == ()
+    assert set(precisions(with_quantization(QWEN_MOE, **q)).values()) == {"nvfp4"}
+
+
+def test_shared_experts_are_no_stacked_ones() -> None:
+    """MiniMax-M3 names its dense feed-forward in two ways; neither takes the format of the experts."""
+    listed = {
+        "language_model.model.layers.1.block_sparse_moe.experts.0.w3": {"quant_algo": "NVFP4"},
+        "language_model.model.layers.1.block_sparse_moe.shared_experts.gate_proj": {"quant_algo": "MXFP8"},
+        "language_model.model.layers.0.mlp.gate_proj": {"quant_algo": "MXFP8"},
+        "language_model.model.layers.1.self_attn.index_q_proj": {"quant_algo": "MXFP8"},
+    }
+    text = {"num_hidden_layers": 2, "moe_layer_freq": [0, 1], "num_local_experts": 4}
+    text |= {"sparse_attention_config": {"sparse_attention_freq": [0, 1], "sparse_index_dim": 128}}
+    config = {"model_type": "minimax_m3_vl", "text_config": text}
+    found = precisions(
+        with_quantization(config, quant_method="modelopt", quant_algo="MIXED_PRECISION", quantized_layers=listed)
+    )
+    inside = "model.language_model.layers"
+    assert found[f"{inside}.1.mlp.shared_experts.gate_up_proj.weight"] == "mxfp8"
+    assert found[f"{inside}.0.mlp.gate_up_proj.weight"] == "mxfp8"
+    assert found[f"{inside}.1.self_attn.indexer.q_proj.weight"] == "mxfp8"
+    assert found[f"{inside}.1.mlp.experts.gate_up_proj"] == "nvfp4"
+
+
+def test_modelopt_without_a_method_is_known_by_its_algorithm() -> None:
+    """Qwen/Qwen3-32B-FP8-Static-PerTensor: groups without targets, and no quant_method."""
+    groups = {"group_0": {"weights": {"num_bits": 8, "type": "float"}}}
+    found = read_config(with_quantization(LLAMA, quant_algo="FP8", config_groups=groups, ignore=["lm_head"]))
+    assert found.quantization == "modelopt"
+    assert all(layout.quantized for layout in found.layouts)
+
+
+def test_fp8_with_experts_in_another_format() -> None:
+    """nvidia/DeepSeek-V4-Flash-NVFP4: `ignore` lists what is not in 4 bits, which stays in fp8."""
+    found = precisions(
+        with_quantization(
+            {"model_type": "deepseek_v4", "num_hidden_layers": 2},
+            quant_method="fp8",
+            moe_quant_algo="NVFP4",
+            group_size=16,
+            weight_block_size=[128, 128],
+            scale_fmt="ue8m0",
+            ignore=["*.attn.*", "*.ffn.shared_experts.*", "head"],
+        )
+    )
+    assert {p for path, p in found.items() if ".experts." in path} == {"nvfp4"}
+    assert {p for path, p in found.items() if "self_attn" in path or "shared_experts" in path} == {"fp8"}
+
+
 def test_an_unknown_method_counts_the_weights_before_it_and_says_so() -> None:
     found = plan(with_quantization(LLAMA, quant_method="sorcery"))
     assert found.totals.raw_bytes == 2 * found.model["parameters"]
