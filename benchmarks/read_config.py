@@ -14,6 +14,7 @@ import argparse
 import json
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -25,7 +26,6 @@ from fastewq.errors import FastEWQError
 
 ROOT = Path(__file__).parents[1]
 REPEATS = 200
-LAYERS = 512
 
 
 def config_files(arguments: list[str]) -> dict[Path, dict[str, Any]]:
@@ -55,45 +55,16 @@ def library_times(python: str, files: list[Path]) -> dict[str, float | None]:
     return found
 
 
-def hostile() -> dict[str, dict[str, Any]]:
-    """Every layer of another shape, with the longest lists of modules that are followed."""
-    blocks = [{"attention": {"n_heads_in_group": 8}, "ffn": {"ffn_mult": 1 + i / 1000}} for i in range(LAYERS)]
-    base = {
-        "model_type": "nemotron-nas",
-        "architectures": ["DeciLMForCausalLM"],
-        "hidden_size": 8192,
-        "num_attention_heads": 64,
-        "num_key_value_heads": None,
-        "intermediate_size": None,
-        "num_hidden_layers": LAYERS,
-        "vocab_size": 128_256,
-        "block_configs": blocks,
-    }
-
-    def ignoring(entries: list[str]) -> dict[str, Any]:
-        return {**base, "quantization_config": {"quant_method": "fp8", "ignore": entries}}
-
-    return {
-        "every layer of another shape": base,
-        "100,000 layers": {**base, "num_hidden_layers": 100_000},
-        "the same in fp8": ignoring([]),
-        "with 1,280 modules kept": ignoring([f"model.layers.{i % LAYERS}.mlp.part{i}" for i in range(1280)]),
-        "with 16,000 experts kept": ignoring(
-            [f"model.layers.{i % LAYERS}.mlp.experts.{i}.up_proj" for i in range(16_000)]
-        ),
-        "with 96 wildcards": ignoring([f"*{'a' * (i % 50)}*b*c*d{'e' * i}" for i in range(96)]),
-        "with 96 regular expressions": ignoring([f"re:.*(a|b){'c' * i}.*d" for i in range(48)]),
-        "with a pattern for any block": ignoring(["re:.*layers.1.*a.*a.*b"]),
-    }
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--oracle", metavar="PYTHON", help="an interpreter with torch and transformers")
     parser.add_argument("configs", nargs="*")
     options = parser.parse_args()
     if options.configs == ["hostile"]:
-        for name, config in hostile().items():
+        sys.path.insert(0, str(ROOT / "tests" / "architectures"))
+        from costly import costly
+
+        for name, config in costly().items():
             print(f"{milliseconds(config, 9):8.1f} ms  {name}")
         return
     files = config_files(options.configs)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from typing import Final, Literal, NamedTuple
@@ -26,7 +27,7 @@ MAX_REGEXES: Final = 128
 MAX_LENGTH: Final = 400
 MAX_ALTERNATIVES: Final = 512
 MAX_GROUPS: Final = 32
-MAX_PATTERNS: Final = 1280
+MAX_PATTERNS: Final = 1024
 MAX_EVERYWHERE: Final = 96
 """Patterns that are tried on the modules of every kind of block."""
 MAX_OF_ONE_BLOCK: Final = 64
@@ -44,6 +45,15 @@ _WILD: Final = re.compile(r"\\[dw]|\[(?:0-9|\\d|\^\.|\^\\\.|a-z|a-z_|a-zA-Z0-9_)
 
 class TooMuch(Exception):
     """A list with more patterns than can be followed in time."""
+
+
+@dataclass
+class Room:
+    """What the lists of one config may still hold, all of them together."""
+
+    patterns: int = MAX_PATTERNS
+    everywhere: int = MAX_EVERYWHERE
+    regexes: int = MAX_REGEXES
 
 
 class Pattern(NamedTuple):
@@ -86,6 +96,12 @@ def unwrapped(path: str) -> str:
     return path
 
 
+def indexed(block: str) -> list[str]:
+    """The unwrapped path of a block, preceded by those of the blocks it lies in."""
+    path = unwrapped(block)
+    return [path[: index.end()] for index in _INDICES.finditer(path)] if _DIGIT.search(path) else []
+
+
 class ModuleNames:
     """A list of entries, ready to be asked about modules.
 
@@ -93,29 +109,37 @@ class ModuleNames:
     what is said about single blocks: path of the block -> patterns relative to it.
     """
 
-    def __init__(self, entries: Iterable[str], *, regex: bool = False) -> None:
-        """`regex`: entries are regular expressions without the mark `re:`."""
+    def __init__(self, entries: Iterable[str], room: Room | None = None, *, regex: bool = False) -> None:
+        """`room` is shared by the lists of a config; `regex`: entries are regular expressions without the mark `re:`.
+
+        Raises TooMuch.
+        """
         self.not_understood: list[str] = []
         self.parts: dict[str, None] = {}
         self.everywhere: dict[Pattern, None] = {}
         self.floating: dict[Pattern, None] = {}
         self.by_block: dict[str, list[Pattern]] = {}
-        self._left = MAX_PATTERNS
-        regexes = 0
+        self._room = room = Room() if room is None else room
         for entry in entries:
             if regex or entry.startswith("re:"):
-                regexes += 1
+                room.regexes -= 1
                 self._add_regex(entry.removeprefix("re:"))
             elif entry:
                 self._add_name(entry.removesuffix(".weight"))
-            if regexes > MAX_REGEXES or len(self.parts) + len(self.everywhere) > MAX_EVERYWHERE:
+            if room.regexes < 0 or len(self.parts) + len(self.everywhere) > room.everywhere:
                 raise TooMuch("a list of more patterns than are followed")
+        room.everywhere -= len(self.parts) + len(self.everywhere)
         longest = max(map(len, self.by_block.values()), default=0)
         if longest > MAX_OF_ONE_BLOCK:
             raise TooMuch(f"a list of {longest} patterns for one block")
 
     def __bool__(self) -> bool:
-        return bool(self.parts or self.everywhere or self.floating or self.by_block)
+        return bool(self.general or self.by_block)
+
+    @property
+    def general(self) -> bool:
+        """Whether something is said about more than single blocks."""
+        return bool(self.parts or self.everywhere or self.floating)
 
     def _add_name(self, name: str) -> None:
         _, stacked, expert = name.partition(".experts.")
@@ -136,8 +160,8 @@ class ModuleNames:
             self._add(Pattern(tuple(unwrapped(alternative).split("*")), end))
 
     def _add(self, pattern: Pattern) -> None:
-        self._left -= 1
-        if self._left < 0:
+        self._room.patterns -= 1
+        if self._room.patterns < 0:
             raise TooMuch(f"a list of more than {MAX_PATTERNS} patterns")
         first, *others = pattern.pieces
         block = _INDEX.match(first)
@@ -153,15 +177,13 @@ class ModuleNames:
 
     def about(self, block: str) -> tuple[Pattern, ...]:
         """What is said about one block alone, relative to it: equal for blocks that are treated alike."""
-        if not self.by_block:
-            return ()
         path = unwrapped(block)
-        if not _DIGIT.search(path.rpartition(".")[0]):
-            return tuple(self.by_block.get(path, ()))
-        found = []
-        for index in _INDICES.finditer(path):
-            inner = path[index.end() + 1 :]  # of blocks that lie in other blocks
-            for pattern in self.by_block.get(path[: index.end()], ()):
+        found = [*self.by_block.get(path, ())]
+        for outer in indexed(block):
+            if outer == path:
+                continue
+            inner = path[len(outer) + 1 :]  # of blocks that lie in other blocks
+            for pattern in self.by_block.get(outer, ()):
                 first = pattern.pieces[0]
                 if first.startswith(inner):
                     found.append(Pattern((first[len(inner) :].removeprefix("."), *pattern.pieces[1:]), pattern.end))

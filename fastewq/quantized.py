@@ -9,16 +9,16 @@ tests/test_quantized.py and `tools/oracle.py stored`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from math import prod
 from typing import Any, Final, NamedTuple
 
 from fastewq.architecture import Architecture, Blocks, Layout, Outside, Stack, Tensor, new_stored, new_tensor
-from fastewq.architectures.fields import shown
+from fastewq.architectures.fields import MAX_LAYOUTS, shown
 from fastewq.errors import InvalidConfig
-from fastewq.module_names import MAX_ENTRIES, MAX_TRIES, ModuleNames, Modules, Pattern, TooMuch, names
+from fastewq.module_names import MAX_TRIES, ModuleNames, Modules, Pattern, Room, TooMuch, indexed, names
 from fastewq.modules import TOKEN_HEADS, module_name
 
 Config = Mapping[str, Any]
@@ -27,6 +27,8 @@ Shape = tuple[int, ...]
 NESTED: Final = ("text_config", "llm_config", "language_config", "thinker_config")
 MAX_GROUP: Final = 2**20
 MAX_RULES: Final = 64
+MAX_OWN_FORMATS: Final = 4096
+"""Modules that a config gives a format of their own."""
 DEFAULT_BLOCK: Final = (128, 128)
 F32: Final = 32
 FP8_SCALES: Final = 8
@@ -145,6 +147,28 @@ KEPT_FIELDS: Final = (
 NOTHING_KEPT: Final = Rule(None, ModuleNames(()))
 
 
+MAX_MODULES_LISTED: Final = 2**15
+_LATER_EXPERT: Final = re.compile(r"\.experts\.[1-9]")
+
+
+def _single_modules(value: Any, field: str) -> Iterator[tuple[Any, Any]]:
+    """What an object says about single modules, which are its keys; the first expert stands for all."""
+    for module, change in _entries(value, field, MAX_MODULES_LISTED):
+        if not isinstance(module, str) or not _LATER_EXPERT.search(module):
+            yield module, change
+
+
+def _own_formats(formats: Iterable[tuple[Packing | None, Any]], field: str) -> list[Rule]:
+    """From pairs of a format and a module's name to a rule per format, in the order of their first modules."""
+    by_packing: dict[Packing | None, list[str]] = {}
+    for number, (packing, module) in enumerate(formats):
+        by_packing.setdefault(packing, []).extend(names([module], field))
+        if len(by_packing) > MAX_RULES or number >= MAX_OWN_FORMATS:
+            raise TooMuch(f"{field} with more than {MAX_RULES} formats or {MAX_OWN_FORMATS} modules")
+    room = Room()
+    return [Rule(packing, ModuleNames(modules, room)) for packing, modules in by_packing.items()]
+
+
 def _kept(q: Config) -> Rule:
     """The modules left alone, under any of the names that the tools use for their list."""
     entries = [entry for field in KEPT_FIELDS if q.get(field) is not None for entry in names(q[field], field)]
@@ -206,9 +230,9 @@ def gptq(q: Config, _: Config) -> Scheme:
     `dynamic` gives modules named by regular expressions other bits ("+:"), or none ("-:").
     """
     bits, group = _integer(q, "bits", 4, 2, 8), _group(q)
-    rules = [_kept(q)]
+    rules, room = [_kept(q)], Room()
     for key, change in _entries(q.get("dynamic"), "dynamic", MAX_RULES):
-        named = ModuleNames([str(key).removeprefix("+:").removeprefix("-:")], regex=True)
+        named = ModuleNames([str(key).removeprefix("+:").removeprefix("-:")], room, regex=True)
         own = _object(change, "dynamic")
         packing = _gptq(_integer(own, "bits", bits, 2, 8), _group(own, group))
         rules.append(Rule(None if str(key).startswith("-:") else packing, named))
@@ -231,14 +255,15 @@ def auto_round(q: Config, _: Config) -> Scheme:
     if _word(q, "data_type") not in ("", "int"):
         raise _NotUnderstood(f"data_type {shown(q['data_type'])} of auto-round")
     bits, group = _integer(q, "bits", 4, 2, 16), _group(q)
-    by_packing: dict[Packing | None, list[str]] = {}
-    for module, change in _entries(q.get("extra_config"), "extra_config", MAX_ENTRIES):
+
+    def format_of(change: Any) -> Packing | None:
         own = _object(change, "extra_config")
         width = _integer(own, "bits", bits, 1, 32)
-        packing = _gptq(width, _group(own, group), 0) if width <= 8 else None
-        by_packing.setdefault(packing, []).extend(names([module], "extra_config"))
-    rules = [_kept(q), *(Rule(packing, ModuleNames(modules)) for packing, modules in by_packing.items())]
-    return Scheme("auto-round", (*rules, Rule(_gptq(bits, group, 0))), text=True, head=True)
+        return _gptq(width, _group(own, group), 0) if width <= 8 else None
+
+    listed = _single_modules(q.get("extra_config"), "extra_config")
+    rules = _own_formats(((format_of(change), module) for module, change in listed), "extra_config")
+    return Scheme("auto-round", (_kept(q), *rules, Rule(_gptq(bits, group, 0))), text=True, head=True)
 
 
 # A JSON description of a 4-bit matrix takes about 150 bytes with double quantization, 91 without.
@@ -273,24 +298,16 @@ def bitnet(q: Config, _: Config) -> Scheme:
     return Scheme("bitnet", (_kept(q), Rule(Packing("stored-ternary", 2, (0, 0), 16))))
 
 
-MAX_LAYERS_LISTED: Final = 2**15
-_LATER_EXPERT: Final = re.compile(r"\.experts\.[1-9]")
-
-
 def modelopt(q: Config, _: Config) -> Scheme:
     """NVIDIA's ModelOpt: one algorithm for all modules, or one each in `quantized_layers`."""
     inner = q.get("quantization")
     q = {**inner, **q} if isinstance(inner, Mapping) else q
     algorithm = _word(q, "quant_algo").upper()
     if algorithm == "MIXED_PRECISION":
-        by_packing: dict[Packing, list[str]] = {}
-        for module, change in _entries(q.get("quantized_layers"), "quantized_layers", MAX_LAYERS_LISTED):
-            if isinstance(module, str) and _LATER_EXPERT.search(module):
-                continue  # the first one stands for all
-            own = _object(change, "quantized_layers")
-            packing = _modelopt(_word(own, "quant_algo").upper(), own)
-            by_packing.setdefault(packing, []).extend(names([module], "quantized_layers"))
-        rules = [Rule(packing, ModuleNames(modules)) for packing, modules in by_packing.items()]
+        listed = _single_modules(q.get("quantized_layers"), "quantized_layers")
+        own = ((_object(change, "quantized_layers"), module) for module, change in listed)
+        formats = ((_modelopt(_word(said, "quant_algo").upper(), said), module) for said, module in own)
+        rules = _own_formats(formats, "quantized_layers")
         return Scheme("modelopt", (_kept(q), *rules, Rule(None)), head=True)
     return Scheme("modelopt", (_kept(q), Rule(_modelopt(algorithm, q))), head=True)
 
@@ -324,7 +341,7 @@ def compressed_tensors(q: Config, _: Config) -> Scheme:
     q = {**q, **inner} if isinstance(inner, Mapping) else q
     if isinstance(sparsity, Mapping) and sparsity.get("format") not in (None, "dense"):
         raise _NotUnderstood(f"sparsity_config.format {shown(sparsity['format'])}")
-    named, classes = [], []
+    named, classes, room = [], [], Room()
     for name, entry in _entries(q.get("config_groups"), "config_groups", MAX_RULES):
         group = _object(entry, f"config_groups.{name:.40}" if isinstance(name, str) else "config_groups")
         weights = group.get("weights")
@@ -332,7 +349,7 @@ def compressed_tensors(q: Config, _: Config) -> Scheme:
         packing = None if weights is None else _compressed(_object(weights, "weights"), group, q)
         if any(target in ("Linear", "LinearBase") for target in targets):
             classes.append(Rule(packing))
-        modules = ModuleNames([t for t in targets if t.startswith("re:") or "." in t or t in TOKEN_HEADS])
+        modules = ModuleNames([t for t in targets if t.startswith("re:") or "." in t or t in TOKEN_HEADS], room)
         if modules or modules.not_understood:
             named.append(Rule(packing, modules))
     return Scheme("compressed-tensors", (_kept(q), *named, *classes, Rule(None)), head=True)
@@ -389,12 +406,13 @@ KEPT_BY_MLX: Final = Rule(
 
 def mlx(q: Config, _: Config) -> Scheme:
     """MLX: every matrix and embedding of the text model; an entry under a module's path has its own bits, or false."""
-    by_packing: dict[Packing | None, list[str]] = {}
-    for module, change in _entries(q, "quantization_config", MAX_ENTRIES):
-        if isinstance(change, Mapping) or change is False:
-            packing = _mlx({**q, **change}) if isinstance(change, Mapping) else None
-            by_packing.setdefault(packing, []).extend(names([module], "quantization_config"))
-    rules = [Rule(packing, ModuleNames(modules)) for packing, modules in by_packing.items()]
+    common = {name: q[name] for name in ("mode", "bits", "group_size") if name in q}
+    formats = (
+        (_mlx({**common, **change}) if isinstance(change, Mapping) else None, module)
+        for module, change in _single_modules(q, "quantization_config")
+        if isinstance(change, Mapping) or change is False
+    )
+    rules = _own_formats(formats, "quantization_config")
     roles = frozenset({"linear", "experts", "embedding"})
     return Scheme("mlx", (*rules, KEPT_BY_MLX, Rule(_mlx(q))), roles=roles, head=True)
 
@@ -515,14 +533,14 @@ def with_stored(architecture: Architecture, config: Config) -> Architecture:
             raise _NotUnderstood(f"quant_method {method!r}")
         scheme = METHODS[method](q, config)
         scheme = scheme._replace(text=True) if nested else scheme
-        marking = _Marking(scheme, sum(len(stack.blocks) for stack in architecture.stacks))
+        return _Marking(scheme, sum(len(stack.blocks) for stack in architecture.stacks)).architecture(architecture)
     except (_NotUnderstood, TooMuch) as reason:
         warning = f"quantization_config: {reason} is not understood; bytes and precisions are those before quantization"
         return replace(architecture, quantization=method, warnings=(*architecture.warnings, warning))
-    return marking.architecture(architecture)
 
 
 Key = tuple[Any, ...]
+About = tuple[tuple[int, tuple[Pattern, ...]], ...]
 
 
 class _Marking:
@@ -536,11 +554,16 @@ class _Marking:
         self.layouts: dict[Key, Layout] = {}
         self.packings: dict[Key, list[Packing | None]] = {}
         lists = [rule.modules for rule in self.rules if rule.modules]
+        self.general = [i for i, rule in enumerate(self.rules) if rule.modules is None or rule.modules.general]
+        self.named: dict[str, list[int]] = {}  # path of a block -> the rules that say something about it alone
+        for i, rule in enumerate(self.rules):
+            for path in rule.modules.by_block if rule.modules else ():
+                self.named.setdefault(path, []).append(i)
         tries = blocks * sum([len(modules.floating) for modules in lists])
         if tries > MAX_TRIES:
             raise TooMuch(f"a list of {tries // blocks} patterns for any block")
         self.by_index = tries > 0
-        self.by_block = self.by_index or any(modules.by_block for modules in lists)
+        self.by_block = self.by_index or bool(self.named)
 
     def architecture(self, architecture: Architecture) -> Architecture:
         warnings = architecture.warnings
@@ -576,13 +599,19 @@ class _Marking:
         key = (id(layout), own, place)
         found = self.layouts.get(key)
         if found is None:
+            if len(self.layouts) >= MAX_LAYOUTS:
+                raise TooMuch(f"a list that makes more than {MAX_LAYOUTS} blocks different")
             marked = map(mark, layout.tensors, self._packings(layout.tensors, path, place, own))
             found = self.layouts[key] = Layout(layout.mixer, layout.feed_forward, tuple(marked))
         return found
 
-    def _about(self, path: str) -> tuple[tuple[Pattern, ...], ...]:
-        """What each rule says about one block alone."""
-        return tuple([rule.modules.about(path) if rule.modules else () for rule in self.rules])
+    def _about(self, path: str) -> About:
+        """What rules say about one block alone: their numbers and patterns."""
+        if not self.named:
+            return ()
+        numbers = {number for block in indexed(path) for number in self.named.get(block, ())}
+        lists = [(number, self.rules[number].modules) for number in sorted(numbers)]
+        return tuple([(number, modules.about(path)) for number, modules in lists if modules])
 
     def _outside(self, group: Outside) -> Outside:
         last = group.path.rpartition(".")[2]
@@ -593,7 +622,7 @@ class _Marking:
         packings = self._chosen(group.tensors, group.path, self._about(group.path))
         return group._replace(tensors=tuple(map(mark, group.tensors, packings)))
 
-    def _packings(self, tensors: tuple[Tensor, ...], path: str, place: str, own: Key) -> list[Packing | None]:
+    def _packings(self, tensors: tuple[Tensor, ...], path: str, place: str, own: About) -> list[Packing | None]:
         """The format of each tensor of a block; the same for tensors of other sizes under the same names."""
         if len(self.rules) == 1:
             return self._chosen(tensors, path, own)
@@ -602,14 +631,16 @@ class _Marking:
             self.packings[key] = self._chosen(tensors, path, own)
         return self.packings[key]
 
-    def _chosen(self, tensors: Sequence[Tensor], path: str, own: Sequence[tuple[Pattern, ...]]) -> list[Packing | None]:
+    def _chosen(self, tensors: Sequence[Tensor], path: str, own: About) -> list[Packing | None]:
         """The format of each tensor, by the first rule that names it; None where it is in the model's own type."""
         packings: list[Packing | None] = [None] * len(tensors)
         matrices = [i for i, tensor in enumerate(tensors) if tensor.role in self.scheme.roles]
         waiting: Collection[int] = range(len(matrices))
         modules = Modules([spellings(tensors[i].name) for i in matrices] if len(self.rules) > 1 else (), path)
-        for rule, about in zip(self.rules, own, strict=True):
-            taken = waiting if rule.modules is None else set(rule.modules.chosen(modules, about)).intersection(waiting)
+        about = dict(own)
+        for number in sorted({*self.general, *about}) if about else self.general:
+            rule, said = self.rules[number], about.get(number, ())
+            taken = waiting if rule.modules is None else set(rule.modules.chosen(modules, said)).intersection(waiting)
             for i in taken:
                 packings[matrices[i]] = rule.packing
             waiting = [i for i in waiting if i not in taken]

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from fastewq.architecture import Blocks, Layout, Outside, Stack, Tensor, new_outside, new_tensor
-from fastewq.architectures.fields import Fields, Size
+from fastewq.architectures.fields import MAX_LAYOUTS, Fields, Size
 from fastewq.architectures.parts import (
     RMS_NORM,
     FeedForwardPart,
@@ -22,6 +22,7 @@ from fastewq.architectures.parts import (
     embedding,
     join,
 )
+from fastewq.errors import InvalidConfig
 
 Schedule = Callable[[Fields, int], Sequence[str]]
 """(fields, number of layers) -> the name of each layer's mixer, or feed-forward."""
@@ -120,6 +121,10 @@ class BlockStack:
             f.require("per_layer_config", ({},))
         kinds = self.kinds(f)
         keys, places = told_apart(kinds)
+        if len(places) > MAX_LAYOUTS:
+            raise InvalidConfig(
+                f"{f.where(self.name)} has {len(places)} different blocks; expected at most {MAX_LAYOUTS}"
+            )
         examples = {key: [values[place] for values in kinds] for key, place in places.items()}
         varied = {key: f.replaced(**dict(changes)) if changes else f for key, (_, _, changes) in examples.items()}
         layouts = {key: self.layout(varied[key], mix, feed) for key, (mix, feed, _) in examples.items()}

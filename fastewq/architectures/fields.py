@@ -16,6 +16,8 @@ MAX_SIZE: Final = 2**31 - 1
 """No width, vocabulary or head count of a real model comes near; a larger value is a mistake or an attack."""
 MAX_LAYERS: Final = 512
 """Published models have up to 162 blocks."""
+MAX_LAYOUTS: Final = 192
+"""Different blocks in one stack: those with most have as many as they have blocks, 162."""
 MAX_EXPERTS: Final = 65_536
 
 _MISSING: Final = object()

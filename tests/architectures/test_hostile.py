@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 import tracemalloc
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import pytest
+from costly import costly, heterogeneous
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fastewq.architecture import Architecture
 from fastewq.architectures import supported
-from fastewq.architectures.fields import MAX_LAYERS, config_class
+from fastewq.architectures.fields import MAX_LAYERS, MAX_LAYOUTS, config_class
 from fastewq.config import read_config
 from fastewq.errors import FastEWQError, InvalidConfig, UnsupportedArchitecture
 
@@ -207,60 +209,34 @@ def test_too_many_layers(layers: int) -> None:
         read_config({"model_type": "llama", "num_hidden_layers": layers})
 
 
-def heterogeneous(layers: int) -> dict[str, Any]:
-    """The most work a config can ask for: every layer of another shape."""
-    blocks = [{"attention": {"n_heads_in_group": 8}, "ffn": {"ffn_mult": 1 + i / 1000}} for i in range(layers)]
-    return {
-        "model_type": "nemotron-nas",
-        "architectures": ["DeciLMForCausalLM"],
-        "hidden_size": 8192,
-        "num_attention_heads": 64,
-        "num_key_value_heads": None,
-        "intermediate_size": None,
-        "num_hidden_layers": layers,
-        "vocab_size": 128_256,
-        "block_configs": blocks,
-    }
-
-
 def test_lists_of_the_wrong_length_are_refused() -> None:
     config = heterogeneous(8)
     with pytest.raises(InvalidConfig, match="block_configs is list of 7; expected a list of 8 entries"):
         read_config(config | {"block_configs": config["block_configs"][:-1]})
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        heterogeneous(MAX_LAYERS),
-        {"model_type": "stablelm", "qk_layernorm": True, "num_hidden_layers": MAX_LAYERS, "num_attention_heads": 1024},
-        {"model_type": "llama", "architectures": ["For" * 10**6]},
-        {"model_type": "qwen3_next", "layer_types": ["full_attention"] * 10**6},
-        {"model_type": "llama", "id2label": dict.fromkeys(range(10**5))},
-        {"model_type": "qwen3_moe", "mlp_only_layers": list(range(10**6))},
-        {"model_type": "gemma3n_text", "altup_num_inputs": 10**6},
-        *(
-            {**heterogeneous(MAX_LAYERS), "quantization_config": {"quant_method": "fp8", "ignore": entries}}
-            for entries in (
-                [f"model.layers.{i % MAX_LAYERS}.mlp.part{i}" for i in range(1280)],
-                [f"model.layers.{i % MAX_LAYERS}.mlp.experts.{i}.up_proj" for i in range(16_000)],
-                ["re:" + "(aaaaaaaa|bbbbbbbb)" * 9 + "c" * i for i in range(128)],
-            )
-        ),
-    ],
-    ids=[
-        "heterogeneous",
-        "norm-per-head",
-        "long-name",
-        "long-list",
-        "labels",
-        "indices",
-        "copies",
-        "modules",
-        "experts",
-        "alternatives",
-    ],
-)
+def test_too_many_different_blocks() -> None:
+    with pytest.raises(InvalidConfig, match=f"{MAX_LAYOUTS + 1} different blocks; expected at most {MAX_LAYOUTS}"):
+        read_config(heterogeneous(MAX_LAYOUTS + 1))
+
+
+COSTLY = {
+    **costly(),
+    "a norm per head": {
+        "model_type": "stablelm",
+        "qk_layernorm": True,
+        "num_hidden_layers": MAX_LAYERS,
+        "num_attention_heads": 1024,
+    },
+    "a long name": {"model_type": "llama", "architectures": ["For" * 10**6]},
+    "a long list": {"model_type": "qwen3_next", "layer_types": ["full_attention"] * 10**6},
+    "labels": {"model_type": "llama", "id2label": dict.fromkeys(range(10**5))},
+    "indices": {"model_type": "qwen3_moe", "mlp_only_layers": list(range(10**6))},
+    "copies": {"model_type": "gemma3n_text", "altup_num_inputs": 10**6},
+}
+
+
+@pytest.mark.parametrize("config", COSTLY.values(), ids=COSTLY)
 def test_memory_stays_below_50_megabytes(config: dict[str, Any]) -> None:
     read_config({"model_type": "llama"})  # loads the table of defaults
     tracemalloc.start()
@@ -270,3 +246,21 @@ def test_memory_stays_below_50_megabytes(config: dict[str, Any]) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 50e6
+
+
+@pytest.mark.parametrize("config", COSTLY.values(), ids=COSTLY)
+def test_work_is_bounded(config: dict[str, Any]) -> None:
+    """Calls stand for time, which is what is bounded: `benchmarks/read_config.py hostile` measures that."""
+    attempt(config)  # loads modules and tables
+    calls = 0
+
+    def count(_frame: Any, event: str, _argument: Any) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        attempt(config)
+    finally:
+        sys.setprofile(None)
+    assert calls < 250_000
