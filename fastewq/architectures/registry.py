@@ -25,6 +25,8 @@ FAMILIES: Final = (
     ("convnext", "CONVNEXT"),
     ("florence", "FLORENCE"),
     ("clap", "CLAP"),
+    ("deepseek_ocr", "DEEPSEEK_OCR"),
+    ("molmo", "MOLMO"),
 )
 """Modules and their tables, the most asked for first; `text` has those before it, too."""
 
