@@ -207,6 +207,29 @@ GEMMA4 = (
         Rest(Linear("embed_audio.embedding_projection", MOUTH, "audio_config.output_proj_dims", False)),
     ),
 )
+
+
+def into_gemma3n(kind: str) -> BodyBuilder:
+    """What brings images or sounds into the text model: words of their own, norms, a projection."""
+    width = f"{kind}_config.hidden_size"
+    return Rest(
+        Under(
+            f"embed_{kind}",
+            Embedding("embedding", f"{kind}_config.vocab_size", width),
+            Norm("hard_embedding_norm", width, False),
+            Norm("soft_embedding_norm", width, False),
+            Linear("embedding_projection", MOUTH, width, False),
+        )
+    )
+
+
+GEMMA3N = (
+    Nested("vision_config", "vision_tower", TOWERS),
+    speaks("language_model"),
+    Nested("audio_config", "audio_tower", TOWERS),
+    into_gemma3n("vision"),
+    into_gemma3n("audio"),
+)
 STEP3P7 = (
     sees("vision_model"),
     speaks("language_model"),
@@ -460,6 +483,7 @@ MULTIMODAL: dict[str, Family] = {
     "mistral3": Family("Mistral3", speaking(*MISTRAL3), GENERATE),
     "kimi_k25": Family("Kimi_K25", speaking(*KIMI_K25), GENERATE, classes=("KimiK25ForConditionalGeneration",)),
     "gemma3": Family("Gemma3", speaking(*GEMMA3, ForSequenceClassification=SCORE), GENERATE),
+    "gemma3n": Family("Gemma3n", speaking(*GEMMA3N), GENERATE),
     "gemma4": Family("Gemma4", speaking(*GEMMA4), GENERATE),
     "paligemma": Family("PaliGemma", speaking(*PALIGEMMA), GENERATE),
     "vipllava": Family("VipLlava", speaking(*VIP_LLAVA), GENERATE),

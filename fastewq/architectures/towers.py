@@ -37,7 +37,7 @@ from fastewq.architectures.assembly import (
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.parts import Option, Part
+from fastewq.architectures.parts import Option, Part, Tensors, parameter
 from fastewq.architectures.vision import CLIP_LAYER, PATCH_KERNEL, vision_layers
 
 # -- the Qwen-VL line -----------------------------------------------------------------------------------------------
@@ -235,6 +235,78 @@ GEMMA4_AUDIO = Assembly(
         norm="rms",
     ),
 )
+
+
+def gemma3n_audio_feed_forward(name: str) -> Part:
+    return Under(
+        name,
+        Norm("pre_layer_norm", bias=False),
+        Linear("ffw_layer_1", "4*hidden_size", WIDTH, False),
+        Linear("ffw_layer_2", WIDTH, "4*hidden_size", False),
+        Norm("post_layer_norm", bias=False),
+    )
+
+
+def gemma3n_audio_features(f: Fields) -> int:
+    """Inputs of the projection: each convolution, of a kernel of 3 with padding, halves the frequencies."""
+    f.require("sscp_conv_kernel_size", ([[3, 3], [3, 3]],))
+    f.require("sscp_conv_stride_size", ([[2, 2], [2, 2]],))
+    once = (f["input_feat_size"] + 1) // 2
+    return (once + 1) // 2 * sizes(f, "sscp_conv_channel_size", 2)[-1]
+
+
+GEMMA3N_CHANNELS = [entry("sscp_conv_channel_size", i) for i in (0, 1)]
+GEMMA3N_HEADS = "conf_num_attention_heads"
+GEMMA3N_AUDIO = Assembly(
+    Rest(
+        Under(
+            "subsample_conv_projection",
+            Convolution("conv_0.conv", GEMMA3N_CHANNELS[0], 1, (3, 3), bias=False),
+            Norm("conv_0.norm", GEMMA3N_CHANNELS[0], False),
+            Convolution("conv_1.conv", GEMMA3N_CHANNELS[1], GEMMA3N_CHANNELS[0], (3, 3), bias=False),
+            Norm("conv_1.norm", GEMMA3N_CHANNELS[1], False),
+            Linear("input_proj_linear", WIDTH, gemma3n_audio_features, False),
+        ),
+    ),
+    Layers(
+        "conformer",
+        (
+            gemma3n_audio_feed_forward("ffw_layer_start"),
+            Norm("attention.pre_attn_norm", bias=False),
+            Parameter("attention.attn.per_dim_scale", (quotient(WIDTH, GEMMA3N_HEADS),)),
+            *linears(
+                "attention.attn",
+                "relative_position_embedding.pos_proj q_proj k_proj v_proj",
+                WIDTH,
+                WIDTH,
+                False,
+            ),
+            Linear("attention.post", WIDTH, WIDTH, False),
+            Norm("attention.post_norm", bias=False),
+            Norm("lconv1d.pre_layer_norm", bias=False),
+            Linear("lconv1d.linear_start", "2*hidden_size", WIDTH, False),
+            Convolution("lconv1d.depthwise_conv1d", WIDTH, 1, ("conf_conv_kernel_size",), bias=False),
+            Norm("lconv1d.conv_norm", bias=False),
+            Linear("lconv1d.linear_end", WIDTH, WIDTH, False),
+            gemma3n_audio_feed_forward("ffw_layer_end"),
+            Norm("norm", bias=False),
+        ),
+        count="conf_num_hidden_layers",
+        name="audio",
+        role="audio",
+        heads=GEMMA3N_HEADS,
+        ffn="4*hidden_size",
+        norm="rms",
+    ),
+)
+
+
+def mobilenet(f: Fields) -> Tensors:
+    """The one tower Gemma 3n has, counted as a whole: `timm.create_model("mobilenetv5_300m_enc", num_classes=0)`."""
+    f.choice("architecture", ("mobilenetv5_300m_enc",))
+    return parameter("timm_model", 294_126_912, role="conv")
+
+
 LLAMA4_VISION = Assembly(
     Rest(
         Parameter("class_embedding", (WIDTH,)),
@@ -557,6 +629,8 @@ TOWERS: dict[str, Family] = {
     "glm4v_moe_vision": Family("Glm4vMoeVision", {"Model": GLM4V_TOWER}),
     "pixtral": Family("PixtralVision", {"Model": PIXTRAL}),
     "gemma4_vision": Family("Gemma4Vision", {"Model": GEMMA4_VISION}),
+    "gemma3n_audio": Family("Gemma3nAudio", {"Encoder": GEMMA3N_AUDIO}, "Encoder", "Encoder"),
+    "gemma3n_vision": Family("Gemma3nVision", {"Model": Rest(mobilenet)}),
     "gemma4_audio": Family("Gemma4Audio", {"Model": GEMMA4_AUDIO}),
     "llama4_vision_model": Family("Llama4Vision", {"Model": LLAMA4_VISION}),
     "kimi_k25_vision": Family("Kimi_K25Vision", {"Model": KIMI_K25_VISION}),

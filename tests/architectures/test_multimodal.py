@@ -84,3 +84,21 @@ def test_florence_2_as_first_published() -> None:
 def test_versions_of_minicpm_v_that_are_not_known_are_refused(version: Any) -> None:
     with pytest.raises((UnsupportedArchitecture, InvalidConfig), match="version"):
         read_config({"model_type": "minicpmv", "architectures": ["MiniCPMV"], "version": version, "vision_config": {}})
+
+
+@pytest.mark.parametrize(
+    ("layers", "inner", "shared", "published"), [(35, 16384, 15, 7_849_978_192), (30, 8192, 10, 5_439_438_272)]
+)
+def test_gemma_3n_is_as_large_as_published(layers: int, inner: int, shared: int, published: int) -> None:
+    """google/gemma-3n-E4B-it and E2B-it; their files hold keys and values that the last layers do not use."""
+    text = {"num_hidden_layers": layers, "intermediate_size": [inner] * layers, "num_kv_shared_layers": shared}
+    found = read("gemma3n", "Gemma3nForConditionalGeneration", text_config=text)
+    unused = 2 * 2048 * 512 + 256
+    assert found.parameters == published - shared * unused
+    assert found.exact
+    assert [stack.role for stack in found.stacks] == ["decoder", "audio"]
+
+
+def test_another_tower_of_gemma_3n_is_refused() -> None:
+    with pytest.raises(InvalidConfig, match="architecture"):
+        read("gemma3n", "Gemma3nForConditionalGeneration", vision_config={"architecture": "resnet50"})
