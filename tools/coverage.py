@@ -89,8 +89,8 @@ def document() -> str:
             f"## Parts of other models: {len(pending)}",
             "",
             "No class of the library has such a config of its own; they are compared inside the models above. "
-            "`gemma3n` needs the timm library for its tower, which is counted as a whole: its text and audio models are "
-            f"compared, and tests hold its totals to the published ones. {listing(pending)}",
+            "`gemma3n` needs the timm library for its tower, which is counted as a whole: its text and audio models "
+            f"are compared, and tests hold its totals to the published ones. {listing(pending)}",
             "",
         ]
     lines += [

@@ -100,7 +100,7 @@ def chosen_head(f: Fields, model: Model) -> tuple[str, tuple[str, ...]]:
     used = head if head in model.endings else model.default
     return used, (
         f"architectures[0] is {shown(name)}, which is not known for model_type {f.model_type}; "
-        f"parameters outside the blocks are counted as for a class ending in {used}",
+        f"it is read as one that ends in {used!r}, whose blocks and other parameters can differ",
     )
 
 

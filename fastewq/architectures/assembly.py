@@ -523,10 +523,19 @@ class Nested:
             )
         model, where = self.models[sub.model_type], join(path, self.path)
         built = model.build(sub, self.ending or model.base, where)
-        if not f.has(self.config) and (f.undeclared("num_hidden_layers") or f.undeclared("hidden_size")):
+        beside = not f.has(self.config) and (f.undeclared("num_hidden_layers") or f.undeclared("hidden_size"))
+        if beside and not self._same_by_the_outer_sizes(f, model, where, built):
             missing = f"{f.where(self.config)} is missing: class defaults are assumed and sizes beside it are not read"
             built = built._replace(warnings=(*built.warnings, missing))
         return renamed(built, self.name) if self.name else built
+
+    def _same_by_the_outer_sizes(self, f: Fields, model: Model, where: str, built: Body) -> bool:
+        """Whether the sizes beside a missing nested config give what the class assumes, so that nothing is lost."""
+        flat = f.unflattened(self.config).sub(self.config)
+        try:
+            return flat.model_type in self.models and model.build(flat, self.ending or model.base, where) == built
+        except (InvalidConfig, UnsupportedArchitecture):
+            return False
 
 
 def renamed(body: Body, name: str) -> Body:

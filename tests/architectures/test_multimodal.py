@@ -102,3 +102,15 @@ def test_gemma_3n_is_as_large_as_published(layers: int, inner: int, shared: int,
 def test_another_tower_of_gemma_3n_is_refused() -> None:
     with pytest.raises(InvalidConfig, match="architecture"):
         read("gemma3n", "Gemma3nForConditionalGeneration", vision_config={"architecture": "resnet50"})
+
+
+def test_sizes_beside_a_missing_config_are_no_loss_where_the_class_assumes_them() -> None:
+    """zai-org/GLM-4.1V-9B-Thinking was published before its class had a `text_config`."""
+    flat = {"hidden_size": 4096, "intermediate_size": 13696, "num_attention_heads": 32, "num_hidden_layers": 40}
+    flat |= {"num_key_value_heads": 2, "vocab_size": 151552, "attention_bias": True, "tie_word_embeddings": False}
+    vision = {"hidden_size": 1536, "depth": 24, "num_heads": 12, "out_hidden_size": 4096}
+    found = read("glm4v", "Glm4vForConditionalGeneration", vision_config=vision, **flat)
+    assert (found.exact, found.parameters) == (True, 10_292_777_472)
+    other = read("glm4v", "Glm4vForConditionalGeneration", vision_config=vision, **flat | {"num_hidden_layers": 39})
+    assert not other.exact
+    assert "text_config is missing" in other.warnings[0]
