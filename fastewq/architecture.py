@@ -6,10 +6,11 @@ same shape share one `Layout`, so a 126-block model costs no more memory than it
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from itertools import count
+from itertools import chain, count
 from math import prod
 from typing import Final, Literal, NamedTuple
 
@@ -81,15 +82,27 @@ making tensors."""
 
 @dataclass(frozen=True)
 class Layout:
-    """The shape of a block: which mixer and feed-forward it has and every tensor in it."""
+    """The shape of a block: which mixer and feed-forward it has and every tensor in it.
+
+    Blocks of one shape share the object, and it is the object that a dictionary knows: to hash all tensors of a layout
+    for each of its blocks would take longer than the rest of a plan.
+    """
 
     mixer: Mixer
     feed_forward: FeedForward
     tensors: tuple[Tensor, ...]
 
+    __hash__ = object.__hash__
+
+    @cached_property
+    def shapes(self) -> list[tuple[Tensor, int]]:
+        """A tensor of each shape, role and storage, without its name, and how many of these there are."""
+        counts = Counter([tensor[1:] for tensor in self.tensors])
+        return [(new_tensor(("", *alike)), count) for alike, count in counts.items()]
+
     @cached_property
     def parameters(self) -> int:
-        return sum(t.parameters for t in self.tensors)
+        return sum([count * tensor.parameters for tensor, count in self.shapes])
 
     @cached_property
     def quantized(self) -> bool:
@@ -186,11 +199,15 @@ class Architecture:
     @cached_property
     def layouts(self) -> tuple[Layout, ...]:
         """The layouts of the blocks, each once, in order of their first block."""
-        layouts = [layout for stack in self.stacks for layout in stack.blocks.layouts]
-        return tuple(dict(zip(map(id, layouts), layouts, strict=True)).values())
+        return tuple(self.counts)
+
+    @cached_property
+    def counts(self) -> Counter[Layout]:
+        """How many blocks have each of the layouts."""
+        return Counter(chain.from_iterable([stack.blocks.layouts for stack in self.stacks]))
 
     @cached_property
     def parameters(self) -> int:
         """All parameters, tied tensors counted once."""
-        blocks = sum([layout.parameters for stack in self.stacks for layout in stack.blocks.layouts])
+        blocks = sum([count * layout.parameters for layout, count in self.counts.items()])
         return blocks + sum([group.parameters for group in self.outside])

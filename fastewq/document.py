@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any, Final, NamedTuple, get_args
 
@@ -16,41 +18,87 @@ from fastewq.schemes import LEVELS, raw_precision
 SCHEMA: Final = "fastewq.plan/1"
 
 
-class PlannedBlock(NamedTuple):
-    """`modules` holds the modules of the block whose precision differs, from overrides; `layout` counts in layouts."""
+@dataclass(frozen=True)
+class Common:
+    """What a planned block has in common with every other block of its layout, precision and overrides.
 
-    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
-    path: str
+    `layout` counts in the layouts of the plan; `modules` holds the modules whose precision differs from the block's.
+    """
+
     kind: str
     parameters: int
-    p_quantize: float
     precision: str
     bytes: int
     layout: int
-    modules: dict[str, str]
+    modules: Mapping[str, str]
 
-    def as_dict(self) -> dict[str, Any]:
-        """All fields, without `modules` where there are none."""
-        # Spelled out, since this is most of writing a plan, and reading the names off the class takes twice as long.
-        index, path, kind, parameters, p_quantize, precision, size, layout, modules = self
+    @cached_property
+    def pattern(self) -> dict[str, Any]:
+        """A block as it is written, to be copied: its fields in the documented order, `modules` where there are any."""
         document = {
-            "index": index,
-            "path": path,
-            "kind": kind,
-            "parameters": parameters,
-            "p_quantize": p_quantize,
-            "precision": precision,
-            "bytes": size,
-            "layout": layout,
+            "index": None,
+            "path": None,
+            "kind": self.kind,
+            "parameters": self.parameters,
+            "p_quantize": None,
+            "precision": self.precision,
+            "bytes": self.bytes,
+            "layout": self.layout,
         }
-        if modules:
-            document["modules"] = modules
-        return document
+        return {**document, "modules": self.modules} if self.modules else document
+
+
+class PlannedBlock(NamedTuple):
+    """One block of a plan; the fields after `p_quantize` are those of `Common`."""
+
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
+    path: str
+    p_quantize: float
+    kind: str
+    parameters: int
+    precision: str
+    bytes: int
+    layout: int
+    modules: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedBlocks:
+    """The planned blocks of a stack in execution order, as three columns with an entry per block.
+
+    A `PlannedBlock` is made when it is asked for, since writing a plan needs none.
+    """
+
+    paths: tuple[str, ...]
+    p_quantize: tuple[float, ...]
+    common: tuple[Common, ...]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __iter__(self) -> Iterator[PlannedBlock]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, index: int) -> PlannedBlock:
+        c = self.common[index]
+        own = range(len(self))[index], self.paths[index], self.p_quantize[index]
+        return PlannedBlock(*own, c.kind, c.parameters, c.precision, c.bytes, c.layout, c.modules)
+
+    def as_list(self) -> list[dict[str, Any]]:
+        """Every block as it is written."""
+        documents = []
+        for index, (path, p_quantize, common) in enumerate(zip(self.paths, self.p_quantize, self.common, strict=True)):
+            document = common.pattern.copy()
+            document["index"] = index
+            document["path"] = path
+            document["p_quantize"] = p_quantize
+            documents.append(document)
+        return documents
 
 
 class PlannedStack(NamedTuple):
     name: str
-    blocks: tuple[PlannedBlock, ...]
+    blocks: PlannedBlocks
 
 
 class PlannedGroup(NamedTuple):
@@ -103,7 +151,7 @@ class Plan(NamedTuple):
             "policy": self.policy,
             "target": self.target,
             "confidence": self.confidence,
-            "stacks": [{"name": s.name, "blocks": [block.as_dict() for block in s.blocks]} for s in self.stacks],
+            "stacks": [{"name": s.name, "blocks": s.blocks.as_list()} for s in self.stacks],
             "other": [group._asdict() for group in self.other],
             "layouts": [[_tensor(tensor) for tensor in layout] for layout in self.layouts],
             "totals": self.totals._asdict(),
@@ -182,12 +230,15 @@ class _Reader:
 
     def stack(self, entry: Any, where: str) -> PlannedStack:
         entry = _object(entry, where)
-        blocks = (self.block(b, f"{where}.blocks[{i}]") for i, b in enumerate(_list(entry, "blocks", f"{where}.")))
-        return PlannedStack(_get(entry, "name", str, f"{where}."), tuple(blocks))
+        rows = [self.block(b, i, f"{where}.blocks[{i}]") for i, b in enumerate(_list(entry, "blocks", f"{where}."))]
+        paths, probabilities, common = zip(*rows, strict=True) if rows else ((), (), ())
+        return PlannedStack(_get(entry, "name", str, f"{where}."), PlannedBlocks(paths, probabilities, common))
 
-    def block(self, entry: Any, where: str) -> PlannedBlock:
+    def block(self, entry: Any, position: int, where: str) -> tuple[str, float, Common]:
         entry, at = _object(entry, where), f"{where}."
         path, index = _path(entry, at), _count(entry, "index", at)
+        if index != position:
+            raise InvalidPlan(f"{at}index is {index}; expected the block's position, {position}")
         if path.rpartition(".")[2] != str(index):
             raise InvalidPlan(f"{at}path is {path!r}; expected it to end in the block's index, {index}")
         layout = self.layout(entry, at)
@@ -196,17 +247,15 @@ class _Reader:
         for name in modules:
             if name not in names:
                 raise InvalidPlan(f"{at}modules names {name!r:.80}, which the block does not have")
-        return PlannedBlock(
-            index,
-            path,
+        common = Common(
             _get(entry, "kind", str, at),
             _count(entry, "parameters", at),
-            _number(entry, "p_quantize", at),
             self.precision(entry, "precision", at),
             _count(entry, "bytes", at),
             layout,
             {name: self.precision(modules, name, f"{at}modules.") for name in modules},
         )
+        return path, _number(entry, "p_quantize", at), common
 
     def group(self, entry: Any, where: str) -> PlannedGroup:
         entry, at = _object(entry, where), f"{where}."

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from functools import partial
-from itertools import islice, repeat
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import islice
 from typing import Final
 
-from fastewq.architecture import Architecture, Layout, Outside, Role, Tensor
-from fastewq.document import PlannedBlock, PlannedGroup, PlannedStack
+from fastewq.architecture import Architecture, Block, Layout, Outside, Role, Tensor
+from fastewq.document import Common, PlannedBlocks, PlannedGroup, PlannedStack
 from fastewq.errors import InvalidPolicy
 from fastewq.modules import TOKEN_HEADS, fused, module_name, modules
 from fastewq.policy import KEEP, Pattern, Policy
 from fastewq.schemes import MATRICES, OUTSIDE_MATRICES, Target, follows, raw_precision
 
-NO_EXCEPTIONS: Final[dict[str, str]] = {}
+NO_EXCEPTIONS: Final[Mapping[str, str]] = {}
 
 
 def followed(policy: Policy, architecture: Architecture, probabilities: Sequence[float]) -> tuple[list[str], set[int]]:
@@ -38,7 +38,7 @@ def followed(policy: Policy, architecture: Architecture, probabilities: Sequence
 class Draft:
     """Precisions by block number, counted over all stacks in execution order; "raw" stands for the stored precision.
 
-    paths, layouts, indices, precisions   of each block;  pinned: the blocks a budget must not move
+    layouts, precisions   of each block;  pinned: the blocks a budget must not move
     exceptions   block number -> module -> precision, where overrides set one
     groups       precision of each outside group
     """
@@ -52,18 +52,19 @@ class Draft:
         self.target = target
         self.raw, self.raw_bytes = raw_precision(architecture.dtype)
         self.roles: frozenset[Role] = MATRICES | {"router"} if policy.routers else MATRICES
-        self.paths = [path for stack in architecture.stacks for path in stack.blocks.paths]
         self.layouts = [layout for stack in architecture.stacks for layout in stack.blocks.layouts]
-        self.indices = [index for stack in architecture.stacks for index in range(len(stack.blocks))]
         self.warnings: list[str] = []
         self.precisions, self.pinned = followed(policy, architecture, probabilities)
         self.exceptions: dict[int, dict[str, str]] = {}
         self.groups = [self._group_precision(group) for group in architecture.outside]
-        self._sizes: dict[tuple[int, str], int] = {}
-        self._named_alike: dict[tuple[int, str], tuple[str, dict[str, str]]] = {}
+        self._sizes: dict[tuple[Layout, str], int] = {}
         if policy.overrides:
             self._override()
         self._check_formats()
+
+    @cached_property
+    def blocks(self) -> list[Block]:
+        return [block for stack in self.architecture.stacks for block in stack.blocks]
 
     def _check_formats(self) -> None:
         """Raises InvalidPolicy where the target has no format for a precision in use."""
@@ -90,7 +91,7 @@ class Draft:
         """Overrides apply in order, so a later one wins. Raises InvalidPolicy where one names nothing quantizable."""
         for text, precision in self.policy.overrides:
             pattern = Pattern(text)
-            named = [self._override_block(number, pattern, precision) for number in range(len(self.paths))]
+            named = [self._override_block(number, pattern, precision) for number in range(len(self.layouts))]
             named += [self._override_group(number, pattern, precision) for number in range(len(self.groups))]
             if not any(named):
                 raise InvalidPolicy(
@@ -99,19 +100,19 @@ class Draft:
                 )
 
     def _override_block(self, number: int, pattern: Pattern, precision: str) -> bool:
-        path = self.paths[number]
-        if pattern.names_block(self.indices[number], path):
+        block = self.blocks[number]
+        if pattern.names_block(block.index, block.path):
             self.precisions[number] = precision
             self.pinned.add(number)
             self.exceptions.pop(number, None)
             return True
-        everything = modules(self.layouts[number], self.roles)
-        named = {name for name in everything if pattern.names_module(f"{path}.{name}")}
+        everything = modules(block.layout, self.roles)
+        named = {name for name in everything if pattern.names_module(f"{block.path}.{name}")}
         shared = {fused(name) for name in named}
         changed = [name for name in everything if fused(name) in shared]
         if len(changed) > len(named):
             self.warnings.append(
-                f"{path}: {', '.join(sorted(set(changed) - named))} follows {', '.join(sorted(named))}, since "
+                f"{block.path}: {', '.join(sorted(set(changed) - named))} follows {', '.join(sorted(named))}, since "
                 "serving engines run them as one"
             )
         if changed:
@@ -127,14 +128,15 @@ class Draft:
 
     def block_bytes(self, number: int, precision: str) -> int:
         """Bytes of a block at a precision, with the exceptions inside it."""
-        layout = self.layouts[number]
-        exceptions = self.exceptions.get(number)
+        return self._bytes(self.layouts[number], precision, self.exceptions.get(number, NO_EXCEPTIONS))
+
+    def _bytes(self, layout: Layout, precision: str, exceptions: Mapping[str, str]) -> int:
         if not exceptions:
             return self._layout_bytes(layout, precision)
         return sum(self._tensor_bytes(t, exceptions.get(module_name(t.name), precision)) for t in layout.tensors)
 
     def _layout_bytes(self, layout: Layout, precision: str) -> int:
-        key = (id(layout), precision)
+        key = (layout, precision)
         size = self._sizes.get(key)
         if size is None:
             size = self._sizes[key] = self.target.layout_bytes(layout, precision, self.raw_bytes, self.roles)
@@ -169,80 +171,50 @@ class Draft:
         """The planned stacks and outside groups, and the distinct layouts they refer to by number."""
         outside = self.architecture.outside
         layouts = self.architecture.layouts
-        planned = self._planned()
-        for number in self.exceptions:
-            size = self.block_bytes(number, self.precisions[number])
-            planned[number] = planned[number]._replace(bytes=size, modules=self._exceptions(number))
-        if self.architecture.quantization is not None:
-            planned = [self._as_stored(number, block) for number, block in enumerate(planned)]
-        remaining = iter(planned)
-        stacks = tuple(
-            PlannedStack(stack.name, tuple(islice(remaining, len(stack.blocks)))) for stack in self.architecture.stacks
-        )
+        common, probabilities = iter(self._common()), iter(self.probabilities)
+        stacks = []
+        for name, _, blocks, *_ in self.architecture.stacks:
+            count = len(blocks)
+            columns = blocks.paths, tuple(islice(probabilities, count)), tuple(islice(common, count))
+            stacks.append(PlannedStack(name, PlannedBlocks(*columns)))
         other = tuple(
             PlannedGroup(group.path, group.parameters, self._group_named(i), self.group_bytes(i), len(layouts) + i)
             for i, group in enumerate(outside)
         )
-        return stacks, other, (*(layout.tensors for layout in layouts), *(group.tensors for group in outside))
+        return tuple(stacks), other, (*(layout.tensors for layout in layouts), *(group.tensors for group in outside))
 
-    def _planned(self) -> list[PlannedBlock]:
-        """Every block as if it had no exceptions, made column by column."""
-        if not self.paths:
-            return []
-        keys = [*zip(map(id, self.layouts), self.precisions, strict=True)]
-        distinct = {id(layout): (layout, number) for number, layout in enumerate(self.architecture.layouts)}
-        alike = {key: self._alike(*distinct[key[0]], key[1]) for key in {*keys}}
-        kinds, parameters, names, sizes, references = zip(*map(alike.__getitem__, keys), strict=True)
-        rows = zip(
-            self.indices,
-            self.paths,
-            kinds,
-            parameters,
-            self.probabilities,
-            names,
-            sizes,
-            references,
-            repeat(NO_EXCEPTIONS),
-        )
-        return [*map(partial(tuple.__new__, PlannedBlock), rows)]  # a call of PlannedBlock takes several times as long
+    def _common(self) -> list[Common]:
+        """What each block has in common with others, which is found once for each layout and precision."""
+        keys = [*zip(self.layouts, self.precisions, strict=True)]
+        numbers = {layout: number for number, layout in enumerate(self.architecture.layouts)}
+        alike = {key: self._alike(numbers[key[0]], *key, NO_EXCEPTIONS) for key in {*keys}}
+        found = [*map(alike.__getitem__, keys)]
+        for number, exceptions in self.exceptions.items():
+            found[number] = self._alike(numbers[self.layouts[number]], *keys[number], exceptions)
+        return found
 
-    def _alike(self, layout: Layout, number: int, precision: str) -> tuple[str, int, str, int, int]:
-        """What blocks of one layout and precision have in common: kind to layout of a `PlannedBlock`."""
-        size = self._layout_bytes(layout, precision)
-        return layout.kind, layout.parameters, self._named(precision), size, number
+    def _alike(self, number: int, layout: Layout, precision: str, exceptions: Mapping[str, str]) -> Common:
+        named, modules = self._found(layout, precision, exceptions)
+        size = self._bytes(layout, precision, exceptions)
+        return Common(layout.kind, layout.parameters, named, size, number, modules)
 
-    def names(self) -> list[str]:
-        """The precision of every block, by its name in a plan."""
-        if self.architecture.quantization is None:
-            return [self.raw if precision == KEEP else precision for precision in self.precisions]
-        return [self._found(number)[0] for number in range(len(self.paths))]
+    def _found(self, layout: Layout, precision: str, exceptions: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
+        """A block's precision by its name in a plan, and the modules that differ.
 
-    def _as_stored(self, number: int, block: PlannedBlock) -> PlannedBlock:
-        precision, exceptions = self._found(number)
-        return block._replace(precision=precision, modules=exceptions)
-
-    def _found(self, number: int) -> tuple[str, dict[str, str]]:
-        """A block's precision and the modules that differ, where the checkpoint holds matrices quantized.
-
-        Such a matrix keeps what it has where that is no more bits than its block gets. The block is named by what most
-        of its weights have then.
+        A matrix that the checkpoint holds quantized keeps what it has where that is no more bits than its block gets.
+        The block is named by what most of its weights have then.
         """
-        layout, exceptions = self.layouts[number], self.exceptions.get(number)
-        key = (id(layout), self.precisions[number])
-        if exceptions is None and key in self._named_alike:
-            return self._named_alike[key]
+        if self.architecture.quantization is None:
+            return self._named(precision), {m: self._named(p) for m, p in exceptions.items() if p != precision}
         weights: Counter[str] = Counter()
         found = {}
         for tensor in layout.tensors:
             if tensor.role in self.roles:
                 module = module_name(tensor.name)
-                found[module] = self._precision_of(tensor, (exceptions or {}).get(module, key[1]))
+                found[module] = self._precision_of(tensor, exceptions.get(module, precision))
                 weights[found[module]] += tensor.parameters
-        usual = max(weights, key=weights.__getitem__, default=self._named(key[1]))
-        named = usual, {module: precision for module, precision in found.items() if precision != usual}
-        if exceptions is None:
-            self._named_alike[key] = named
-        return named
+        usual = max(weights, key=weights.__getitem__, default=self._named(precision))
+        return usual, {module: own for module, own in found.items() if own != usual}
 
     def _precision_of(self, tensor: Tensor, asked: str) -> str:
         if tensor.stored is not None and (asked == KEEP or not follows(tensor, asked)):
@@ -261,7 +233,3 @@ class Draft:
 
     def _named(self, precision: str) -> str:
         return self.raw if precision == KEEP else precision
-
-    def _exceptions(self, number: int) -> dict[str, str]:
-        usual = self.precisions[number]
-        return {name: self._named(p) for name, p in self.exceptions[number].items() if p != usual}

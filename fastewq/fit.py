@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fastewq.architecture import Layout
 from fastewq.budget import DAMAGE, Movable, Solution, convex_levels, sensitivities, solve
 from fastewq.draft import Draft
 from fastewq.errors import DoesNotFit
@@ -46,17 +47,17 @@ class Fitting:
     def __init__(self, draft: Draft) -> None:
         self.draft = draft
         self.levels = (KEEP, *draft.policy.ladder)
-        free = [number for number in range(len(draft.paths)) if number not in draft.pinned]
+        free = [number for number in range(len(draft.layouts)) if number not in draft.pinned]
         for number in free:
             draft.precisions[number] = KEEP
         self.raw_total = draft.total()
         # Likely to be quantizable first; where the predictor makes no difference, from the end of the stack.
-        order = sorted(free, key=lambda n: (-draft.probabilities[n], -draft.indices[n], -n))
+        order = sorted(free, key=lambda n: (-draft.probabilities[n], -draft.blocks[n].index, -n))
         weight = dict(zip(order, sensitivities(len(order)), strict=True))
-        alike: dict[tuple[int, tuple[tuple[str, str], ...]], list[int]] = {}
+        alike: dict[tuple[Layout, tuple[tuple[str, str], ...]], list[int]] = {}
         for number in order:
             special = draft.exceptions.get(number)
-            key = (id(draft.layouts[number]), tuple(sorted(special.items())) if special else ())
+            key = (draft.layouts[number], tuple(sorted(special.items())) if special else ())
             alike.setdefault(key, []).append(number)
         self.classes: list[Movable] = []
         self.class_levels: list[list[int]] = []

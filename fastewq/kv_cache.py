@@ -70,10 +70,10 @@ def decoder_fields(config: Mapping[str, Any], blocks: int) -> Fields:
 def block_caches(f: Fields, stack: Stack) -> list[BlockCache]:
     """The cache of every block of a generating stack. Raises InvalidConfig where a field it needs is not usable."""
     windows = _windows(f, len(stack.blocks))
-    known: dict[tuple[int, int | None], BlockCache] = {}
+    known: dict[tuple[Layout, int | None], BlockCache] = {}
     caches = []
     for layout, window in zip(stack.blocks.layouts, windows, strict=True):
-        key = (id(layout), window)
+        key = (layout, window)
         if key not in known:
             known[key] = _cache(f, stack, layout, window)
         caches.append(known[key])

@@ -104,10 +104,10 @@ def plan_architecture(
     chosen = read_policy(policy, predictor.card)
     start = starting_point(architecture, target)
     draft = Draft(start, np.round(probabilities, 6).tolist(), chosen, target_named(target))
-    report = None if memory is None else fit(draft, memory, list(cache) if cache else [0] * len(draft.paths))
+    report = None if memory is None else fit(draft, memory, list(cache) if cache else [0] * len(draft.layouts))
     stacks, other, layouts = draft.document()
     outside_domain = predictor.outside_domain(architecture)
-    weights = sum(b.bytes for s in stacks for b in s.blocks) + sum(g.bytes for g in other)
+    weights = sum([common.bytes for s in stacks for common in s.blocks.common]) + sum(g.bytes for g in other)
     return Plan(
         model={
             **({"id": model_id} if model_id else {}),

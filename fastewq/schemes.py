@@ -8,7 +8,6 @@ docs/exports-verified.md compares predicted and written sizes.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -134,8 +133,8 @@ class Target:
             return layout.parameters * raw_bytes
         return sum(
             [
-                self.tensor_bytes(tensor, precision if tensor.role in roles else "raw", raw_bytes)
-                for tensor in layout.tensors
+                count * self.tensor_bytes(tensor, precision if tensor.role in roles else "raw", raw_bytes)
+                for tensor, count in layout.shapes
             ]
         )
 
@@ -287,8 +286,7 @@ def stored_bytes(architecture: Architecture, raw_bytes: int) -> int:
     total = architecture.parameters * raw_bytes
     if architecture.quantization is None:
         return total
-    counts = Counter(id(layout) for stack in architecture.stacks for layout in stack.blocks.layouts)
-    total -= sum(counts[id(layout)] * _saved(layout.tensors, raw_bytes) for layout in architecture.layouts)
+    total -= sum(count * _saved(layout.tensors, raw_bytes) for layout, count in architecture.counts.items())
     return total - sum(_saved(group.tensors, raw_bytes) for group in architecture.outside)
 
 

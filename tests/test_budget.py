@@ -39,7 +39,7 @@ def draft(widths: list[int], probabilities: list[float], policy: str | dict | Po
 
 def damage(d: Draft, precisions: list[str]) -> float:
     """The objective as docs/plans.md states it."""
-    order = sorted(range(len(precisions)), key=lambda n: (-d.probabilities[n], -d.indices[n]))
+    order = sorted(range(len(precisions)), key=lambda n: (-d.probabilities[n], -d.blocks[n].index))
     weight = dict(zip(order, sensitivities(len(order)), strict=True))
     return sum(weight[n] * d.quantized_parameters(n, p) * DAMAGE[p] for n, p in enumerate(precisions))
 
@@ -49,7 +49,7 @@ def size(d: Draft, precisions: list[str]) -> int:
 
 
 def best_by_brute_force(d: Draft, limit: int) -> float | None:
-    fitting = (list(p) for p in product(LEVELS, repeat=len(d.paths)) if size(d, list(p)) <= limit)
+    fitting = (list(p) for p in product(LEVELS, repeat=len(d.layouts)) if size(d, list(p)) <= limit)
     return min((damage(d, p) for p in fitting), default=None)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import fastewq
 from fastewq.architecture import Architecture, Blocks, Layout, Outside, Stack, Tensor
 from fastewq.architectures.body import numbered
-from fastewq.document import Plan, PlannedBlock, read_plan
+from fastewq.document import Common, Plan, PlannedBlocks, read_plan
 from fastewq.errors import InvalidPlan, InvalidPolicy
 from fastewq.plan import plan_architecture
 from fastewq.policy import Policy, policies, read_policy
@@ -310,6 +310,7 @@ def _broken(path: str, value: Any) -> dict[str, Any]:
         ("stacks/0/blocks/1/precision", "fp16", "stacks[0].blocks[1].precision is 'fp16'"),
         ("stacks/0/blocks/1/layout", 99, "stacks[0].blocks[1].layout is 99"),
         ("stacks/0/blocks/1/index", True, "stacks[0].blocks[1].index is True"),
+        ("stacks/0/blocks/1", {"index": 2, "path": "model.layers.2"}, "stacks[0].blocks[1].index is 2; expected"),
         ("stacks/0/blocks/1/bytes", -1, "stacks[0].blocks[1].bytes is -1"),
         ("stacks/0/blocks/1/modules", {"x": "int8"}, "modules names 'x'"),
         ("stacks/0/blocks", {}, "stacks[0].blocks must be a list"),
@@ -398,11 +399,14 @@ def test_real_configs_never_exceed_their_memory(name: str, memory: str, real_con
     assert report["free"] >= 0
 
 
-def test_a_block_is_written_with_every_field_in_order() -> None:
-    block = PlannedBlock(3, "model.layers.3", "attention+dense", 100, 0.25, "int8", 120, 1, {"mlp.up_proj": "int4"})
-    assert list(block.as_dict().items()) == list(block._asdict().items())
-    plain = block._replace(modules={})
-    assert list(plain.as_dict().items()) == list(plain._asdict().items())[:-1]
+def test_blocks_are_written_with_every_field_in_order() -> None:
+    common = Common("attention+dense", 100, "int8", 120, 1, {"mlp.up_proj": "int4"})
+    blocks = PlannedBlocks(("layers.0", "layers.1"), (0.25, 0.5), (common, replace(common, modules={})))
+    overridden, plain = blocks.as_list()
+    order = ["index", "path", "kind", "parameters", "p_quantize", "precision", "bytes", "layout", "modules"]
+    assert [list(overridden), list(plain)] == [order, order[:-1]]
+    assert overridden == blocks[0]._asdict()
+    assert plain | {"modules": {}} == blocks[-1]._asdict()
 
 
 def test_the_lower_precision_goes_to_the_highest_index_or_to_the_most_probable() -> None:

@@ -173,7 +173,7 @@ class Batch:
             extrapolating=bool(outside),
             totals={name: weigh.total(precisions[name]) for name in self._policies},
             raw_bytes=stored_bytes(architecture, default.raw_bytes),
-            precisions=default.names(),
+            precisions=[common.precision for common in default._common()],
             sizes=weigh.sizes(),
         )
 
