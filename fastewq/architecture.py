@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain, count
 from math import prod
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 Role = Literal["linear", "experts", "router", "embedding", "norm", "bias", "conv", "other"]
 """What a tensor is to a quantizer.
@@ -95,14 +95,16 @@ class Layout:
     __hash__ = object.__hash__
 
     @cached_property
-    def shapes(self) -> list[tuple[Tensor, int]]:
-        """A tensor of each shape, role and storage, without its name, and how many of these there are."""
-        counts = Counter([tensor[1:] for tensor in self.tensors])
-        return [(new_tensor(("", *alike)), count) for alike, count in counts.items()]
+    def alike(self) -> list[list[Tensor]]:
+        """The tensors, those together that differ in name alone."""
+        found: dict[tuple[Any, ...], list[Tensor]] = {}
+        for tensor in self.tensors:
+            found.setdefault(tensor[1:], []).append(tensor)
+        return list(found.values())
 
     @cached_property
     def parameters(self) -> int:
-        return sum([count * tensor.parameters for tensor, count in self.shapes])
+        return sum([len(tensors) * tensors[0].parameters for tensors in self.alike])
 
     @cached_property
     def quantized(self) -> bool:

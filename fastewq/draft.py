@@ -12,27 +12,77 @@ from fastewq.architecture import Architecture, Block, Layout, Outside, Role, Ten
 from fastewq.document import Common, PlannedBlocks, PlannedGroup, PlannedStack
 from fastewq.errors import InvalidPolicy
 from fastewq.modules import TOKEN_HEADS, fused, module_name, modules
-from fastewq.policy import KEEP, Pattern, Policy
+from fastewq.policy import KEEP, Pattern, Policy, quantized_blocks
 from fastewq.schemes import MATRICES, OUTSIDE_MATRICES, Target, follows, raw_precision
 
 NO_EXCEPTIONS: Final[Mapping[str, str]] = {}
 
 
-def followed(policy: Policy, architecture: Architecture, probabilities: Sequence[float]) -> tuple[list[str], set[int]]:
-    """The precision of every block under a policy, before its overrides, and the blocks that a budget must not move."""
-    precisions: list[str] = []
-    pinned: set[int] = set()
+def kept_towers(architecture: Architecture) -> list[bool]:
+    """Whether each stack is a vision tower beside others, which is kept unless a policy says otherwise."""
     several = any(stack.role != "vision" for stack in architecture.stacks)
-    for stack in architecture.stacks:
-        start, count = len(precisions), len(stack.blocks)
-        if stack.role == "vision" and several and not policy.vision:
-            precisions += [KEEP] * count
-            pinned.update(range(start, start + count))
-            continue
-        precisions += policy.precisions(probabilities[start : start + count])
-        if policy.keep_ends and count:
-            pinned |= {start, start + count - 1}
-    return precisions, pinned
+    return [several and stack.role == "vision" for stack in architecture.stacks]
+
+
+def followed(policies: Sequence[Policy], architecture: Architecture, probabilities: Sequence[float]) -> list[list[str]]:
+    """The precision of every block under each of the policies, before their overrides."""
+    found: list[list[str]] = [[] for _ in policies]
+    end = 0
+    for stack, tower in zip(architecture.stacks, kept_towers(architecture), strict=True):
+        start, end = end, end + len(stack.blocks)
+        own = probabilities[start:end]
+        quantized = {threshold: quantized_blocks(own, threshold) for threshold in {p.threshold for p in policies}}
+        for precisions, policy in zip(found, policies, strict=True):
+            keep = tower and not policy.vision
+            precisions += [KEEP] * len(own) if keep else policy.precisions(own, quantized[policy.threshold])
+    return found
+
+
+def pinned(policy: Policy, architecture: Architecture) -> set[int]:
+    """The blocks that a budget must not move, before overrides."""
+    found: set[int] = set()
+    end = 0
+    for stack, tower in zip(architecture.stacks, kept_towers(architecture), strict=True):
+        start, end = end, end + len(stack.blocks)
+        if tower and not policy.vision:
+            found.update(range(start, end))
+        elif policy.keep_ends and start < end:
+            found |= {start, end - 1}
+    return found
+
+
+def precision_of(tensor: Tensor, asked: str, raw: str) -> str:
+    """What a matrix gets by its name in a plan: what it is stored as where that is no more bits than asked for."""
+    if tensor.stored is not None and (asked == KEEP or not follows(tensor, asked)):
+        return tensor.stored.precision
+    return raw if asked == KEEP else asked
+
+
+def usual_precision(layout: Layout, asked: str, roles: frozenset[Role], raw: str) -> str:
+    """What most of a block's weights get: the precision that a plan says it has."""
+    weights: Counter[str] = Counter()
+    for alike in layout.alike:
+        if alike[0].role in roles:
+            weights[precision_of(alike[0], asked, raw)] += len(alike) * alike[0].parameters
+    return max(weights, key=weights.__getitem__, default=raw if asked == KEEP else asked)
+
+
+def mixed(
+    layout: Layout, asked: str, exceptions: Mapping[str, str], roles: frozenset[Role], raw: str
+) -> tuple[str, dict[str, str]]:
+    """The precision of a block of which the checkpoint holds matrices quantized, and the modules that differ.
+
+    The block is named by what most of its weights get. `exceptions`: what modules get in place of `asked`.
+    """
+    weights: Counter[str] = Counter()
+    found = {}
+    for tensor in layout.tensors:
+        if tensor.role in roles:
+            module = module_name(tensor.name)
+            found[module] = precision_of(tensor, exceptions.get(module, asked), raw)
+            weights[found[module]] += tensor.parameters
+    usual = max(weights, key=weights.__getitem__, default=raw if asked == KEEP else asked)
+    return usual, {module: precision for module, precision in found.items() if precision != usual}
 
 
 class Draft:
@@ -54,7 +104,8 @@ class Draft:
         self.roles: frozenset[Role] = MATRICES | {"router"} if policy.routers else MATRICES
         self.layouts = [layout for stack in architecture.stacks for layout in stack.blocks.layouts]
         self.warnings: list[str] = []
-        self.precisions, self.pinned = followed(policy, architecture, probabilities)
+        (self.precisions,) = followed([policy], architecture, probabilities)
+        self.pinned = pinned(policy, architecture)
         self.exceptions: dict[int, dict[str, str]] = {}
         self.groups = [self._group_precision(group) for group in architecture.outside]
         self._sizes: dict[tuple[Layout, str], int] = {}
@@ -199,27 +250,10 @@ class Draft:
         return Common(layout.kind, layout.parameters, named, size, number, modules)
 
     def _found(self, layout: Layout, precision: str, exceptions: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
-        """A block's precision by its name in a plan, and the modules that differ.
-
-        A matrix that the checkpoint holds quantized keeps what it has where that is no more bits than its block gets.
-        The block is named by what most of its weights have then.
-        """
-        if self.architecture.quantization is None:
-            return self._named(precision), {m: self._named(p) for m, p in exceptions.items() if p != precision}
-        weights: Counter[str] = Counter()
-        found = {}
-        for tensor in layout.tensors:
-            if tensor.role in self.roles:
-                module = module_name(tensor.name)
-                found[module] = self._precision_of(tensor, exceptions.get(module, precision))
-                weights[found[module]] += tensor.parameters
-        usual = max(weights, key=weights.__getitem__, default=self._named(precision))
-        return usual, {module: own for module, own in found.items() if own != usual}
-
-    def _precision_of(self, tensor: Tensor, asked: str) -> str:
-        if tensor.stored is not None and (asked == KEEP or not follows(tensor, asked)):
-            return tensor.stored.precision
-        return self._named(asked)
+        """A block's precision by its name in a plan, and the modules that differ."""
+        if self.architecture.quantization is not None:
+            return mixed(layout, precision, exceptions, self.roles, self.raw)
+        return self._named(precision), {name: self._named(p) for name, p in exceptions.items() if p != precision}
 
     def _group_named(self, number: int) -> str:
         """The precision of an outside group: that of most of its weights."""
@@ -228,7 +262,7 @@ class Draft:
             return self._named(asked)
         weights: Counter[str] = Counter()
         for tensor in self.architecture.outside[number].tensors:
-            weights[self._precision_of(tensor, asked)] += tensor.parameters
+            weights[precision_of(tensor, asked, self.raw)] += tensor.parameters
         return max(weights, key=weights.__getitem__, default=self._named(asked))
 
     def _named(self, precision: str) -> str:

@@ -68,17 +68,23 @@ class Policy:
         document = {name: getattr(self, name) for name in self.__slots__}
         return {**document, "overrides": [list(pair) for pair in self.overrides]}
 
-    def precisions(self, probabilities: Sequence[float]) -> list[str]:
-        """The precision of each block of one stack, in execution order, before overrides."""
-        quantized = quantized_blocks(probabilities, self.threshold)
+    def precisions(self, probabilities: Sequence[float], quantized: Sequence[int] | None = None) -> list[str]:
+        """The precision of each block of one stack, in execution order, before overrides.
+
+        `quantized`: what `quantized_blocks` says under this threshold, where it is known.
+        """
+        if quantized is None:
+            quantized = quantized_blocks(probabilities, self.threshold)
         if self.keep_ends:
             quantized = [index for index in quantized if 0 < index < len(probabilities) - 1]
         if self.aggressive_order == "probability":
-            quantized.sort(key=lambda index: (probabilities[index], index))
+            quantized = sorted(quantized, key=lambda index: (probabilities[index], index))
         mild = len(quantized) - round(self.aggressive_share * len(quantized))
         found = [KEEP] * len(probabilities)
-        for rank, index in enumerate(quantized):
-            found[index] = self.moderate if rank < mild else self.aggressive
+        for index in quantized[:mild]:
+            found[index] = self.moderate
+        for index in quantized[mild:]:
+            found[index] = self.aggressive
         return found
 
 

@@ -106,11 +106,12 @@ class Target:
 
     def scheme(self, tensor: Tensor, precision: str) -> Scheme | None:
         """The format of a tensor that is to have `precision`; None where it stays as stored."""
-        if precision not in self.schemes or tensor.role in self._kept or not follows(tensor, precision):
+        _, shape, role, transposed, stored = tensor
+        if precision not in self.schemes or role in self._kept or (stored and not follows(tensor, precision)):
             return None
-        if tensor.transposed and tensor.role == "linear" and not self.conv1d:
+        if transposed and role == "linear" and not self.conv1d:
             return None
-        columns = tensor.shape[-2] if tensor.transposed else tensor.shape[-1]
+        columns = shape[-2] if transposed else shape[-1]
         for scheme in self.schemes[precision]:
             if scheme.fits(columns):
                 return scheme
@@ -118,9 +119,9 @@ class Target:
 
     def tensor_bytes(self, tensor: Tensor, precision: str, raw_bytes: int) -> int:
         """Bytes of a tensor that is stored at `precision`, one of LEVELS or a raw precision."""
-        scheme = self.scheme(tensor, precision) if precision in LEVELS else None
+        scheme = self.scheme(tensor, precision) if precision in self.schemes else None
         if scheme is not None:
-            return scheme.size(tensor.oriented)
+            return scheme.size(tensor.oriented if tensor.transposed else tensor.shape)
         if tensor.stored is not None:
             return tensor.stored.bytes
         if self.small_bytes is not None and tensor.role not in ("linear", "experts", "embedding"):
@@ -133,8 +134,9 @@ class Target:
             return layout.parameters * raw_bytes
         return sum(
             [
-                count * self.tensor_bytes(tensor, precision if tensor.role in roles else "raw", raw_bytes)
-                for tensor, count in layout.shapes
+                len(tensors)
+                * self.tensor_bytes(tensors[0], precision if tensors[0].role in roles else "raw", raw_bytes)
+                for tensors in layout.alike
             ]
         )
 

@@ -1,6 +1,7 @@
 """Many configs -> their plans' totals and blocks, with one call of the booster. Pure; no Daft, no file.
 
-Every number is computed by the code that makes a single plan (`fastewq.draft`), so a batch equals its items.
+What a block weighs and is called at each precision is found once per layout, by the code that makes a single plan, so
+a batch equals its items; the rest is columns over all blocks of the batch.
 """
 
 from __future__ import annotations
@@ -8,226 +9,272 @@ from __future__ import annotations
 import gc
 import hashlib
 import marshal
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any, Final
+from itertools import chain, count, islice
+from operator import mul
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from fastewq.architecture import Architecture
-from fastewq.catalog.schema import BLOCK, PLAN, POLICIES
+from fastewq.architecture import Architecture, Layout, Tensor
+from fastewq.catalog.schema import BLOCK, PLAN, POLICIES, total_column
 from fastewq.config import read_config
-from fastewq.draft import Draft, followed
-from fastewq.errors import FastEWQError
+from fastewq.draft import followed, usual_precision
+from fastewq.errors import FastEWQError, InvalidConfig
+from fastewq.features import block_columns
 from fastewq.jsonio import parse_config
-from fastewq.plan import quantized_warning, starting_point
-from fastewq.policy import DEFAULT_POLICY, Policy, read_policy
+from fastewq.plan import quantized_warning
+from fastewq.policy import DEFAULT_POLICY, KEEP, PRECISIONS, Policy, read_policy
 from fastewq.predictor import Predictor
-from fastewq.schemes import Target, stored_bytes, target_named
+from fastewq.schemes import DEFAULT_TARGET, LEVELS, MATRICES, raw_precision, stored_bytes, target_named
 from fastewq.stored import dumped_architecture
 
 REMEMBERED: Final = 4096
 """Configs whose result is kept: most repositories of the Hub are fine-tunes that carry another model's config."""
+MAX_SHAPES: Final = 2**16
+"""Shapes of tensors whose sizes are kept."""
 IRRELEVANT: Final = frozenset(
     {"_name_or_path", "transformers_version", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache"}
 )
 """Keys that say nothing about a plan and differ between copies of a config."""
+MAX_PARAMETERS: Final = 2**56
+"""So that every size is an int64."""
 
 
-@dataclass(frozen=True)
-class Result:
-    """One config, planned or refused. Arrays hold a value per block, in execution order, stack after stack."""
+class Model(NamedTuple):
+    """A model that can be planned; `headers_agree`: whether config and headers say the same, None without headers."""
 
-    error: FastEWQError | None = None
-    architecture: Architecture | None = None
-    already_quantized: bool = False
-    headers_agree: bool | None = None
-    probabilities: Sequence[float] = ()
-    warnings: tuple[str, ...] = ()
-    extrapolating: bool = False
-    totals: Mapping[str, int] = field(default_factory=dict)
-    raw_bytes: int = 0
-    precisions: Sequence[str] = ()
-    sizes: Sequence[int] = ()
-
-    @cached_property
-    def facts(self) -> list[tuple[str, int, str, int]]:
-        """stack, index, kind, parameters of every block"""
-        assert self.architecture is not None
-        return [
-            (stack.name, index, layout.kind, layout.parameters)
-            for stack in self.architecture.stacks
-            for index, layout in enumerate(stack.blocks.layouts)
-        ]
+    architecture: Architecture
+    headers_agree: bool | None
 
 
-def refused(error: FastEWQError) -> Result:
-    """A config that could not be planned. The traceback goes, or it would keep the whole batch in memory."""
-    error.__context__ = error.__cause__ = None
-    return Result(error=error.with_traceback(None))
+Key = str | bytes | None
+"""What a result is remembered by: of a config its values, of a text that is none the text, None where there is none."""
 
 
 class Batch:
     """Plans batches of configs with one predictor; keeps the results of recent configs."""
 
-    def __init__(self, predictor: Predictor, target: str = "plain") -> None:
+    def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
-        self._target: Target = target_named(target)
-        self._policies: dict[str, Policy] = {name: read_policy(name, predictor.card) for name in POLICIES}
-        self._recent: dict[bytes, Result] = {}
-        self._weighed: dict[Any, dict[str, int]] = {}
+        self._policies = [read_policy(name, predictor.card) for name in POLICIES]
+        self._scale = Scale()
+        self._results = _refused([])
+        self._rows: dict[Key, int] = {}
+        """Where in `_results` the result of a config is."""
 
     def plan(self, configs: Sequence[str | None], headers: Sequence[str | None] | None = None) -> pa.StructArray:
         """One PLAN struct per config text; a null config stays null, a refused one becomes its error.
 
         `headers`: per config its safetensors headers, as `fastewq.stored.dump_tensors` writes them, where known.
         """
+        headers = headers or [None] * len(configs)
         with _without_collector():
-            return self._plan(configs, headers or [None] * len(configs))
+            rows = pa.array(self._find(configs, headers), pa.int32())
+            columns = {field.name: self._results.field(field.name).take(rows) for field in PLAN}
+            self._forget()
+        hashes = [text and config_hash(text, header) for text, header in zip(configs, headers, strict=True)]
+        columns["config_hash"] = pa.array(hashes, pa.string())
+        columns["predictor"] = pa.repeat(self._predictor.version, len(hashes))
+        return _plans(columns, len(hashes))
 
-    def _plan(self, configs: Sequence[str | None], headers: Sequence[str | None]) -> pa.StructArray:
-        results: list[Result | None] = [None] * len(configs)
-        hashes: list[str | None] = [None] * len(configs)
-        waiting: dict[bytes, list[int]] = {}
-        fresh: dict[bytes, tuple[Mapping[str, Any], str | None]] = {}
-        for row, (text, header) in enumerate(zip(configs, headers, strict=True)):
-            if text is None:
-                continue
-            data = text.encode()
-            hashes[row] = config_hash(text, header)
-            try:
-                config = parse_config(data, "config.json")
-            except FastEWQError as error:
-                results[row] = refused(error)
-                continue
-            key = _key(config, header)
-            if key in self._recent:
-                results[row] = self._recent[key]
-            else:
-                waiting.setdefault(key, []).append(row)
-                fresh.setdefault(key, (config, header))
-        for key, result in zip(fresh, self._results(list(fresh.values())), strict=True):
-            self._remember(key, result)
-            for row in waiting[key]:
-                results[row] = result
-        return _arrow(results, hashes, self._predictor.version)
+    def _find(self, configs: Sequence[str | None], headers: Sequence[str | None]) -> list[int]:
+        """The row of every config in the results, to which those of new configs are added."""
+        keys = []
+        new: dict[Key, Model | FastEWQError | None] = {}
+        for text, header in zip(configs, headers, strict=True):
+            key, config = _parsed(text, header)
+            keys.append(key)
+            if key not in self._rows and key not in new:
+                new[key] = read_model(config, header) if isinstance(config, Mapping) else config
+        models = {key: found for key, found in new.items() if isinstance(found, Model)}
+        others = {key: found for key, found in new.items() if not isinstance(found, Model)}
+        self._rows.update(zip((*models, *others), count(len(self._results))))
+        planned = self._planned(list(models.values())) if models else _refused([])
+        self._results = pa.concat_arrays([self._results, planned, _refused(list(others.values()))])
+        return [self._rows[key] for key in keys]
 
-    def _remember(self, key: bytes, result: Result) -> None:
-        if len(self._recent) >= REMEMBERED:
-            del self._recent[next(iter(self._recent))]
-        self._recent[key] = result
+    def _forget(self) -> None:
+        """Drop all but the newest results."""
+        surplus = len(self._results) - REMEMBERED
+        if surplus > 0:
+            self._results = self._results[surplus:]
+            self._rows = {key: row for row, key in enumerate(islice(self._rows, surplus, None))}
 
-    def _results(self, configs: Sequence[tuple[Mapping[str, Any], str | None]]) -> list[Result]:
-        read: list[Architecture | FastEWQError] = []
-        agree: list[bool | None] = []
-        for config, header in configs:
-            try:
-                architecture, agrees = architecture_of(config, header)
-                read.append(architecture)
-                agree.append(agrees)
-            except FastEWQError as error:
-                read.append(error)
-                agree.append(None)
-        known = [entry for entry in read if isinstance(entry, Architecture)]
-        predicted = iter(self._predictor.of_models(known))
-        results = []
-        for entry, agrees in zip(read, agree, strict=True):
-            if not isinstance(entry, Architecture):
-                results.append(refused(entry))
-                continue
-            probabilities = np.round(next(predicted), 6).tolist()
-            outside = self._predictor.outside_domain(entry)
-            results.append(self._result(entry, agrees, outside, probabilities))
-        return results
+    def _planned(self, models: Sequence[Model]) -> pa.StructArray:
+        architectures = [model.architecture for model in models]
+        outside_domain = [self._predictor.outside_domain(architecture) for architecture in architectures]
+        raw_bytes = np.array([stored_bytes(a, raw_precision(a.dtype)[1]) for a in architectures], np.int64)
+        probabilities = np.round(self._predictor.probabilities(block_columns(*architectures)), 6)
+        precisions = dict(zip(POLICIES, _precisions(self._policies, architectures, probabilities), strict=True))
+        blocks = _Blocks(architectures, self._scale)
+        columns = {
+            "model_type": [a.model_type for a in architectures],
+            "dtype": [a.dtype for a in architectures],
+            "parameters": [a.parameters for a in architectures],
+            "stacks": [len(a.stacks) for a in architectures],
+            "num_blocks": blocks.per_model,
+            "exact": [a.exact for a in architectures],
+            "already_quantized": [a.quantization is not None for a in architectures],
+            "headers_agree": [model.headers_agree for model in models],
+            "confidence": ["extrapolating" if facts else "in_domain" for facts in outside_domain],
+            "raw_bytes": raw_bytes,
+            # What is outside the blocks is kept as it is by every named policy.
+            **{total_column(name): raw_bytes - blocks.saved(found) for name, found in precisions.items()},
+            "warnings": [
+                [*architecture.warnings, *quantized_warning(architecture, DEFAULT_TARGET), *facts]
+                for architecture, facts in zip(architectures, outside_domain, strict=True)
+            ],
+        }
+        arrays = {name: pa.array(values, PLAN.field(name).type) for name, values in columns.items()}
+        arrays["blocks"] = blocks.lists(probabilities, precisions[DEFAULT_POLICY])
+        return _plans(arrays, len(models))
 
-    def _result(
-        self,
-        architecture: Architecture,
-        headers_agree: bool | None,
-        outside: Sequence[str],
-        probabilities: Sequence[float],
-    ) -> Result:
-        try:
-            start = starting_point(architecture, self._target.name)
-            default = Draft(start, probabilities, self._policies[DEFAULT_POLICY], self._target)
-        except FastEWQError as error:
-            return refused(error)
-        weigh = _Scale(default, self._weighed)
-        others = {n: followed(p, start, probabilities)[0] for n, p in self._policies.items() if n != DEFAULT_POLICY}
-        precisions = {**others, DEFAULT_POLICY: default.precisions}
-        return Result(
-            architecture=architecture,
-            already_quantized=architecture.quantization is not None,
-            headers_agree=headers_agree,
-            probabilities=probabilities,
-            warnings=(
-                *architecture.warnings,
-                *quantized_warning(architecture, self._target.name),
-                *outside,
-                *default.warnings,
-            ),
-            extrapolating=bool(outside),
-            totals={name: weigh.total(precisions[name]) for name in self._policies},
-            raw_bytes=stored_bytes(architecture, default.raw_bytes),
-            precisions=[common.precision for common in default._common()],
-            sizes=weigh.sizes(),
+
+def _precisions(
+    policies: Sequence[Policy], architectures: Sequence[Architecture], probabilities: NDArray[np.float64]
+) -> list[NDArray[np.intp]]:
+    """For each policy, an index into PRECISIONS for every block of the models."""
+    found: list[list[str]] = [[] for _ in policies]
+    values = iter(probabilities.tolist())
+    for architecture in architectures:
+        own = [*islice(values, sum(architecture.counts.values()))]
+        for precisions, more in zip(found, followed(policies, architecture, own), strict=True):
+            precisions += more
+    index = {precision: number for number, precision in enumerate(PRECISIONS)}
+    return [np.fromiter(map(index.__getitem__, precisions), np.intp, len(precisions)) for precisions in found]
+
+
+class Scale:
+    """Bytes at each of PRECISIONS. Shapes recur from model to model, so a tensor's are remembered."""
+
+    def __init__(self) -> None:
+        self._plain = target_named(DEFAULT_TARGET)
+        self._known: dict[tuple[Any, ...], list[int]] = {}
+
+    def weigh(self, layout: Layout, raw_bytes: int) -> list[int]:
+        """A block of a layout."""
+        counts = [len(tensors) for tensors in layout.alike]
+        sizes = [self._tensor(tensors[0], raw_bytes) for tensors in layout.alike]
+        return [sum(map(mul, counts, column)) for column in zip(*sizes, strict=True)] or [0] * len(PRECISIONS)
+
+    def _tensor(self, tensor: Tensor, raw_bytes: int) -> list[int]:
+        key = tensor[1:], raw_bytes
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) >= MAX_SHAPES:
+                self._known.clear()
+            levels = PRECISIONS if tensor.role in MATRICES else [KEEP] * len(PRECISIONS)
+            known = self._known[key] = [self._plain.tensor_bytes(tensor, level, raw_bytes) for level in levels]
+        return known
+
+
+class _Blocks:
+    """The blocks of many models, model after model, stack after stack.
+
+    layouts    the distinct layouts, model after model;  layout: which of these each block has
+    sizes      of each layout, its bytes at each of PRECISIONS;  names: what a block of it is called in a plan
+    per_model  the number of blocks of each model
+    """
+
+    def __init__(self, architectures: Sequence[Architecture], scale: Scale) -> None:
+        self.stacks = [stack for architecture in architectures for stack in architecture.stacks]
+        self.per_model = np.array([sum(a.counts.values()) for a in architectures], np.intp)
+        self.layouts: list[Layout] = []
+        layout: list[int] = []
+        sizes: list[list[int]] = []
+        names: list[list[str]] = []
+        for architecture in architectures:
+            number = dict(zip(architecture.layouts, count(len(self.layouts))))
+            layout += map(number.__getitem__, chain.from_iterable([s.blocks.layouts for s in architecture.stacks]))
+            self.layouts += architecture.layouts
+            raw, raw_bytes = raw_precision(architecture.dtype)
+            for own in architecture.layouts:
+                sizes.append(scale.weigh(own, raw_bytes))
+                names.append(
+                    [usual_precision(own, p, MATRICES, raw) for p in PRECISIONS] if own.quantized else [raw, *LEVELS]
+                )
+        self.layout = np.array(layout, np.intp)
+        self.sizes = np.array(sizes, np.int64).reshape(-1, len(PRECISIONS))
+        self.names = [name for found in names for name in found]
+
+    def saved(self, precisions: NDArray[np.intp]) -> NDArray[np.int64]:
+        """Bytes that each model saves with these precisions, indices into PRECISIONS."""
+        found = np.zeros(len(self.per_model), np.int64)
+        saved = self.sizes[self.layout, 0] - self.sizes[self.layout, precisions]
+        np.add.at(found, np.arange(len(found)).repeat(self.per_model), saved)
+        return found
+
+    def lists(self, probabilities: NDArray[np.float64], precisions: NDArray[np.intp]) -> pa.ListArray:
+        """A list of BLOCK for each model."""
+        lengths = np.array([len(stack.blocks) for stack in self.stacks], np.intp)
+        starts = lengths.cumsum() - lengths
+        columns = {
+            "stack": pa.array([stack.name for stack in self.stacks]).take(np.arange(len(lengths)).repeat(lengths)),
+            "index": np.arange(len(self.layout)) - starts.repeat(lengths),
+            "kind": pa.array([layout.kind for layout in self.layouts]).take(self.layout),
+            "parameters": np.array([layout.parameters for layout in self.layouts], np.int64)[self.layout],
+            "p_quantize": probabilities,
+            "precision": pa.array(self.names).take(self.layout * len(PRECISIONS) + precisions),
+            "bytes": self.sizes[self.layout, precisions],
+        }
+        arrays = [pa.array(columns[field.name], field.type) for field in BLOCK]
+        offsets = np.concatenate([[0], self.per_model.cumsum()])
+        return pa.ListArray.from_arrays(
+            pa.array(offsets, pa.int32()), pa.StructArray.from_arrays(arrays, fields=list(BLOCK))
         )
 
 
-class _Scale:
-    """Bytes of one model under the named policies, which override nothing and keep the same outside the blocks.
-
-    Alike blocks are weighed once; `weighed` remembers blocks of other models too: (tensors, bytes per raw weight) ->
-    precision -> bytes.
-    """
-
-    def __init__(self, draft: Draft, weighed: dict[Any, dict[str, int]]) -> None:
-        self._draft = draft
-        self._layouts = [*map(id, draft.layouts)]
-        if len(weighed) >= REMEMBERED:
-            weighed.clear()
-        distinct = draft.architecture.layouts
-        self._known = {id(x): weighed.setdefault((x.tensors, draft.raw_bytes), {}) for x in distinct}
-        self._first = {key: self._layouts.index(key) for key in self._known}
-        self._outside = sum(map(draft.group_bytes, range(len(draft.groups))))
-
-    def _size(self, layout: int, precision: str) -> int:
-        known = self._known[layout]
-        if precision not in known:
-            known[precision] = self._draft.block_bytes(self._first[layout], precision)
-        return known[precision]
-
-    def sizes(self) -> list[int]:
-        """Of every block of the draft."""
-        return [self._size(layout, p) for layout, p in zip(self._layouts, self._draft.precisions, strict=True)]
-
-    def total(self, precisions: Sequence[str]) -> int:
-        """`Draft.total` with these precisions."""
-        if len(self._known) == 1:  # as in most models, and several times faster
-            counts = Counter(precisions)
-            return self._outside + sum([count * self._size(self._layouts[0], p) for p, count in counts.items()])
-        pairs = Counter(zip(self._layouts, precisions, strict=True))
-        return self._outside + sum([count * self._size(*pair) for pair, count in pairs.items()])
+def _refused(errors: Sequence[FastEWQError | None]) -> pa.StructArray:
+    """PLAN structs without a plan."""
+    columns = {field.name: pa.nulls(len(errors), field.type) for field in PLAN}
+    columns["error_code"] = pa.array([error and error.code for error in errors], pa.string())
+    columns["error_message"] = pa.array([error and error.message for error in errors], pa.string())
+    columns["blocks"] = pa.array([[]] * len(errors), PLAN.field("blocks").type)
+    return _plans(columns, len(errors))
 
 
-def architecture_of(config: Mapping[str, Any], headers: str | None) -> tuple[Architecture, bool | None]:
-    """The architecture by the config, or by config and headers where these are known; whether the two agree."""
-    return (read_config(config), None) if headers is None else dumped_architecture(config, headers)
+def _plans(columns: Mapping[str, pa.Array], rows: int) -> pa.StructArray:
+    """PLAN structs of these columns and of nulls in the others."""
+    arrays = [columns[field.name] if field.name in columns else pa.nulls(rows, field.type) for field in PLAN]
+    return pa.StructArray.from_arrays(arrays, fields=list(PLAN))
 
 
-def config_hash(config: str, headers: str | None) -> str:
-    """SHA-256 of what a plan is made from: the config's text, and the headers after a line break if there are any."""
-    return hashlib.sha256((config if headers is None else f"{config}\n{headers}").encode()).hexdigest()
+def _parsed(text: str | None, headers: str | None) -> tuple[Key, Mapping[str, Any] | FastEWQError | None]:
+    if text is None:
+        return None, None
+    try:
+        config = parse_config(text.encode(), "config.json")
+    except FastEWQError as error:
+        return text, error
+    return _key(config, headers), config
 
 
 def _key(config: Mapping[str, Any], headers: str | None) -> bytes:
     """Equal for copies of a config that list its keys in the same order, as copies do."""
     relevant = {key: value for key, value in config.items() if key not in IRRELEVANT}
     return marshal.dumps((relevant, headers), 2)  # version 2: the bytes depend on the values alone
+
+
+def read_model(config: Mapping[str, Any], headers: str | None) -> Model | FastEWQError:
+    """The architecture by the config, or by config and headers where these are known; or why there is none."""
+    try:
+        model = Model(read_config(config), None) if headers is None else Model(*dumped_architecture(config, headers))
+        raw_precision(model.architecture.dtype)
+    except FastEWQError as error:
+        return error
+    if model.architecture.parameters > MAX_PARAMETERS:
+        found = model.architecture.parameters
+        return InvalidConfig(f"the model has {found} parameters; a catalog takes at most {MAX_PARAMETERS}")
+    return model
+
+
+def config_hash(config: str, headers: str | None) -> str:
+    """SHA-256 of what a plan is made from: the config's text, and the headers after a line break if there are any."""
+    return hashlib.sha256((config if headers is None else f"{config}\n{headers}").encode()).hexdigest()
 
 
 @contextmanager
@@ -242,57 +289,3 @@ def _without_collector() -> Iterator[None]:
             gc.freeze()  # and unfreeze: what was made counts as old, and is not looked through at once
             gc.unfreeze()
             gc.enable()
-
-
-# ---- results -> Arrow ----
-
-
-def _arrow(results: Sequence[Result | None], hashes: Sequence[str | None], version: str) -> pa.StructArray:
-    planned = [r if r is not None and r.architecture is not None else None for r in results]
-    errors = [r.error if r is not None else None for r in results]
-
-    def column(kind: pa.DataType, values: list[Any]) -> pa.Array:
-        return pa.array(values, kind)
-
-    architectures = [r.architecture if r else None for r in planned]
-    columns = [
-        column(pa.string(), [e.code if e else None for e in errors]),
-        column(pa.string(), [e.message if e else None for e in errors]),
-        column(pa.string(), [a.model_type if a else None for a in architectures]),
-        column(pa.string(), [a.dtype if a else None for a in architectures]),
-        column(pa.int64(), [a.parameters if a else None for a in architectures]),
-        column(pa.int32(), [len(a.stacks) if a else None for a in architectures]),
-        column(pa.int32(), [len(r.sizes) if r else None for r in planned]),
-        column(pa.bool_(), [a.exact if a else None for a in architectures]),
-        column(pa.bool_(), [r.already_quantized if r else None for r in planned]),
-        column(pa.bool_(), [r.headers_agree if r else None for r in planned]),
-        column(pa.string(), [_confidence(r) if r else None for r in planned]),
-        column(pa.int64(), [r.raw_bytes if r else None for r in planned]),
-        *(column(pa.int64(), [r.totals[name] if r else None for r in planned]) for name in POLICIES),
-        column(pa.list_(pa.string()), [list(r.warnings) if r else None for r in planned]),
-        column(pa.string(), list(hashes)),
-        column(pa.string(), [version] * len(results)),
-        _blocks(planned),
-    ]
-    return pa.StructArray.from_arrays(columns, fields=list(PLAN))
-
-
-def _confidence(result: Result) -> str:
-    return "extrapolating" if result.extrapolating else "in_domain"
-
-
-def _blocks(planned: Sequence[Result | None]) -> pa.ListArray:
-    present = [r for r in planned if r]
-    facts = [fact for r in present for fact in r.facts]
-    values = pa.StructArray.from_arrays(
-        [
-            *(pa.array([fact[i] for fact in facts], BLOCK[i].type) for i in range(4)),
-            pa.array([p for r in present for p in r.probabilities], pa.float64()),
-            pa.array([p for r in present for p in r.precisions], pa.string()),
-            pa.array([s for r in present for s in r.sizes], pa.int64()),
-        ],
-        fields=list(BLOCK),
-    )
-    lengths = [len(r.sizes) if r else 0 for r in planned]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), values)

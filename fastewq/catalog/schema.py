@@ -26,6 +26,12 @@ CONFIGS: Final = pa.schema(
 POLICIES: Final = ("8bit-mixed", "4bit-8bit-mixed", "ternary-mixed", "keep-ends")
 """The policies whose totals are in the models table, in the order of `bytes`."""
 
+
+def total_column(policy: str) -> str:
+    """The column with the bytes of a whole model under a policy."""
+    return f"bytes_{policy.replace('-', '_')}"
+
+
 RESULT_FIELDS: Final = (
     ("model_type", pa.string()),
     ("dtype", pa.string()),
@@ -37,7 +43,7 @@ RESULT_FIELDS: Final = (
     ("headers_agree", pa.bool_()),
     ("confidence", pa.string()),
     ("raw_bytes", pa.int64()),
-    *((f"bytes_{name.replace('-', '_')}", pa.int64()) for name in POLICIES),
+    *((total_column(name), pa.int64()) for name in POLICIES),
     ("warnings", pa.list_(pa.string())),
     ("config_hash", pa.string()),
     ("predictor", pa.string()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import fastewq
+from fastewq.catalog import batch as batch_module
 from fastewq.catalog.batch import Batch
 from fastewq.catalog.schema import BLOCK, POLICIES
 from fastewq.errors import FastEWQError
@@ -63,12 +64,14 @@ def test_the_result_depends_neither_on_the_batch_nor_on_what_is_remembered(confi
 
 def test_copies_of_a_config_are_planned_once(configs, artefact, monkeypatch):
     seen = []
+    read = batch_module.read_model
+    monkeypatch.setattr(batch_module, "read_model", lambda *found: seen.append(found) or read(*found))
     batch = Batch(load_predictor(artefact))
-    results = batch._results
-    monkeypatch.setattr(batch, "_results", lambda found: seen.append(len(found)) or results(found))
     one, two = configs["copy/one"], configs["copy/two"]
     first, second, third = batch.plan([one, two, configs["copy/quantized"]]).to_pylist()
-    assert seen == [2]
+    assert len(seen) == 2
+    assert batch.plan([two]).to_pylist() == [second]
+    assert len(seen) == 2
     assert first["config_hash"] != second["config_hash"]
     assert {k: v for k, v in first.items() if k != "config_hash"} == {
         k: v for k, v in second.items() if k != "config_hash"
@@ -76,9 +79,21 @@ def test_copies_of_a_config_are_planned_once(configs, artefact, monkeypatch):
     assert third["already_quantized"]
 
 
-def test_a_refused_config_keeps_nothing_of_its_batch_in_memory() -> None:
-    batch = Batch(load_predictor())
-    batch.plan([json.dumps({"model_type": "unheard_of"})])
-    (result,) = batch._recent.values()
-    assert result.error is not None
-    assert result.error.__traceback__ is result.error.__context__ is result.error.__cause__ is None
+def test_the_oldest_results_are_forgotten(configs, artefact, monkeypatch):
+    monkeypatch.setattr(batch_module, "REMEMBERED", 5)
+    predictor = load_predictor(artefact)
+    texts = list(configs.values())
+    whole = Batch(predictor).plan(texts).to_pylist()
+    batch = Batch(predictor)
+    for start in [*range(0, len(texts), 3), *range(0, len(texts), 4)]:
+        assert batch.plan(texts[start : start + 4]).to_pylist() == whole[start : start + 4]
+        assert len(batch._rows) == len(batch._results) <= 5
+
+
+def test_a_model_beyond_any_size_is_refused_and_stops_nothing() -> None:
+    model = {"model_type": "llama", "num_attention_heads": 8, "num_hidden_layers": 4, "vocab_size": 99}
+    sizes = [{"hidden_size": 64, "intermediate_size": 64}, {"hidden_size": 2**30, "intermediate_size": 2**31 - 1}]
+    small, huge = Batch(load_predictor()).plan([json.dumps(model | size) for size in sizes]).to_pylist()
+    assert small["error_code"] is None
+    assert huge["error_code"] == "invalid_config"
+    assert "parameters" in huge["error_message"]
