@@ -103,7 +103,7 @@ def test_the_card_is_that_of_the_predictor(client):
         ({"vocab_size": [1]}, "invalid_config", "vocab_size"),
         ({"model_type": "unheard_of"}, "unsupported_architecture", "unheard_of"),
         ({"model_type": ["llama"]}, "invalid_config", "model_type"),
-        ({"torch_dtype": "int3", "dtype": "int3"}, "invalid_config", "dtype"),
+        ({"torch_dtype": 16, "dtype": 16}, "invalid_config", "dtype"),
     ],
 )
 def test_a_config_that_cannot_be_is_refused_by_field(client, llama, change, code, named):
