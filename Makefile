@@ -15,9 +15,10 @@ $(BIN)/.installed: pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[api]'
 	touch $@
 
+# Python compiles what is imported; pip would compile everything, most of which no test imports.
 $(BIN)/.installed-test: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[api,apply,catalog,cluster,dataset,train,test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -e '.[api,apply,catalog,cluster,dataset,train,test]'
 	touch $@ $(BIN)/.installed
 
 demo: $(BIN)/.installed
