@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from math import prod
 from typing import Any, Final, NamedTuple, get_args
 
@@ -18,8 +17,7 @@ from fastewq.schemes import LEVELS, raw_precision
 SCHEMA: Final = "fastewq.plan/1"
 
 
-@dataclass(frozen=True)
-class Common:
+class Common(NamedTuple):
     """What a planned block has in common with every other block of its layout, precision and overrides.
 
     `layout` counts in the layouts of the plan; `modules` holds the modules whose precision differs from the block's.
@@ -32,9 +30,8 @@ class Common:
     layout: int
     modules: Mapping[str, str]
 
-    @cached_property
     def pattern(self) -> dict[str, Any]:
-        """A block as it is written, to be copied: its fields in the documented order, `modules` where there are any."""
+        """A block as it is written: its fields in the documented order, `modules` where there are any."""
         document = {
             "index": None,
             "path": None,
@@ -80,15 +77,17 @@ class PlannedBlocks:
         return map(self.__getitem__, range(len(self)))
 
     def __getitem__(self, index: int) -> PlannedBlock:
-        c = self.common[index]
-        own = range(len(self))[index], self.paths[index], self.p_quantize[index]
-        return PlannedBlock(*own, c.kind, c.parameters, c.precision, c.bytes, c.layout, c.modules)
+        return PlannedBlock(range(len(self))[index], self.paths[index], self.p_quantize[index], *self.common[index])
 
     def as_list(self) -> list[dict[str, Any]]:
-        """Every block as it is written."""
+        """Every block as it is written. What several have in common is copied, not written anew."""
         documents = []
+        pattern: dict[str, Any] = {}
+        previous = None
         for index, (path, p_quantize, common) in enumerate(zip(self.paths, self.p_quantize, self.common, strict=True)):
-            document = common.pattern.copy()
+            if common is not previous:
+                pattern, previous = common.pattern(), common
+            document = pattern.copy()
             document["index"] = index
             document["path"] = path
             document["p_quantize"] = p_quantize

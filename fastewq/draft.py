@@ -88,7 +88,7 @@ def mixed(
 class Draft:
     """Precisions by block number, counted over all stacks in execution order; "raw" stands for the stored precision.
 
-    layouts, precisions   of each block;  pinned: the blocks a budget must not move
+    layouts, precisions   of each block
     exceptions   block number -> module -> precision, where overrides set one
     groups       precision of each outside group
     """
@@ -105,13 +105,17 @@ class Draft:
         self.layouts = [layout for stack in architecture.stacks for layout in stack.blocks.layouts]
         self.warnings: list[str] = []
         (self.precisions,) = followed([policy], architecture, probabilities)
-        self.pinned = pinned(policy, architecture)
         self.exceptions: dict[int, dict[str, str]] = {}
         self.groups = [self._group_precision(group) for group in architecture.outside]
         self._sizes: dict[tuple[Layout, str], int] = {}
         if policy.overrides:
             self._override()
         self._check_formats()
+
+    @cached_property
+    def pinned(self) -> set[int]:
+        """The blocks that a budget must not move; overrides add to them."""
+        return pinned(self.policy, self.architecture)
 
     @cached_property
     def blocks(self) -> list[Block]:
@@ -236,12 +240,17 @@ class Draft:
 
     def _common(self) -> list[Common]:
         """What each block has in common with others, which is found once for each layout and precision."""
-        keys = [*zip(self.layouts, self.precisions, strict=True)]
         numbers = {layout: number for number, layout in enumerate(self.architecture.layouts)}
-        alike = {key: self._alike(numbers[key[0]], *key, NO_EXCEPTIONS) for key in {*keys}}
-        found = [*map(alike.__getitem__, keys)]
+        alike: dict[Layout, dict[str, Common]] = {layout: {} for layout in numbers}
+        found = []
+        for layout, precision in zip(self.layouts, self.precisions, strict=True):
+            common = alike[layout].get(precision)
+            if common is None:
+                common = alike[layout][precision] = self._alike(numbers[layout], layout, precision, NO_EXCEPTIONS)
+            found.append(common)
         for number, exceptions in self.exceptions.items():
-            found[number] = self._alike(numbers[self.layouts[number]], *keys[number], exceptions)
+            layout, precision = self.layouts[number], self.precisions[number]
+            found[number] = self._alike(numbers[layout], layout, precision, exceptions)
         return found
 
     def _alike(self, number: int, layout: Layout, precision: str, exceptions: Mapping[str, str]) -> Common:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from fastewq.errors import InvalidPolicy
 from fastewq.placement import Run
@@ -37,8 +37,7 @@ def parse_bytes(value: int | str, field: str = "memory") -> int:
     return int(count)
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(NamedTuple):
     """What must fit where.
 
     limit            bytes for weights, KV cache and reserve together; None for no limit
@@ -66,6 +65,9 @@ class Memory:
         return min(bounds, default=None)
 
 
+NOTHING: Final = Memory()
+
+
 def read_memory(
     memory: int | str | None = None,
     devices: Sequence[int | str] = (),
@@ -89,7 +91,7 @@ def read_memory(
         cache_bits=cache_bits,
         reserve=parse_bytes(reserve, "reserve"),
     )
-    return None if found == Memory() else found
+    return None if found == NOTHING else found
 
 
 def _check_integer(name: str, value: object, low: int, high: int) -> None:

@@ -401,7 +401,7 @@ def test_real_configs_never_exceed_their_memory(name: str, memory: str, real_con
 
 def test_blocks_are_written_with_every_field_in_order() -> None:
     common = Common("attention+dense", 100, "int8", 120, 1, {"mlp.up_proj": "int4"})
-    blocks = PlannedBlocks(("layers.0", "layers.1"), (0.25, 0.5), (common, replace(common, modules={})))
+    blocks = PlannedBlocks(("layers.0", "layers.1"), (0.25, 0.5), (common, common._replace(modules={})))
     overridden, plain = blocks.as_list()
     order = ["index", "path", "kind", "parameters", "p_quantize", "precision", "bytes", "layout", "modules"]
     assert [list(overridden), list(plain)] == [order, order[:-1]]

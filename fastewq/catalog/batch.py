@@ -76,7 +76,8 @@ class Batch:
             rows = pa.array(self._find(configs, headers), pa.int32())
             columns = {field.name: self._results.field(field.name).take(rows) for field in PLAN}
             self._forget()
-        hashes = [text and config_hash(text, header) for text, header in zip(configs, headers, strict=True)]
+        texts = zip(configs, headers, strict=True)
+        hashes = [None if text is None else config_hash(text, header) for text, header in texts]
         columns["config_hash"] = pa.array(hashes, pa.string())
         columns["predictor"] = pa.repeat(self._predictor.version, len(hashes))
         return _plans(columns, len(hashes))

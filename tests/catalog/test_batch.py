@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import fastewq
@@ -40,12 +41,14 @@ def expected(text: str, predictor) -> dict:
 
 def test_every_row_is_byte_for_byte_the_single_plan(configs, artefact):
     predictor = load_predictor(artefact)
+    configs = {**configs, "broken/empty": ""}
     rows = Batch(predictor).plan([*configs.values(), None]).to_pylist()
     refused = 0
     for (name, text), row in zip(configs.items(), rows, strict=False):
         wanted = expected(text, predictor)
         assert json.dumps({key: row[key] for key in wanted}) == json.dumps(wanted), name
         refused += row["error_code"] is not None
+        assert row["config_hash"] == hashlib.sha256(text.encode()).hexdigest()
     assert rows[-1]["error_code"] is None
     assert rows[-1]["config_hash"] is None
     assert 6 <= refused < len(configs) / 2
