@@ -27,6 +27,7 @@ FAMILIES: Final = (
     ("clap", "CLAP"),
     ("deepseek_ocr", "DEEPSEEK_OCR"),
     ("molmo", "MOLMO"),
+    ("phi4", "PHI4_MULTIMODAL"),
 )
 """Modules and their tables, the most asked for first; `text` has those before it, too."""
 
