@@ -477,7 +477,7 @@ def quantization_of(config: Config) -> tuple[Config | None, bool]:
     """The config's own word on quantization, None where there is none; whether it is said of the text model alone."""
     for name in ("", *NESTED):
         level = config.get(name) if name else config
-        if isinstance(level, Mapping):
+        if level and isinstance(level, Mapping):
             for field in ("quantization_config", "compression_config"):
                 found = level.get(field)
                 if found:

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from fastewq.architecture import Architecture
 from fastewq.architectures.body import Body
-from fastewq.architectures.fields import Fields, config_class, shown
+from fastewq.architectures.fields import Fields, shown
 from fastewq.architectures.heads import Model
 from fastewq.architectures.registry import MODELS
 from fastewq.errors import InvalidConfig, UnsupportedArchitecture
@@ -106,9 +106,7 @@ def chosen_head(f: Fields, model: Model) -> tuple[str, tuple[str, ...]]:
 
 def is_known(name: str, f: Fields, model: Model) -> bool:
     """Whether a class is one of this model_type."""
-    return (
-        name in model.classes or name in config_class(f.model_type).classes or OTHER_CLASSES.get(name) == f.model_type
-    )
+    return name in model.classes or name in f.classes or OTHER_CLASSES.get(name) == f.model_type
 
 
 def other_code(f: Fields, model: Model, head: str) -> tuple[str, ...]:

@@ -157,6 +157,11 @@ class Fields(dict["Size", int]):
         found: Found = known[1]
         return found
 
+    @property
+    def classes(self) -> Sequence[str]:
+        """The names of the model classes that take this config."""
+        return self._class.classes
+
     def has(self, name: str) -> bool:
         """Whether the config itself (not its class default) has a value other than null."""
         return self._raw.get(self._class.aliases.get(name, name)) is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 
 from fastewq.architectures.body import Body, BodyBuilder, outside
@@ -17,6 +18,7 @@ Head = Callable[[Fields, Body], Tensors]
 ENDING = re.compile(r"(For[A-Z][A-Za-z0-9]*|[A-Z][a-z]*HeadsModel|(?:With)?LMHeadModel|Model)$")
 
 
+@lru_cache(1024)
 def ending(name: str) -> str:
     """The part of a class name that says which head it has: ForCausalLM, LMHeadModel, Model ...; "" if unknown."""
     found = ENDING.search(name)
