@@ -111,7 +111,22 @@ def projected(path: str, body: BodyBuilder, projection: str) -> BodyBuilder:
     return Assembly(At(path, body), Rest(Linear(projection, "projection_dim", WIDTH, False)))
 
 
+OWL_VISION = Assembly(
+    Rest(
+        Parameter("embeddings.class_embedding", (WIDTH,)),
+        Convolution("embeddings.patch_embedding", WIDTH, "num_channels", PATCH_KERNEL, bias=False),
+        Embedding("embeddings.position_embedding", plus(patches, 1)),
+        Norm("pre_layernorm"),
+        Norm("post_layernorm"),
+    ),
+    vision_layers("encoder.layers", *CLIP_LAYER),
+)
+
 TOWERS: dict[str, Family] = {
+    "owlvit_vision_model": Family("OwlViTVision", {"Model": At("vision_model", OWL_VISION)}),
+    "owlvit_text_model": Family("OwlViTText", {"Model": At("text_model", CLIP_TEXT)}),
+    "owlv2_vision_model": Family("Owlv2Vision", {"Model": At("vision_model", OWL_VISION)}),
+    "owlv2_text_model": Family("Owlv2Text", {"Model": At("text_model", CLIP_TEXT)}),
     "clip_vision_model": Family(
         "CLIPVision",
         {"Model": CLIP_VISION, "ModelWithProjection": projected("vision_model", CLIP_VISION, "visual_projection")},
@@ -144,8 +159,43 @@ CLIP = Assembly(
 CLIP_IMAGE = classified(Nested("vision_config", "vision_model", TOWERS))
 SIGLIP = Assembly(CLIP_SIDES, Rest(Parameter("logit_scale", (1,)), Parameter("logit_bias", (1,))))
 
+# -- OWL-ViT: CLIP whose image tokens each describe a box -------------------------------------------------------------
+
+OWL = Assembly(
+    Rest(Parameter("logit_scale", ())),
+    Nested("text_config", "", TOWERS),
+    Nested("vision_config", "", TOWERS),
+    Rest(
+        Linear("visual_projection", "projection_dim", "vision_config.hidden_size", False),
+        Linear("text_projection", "projection_dim", "text_config.hidden_size", False),
+    ),
+)
+SEEN = "vision_config.hidden_size"
+
+
+def box_head(name: str, outputs: int) -> Part:
+    return Under(name, Linear("dense0", SEEN, SEEN), Linear("dense1", SEEN, SEEN), Linear("dense2", outputs, SEEN))
+
+
+def owl(prefix: str, *heads: Part) -> dict[str, BodyBuilder]:
+    detector = Rest(
+        Under(
+            "class_head",
+            Linear("dense0", "text_config.hidden_size", SEEN),
+            Linear("logit_shift", 1, SEEN),
+            Linear("logit_scale", 1, SEEN),
+        ),
+        box_head("box_head", 4),
+        *heads,
+        Norm("layer_norm", SEEN),
+    )
+    return {"Model": OWL, "ForObjectDetection": Assembly(At(prefix, OWL), detector)}
+
+
 VISION: dict[str, Family] = {
     **TOWERS,
+    "owlvit": Family("OwlViT", owl("owlvit"), "ForObjectDetection"),
+    "owlv2": Family("Owlv2", owl("owlv2", box_head("objectness_head", 1)), "ForObjectDetection"),
     "clip": Family("CLIP", {"Model": CLIP, "ForImageClassification": CLIP_IMAGE}),
     "siglip": Family("Siglip", {"Model": SIGLIP, "ForImageClassification": CLIP_IMAGE}),
     "siglip2": Family("Siglip2", {"Model": SIGLIP, "ForImageClassification": CLIP_IMAGE}),
