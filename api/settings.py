@@ -22,7 +22,7 @@ class Settings(BaseSettings):
     workers: int = Field(default=1, ge=1, le=256, description="Worker processes.")
     artefact: Path | None = Field(default=None, description="Folder of the predictor; unset: the one in the package.")
 
-    max_body_bytes: int = Field(default=2 * 2**20, ge=1, description="Largest request body.")
+    max_body_bytes: int = Field(default=4 * 2**20, ge=1, description="Largest request body.")
     max_batch_body_bytes: int = Field(default=16 * 2**20, ge=1, description="Largest body of a batch.")
     max_batch_items: int = Field(default=1000, ge=1, description="Most requests in one batch.")
     max_batch_answer_bytes: int = Field(
