@@ -250,8 +250,14 @@ def _parsed(text: str | None, headers: str | None) -> tuple[Key, Mapping[str, An
     try:
         config = parse_config(text.encode(), "config.json")
     except FastEWQError as error:
-        return text, error
+        return text, _alone(error)
     return _key(config, headers), config
+
+
+def _alone(error: FastEWQError) -> FastEWQError:
+    """The error without its traceback, whose frames would keep the whole batch in memory, in a cycle."""
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)
 
 
 def _key(config: Mapping[str, Any], headers: str | None) -> bytes:
@@ -266,7 +272,7 @@ def read_model(config: Mapping[str, Any], headers: str | None) -> Model | FastEW
         model = Model(read_config(config), None) if headers is None else Model(*dumped_architecture(config, headers))
         raw_precision(model.architecture.dtype)
     except FastEWQError as error:
-        return error
+        return _alone(error)
     if model.architecture.parameters > MAX_PARAMETERS:
         found = model.architecture.parameters
         return InvalidConfig(f"the model has {found} parameters; a catalog takes at most {MAX_PARAMETERS}")

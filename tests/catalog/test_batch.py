@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
+
+import pytest
 
 import fastewq
 from fastewq.catalog import batch as batch_module
@@ -100,3 +103,20 @@ def test_a_model_beyond_any_size_is_refused_and_stops_nothing() -> None:
     assert small["error_code"] is None
     assert huge["error_code"] == "invalid_config"
     assert "parameters" in huge["error_message"]
+
+
+@pytest.mark.parametrize(
+    "text", ["{not json", '{"model_type": "never_heard_of"}', '{"model_type": "llama", "vocab_size": -1}']
+)
+def test_a_refused_config_keeps_nothing_of_its_batch_in_memory(artefact, text):
+    """A traceback's frames hold the batch, in a cycle with the error."""
+    predictor = load_predictor(artefact)
+    Batch(predictor).plan([text])  # loads modules and tables
+    batch = Batch(predictor)
+    gc.collect()
+    gc.disable()
+    try:
+        batch.plan([text])
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
