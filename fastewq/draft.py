@@ -55,7 +55,17 @@ def precision_of(tensor: Tensor, asked: str, raw: str) -> str:
     """What a matrix gets by its name in a plan: what it is stored as where that is no more bits than asked for."""
     if tensor.stored is not None and (asked == KEEP or not follows(tensor, asked)):
         return tensor.stored.precision
+    return precision_name(asked, raw)
+
+
+def precision_name(asked: str, raw: str) -> str:
+    """The name of a precision in a plan."""
     return raw if asked == KEEP else asked
+
+
+def usual(weights: Mapping[str, int], asked: str, raw: str) -> str:
+    """The precision that most weights get, and what was asked for where there are none."""
+    return max(weights, key=weights.__getitem__, default=precision_name(asked, raw))
 
 
 def usual_precision(layout: Layout, asked: str, roles: frozenset[Role], raw: str) -> str:
@@ -64,7 +74,7 @@ def usual_precision(layout: Layout, asked: str, roles: frozenset[Role], raw: str
     for alike in layout.alike:
         if alike[0].role in roles:
             weights[precision_of(alike[0], asked, raw)] += len(alike) * alike[0].parameters
-    return max(weights, key=weights.__getitem__, default=raw if asked == KEEP else asked)
+    return usual(weights, asked, raw)
 
 
 def mixed(
@@ -81,8 +91,8 @@ def mixed(
             module = module_name(tensor.name)
             found[module] = precision_of(tensor, exceptions.get(module, asked), raw)
             weights[found[module]] += tensor.parameters
-    usual = max(weights, key=weights.__getitem__, default=raw if asked == KEEP else asked)
-    return usual, {module: precision for module, precision in found.items() if precision != usual}
+    most = usual(weights, asked, raw)
+    return most, {module: precision for module, precision in found.items() if precision != most}
 
 
 class Draft:
@@ -272,7 +282,7 @@ class Draft:
         weights: Counter[str] = Counter()
         for tensor in self.architecture.outside[number].tensors:
             weights[precision_of(tensor, asked, self.raw)] += tensor.parameters
-        return max(weights, key=weights.__getitem__, default=self._named(asked))
+        return usual(weights, asked, self.raw)
 
     def _named(self, precision: str) -> str:
-        return self.raw if precision == KEEP else precision
+        return precision_name(precision, self.raw)

@@ -200,17 +200,22 @@ def gemma4_audio_features(f: Fields) -> int:
     return first // 4 * second
 
 
-CHANNELS = [entry("subsampling_conv_channels", i) for i in (0, 1)]
+def subsampling(first: str, second: str, channels: str, features: Size) -> Part:
+    """Two strided convolutions, a norm after each, and a projection; `channels` is a list in the config."""
+    one, two = entry(channels, 0), entry(channels, 1)
+    return Under(
+        "subsample_conv_projection",
+        Convolution(f"{first}.conv", one, 1, (3, 3), bias=False),
+        Norm(f"{first}.norm", one, False),
+        Convolution(f"{second}.conv", two, one, (3, 3), bias=False),
+        Norm(f"{second}.norm", two, False),
+        Linear("input_proj_linear", WIDTH, features, False),
+    )
+
+
 GEMMA4_AUDIO = Assembly(
     Rest(
-        Under(
-            "subsample_conv_projection",
-            Convolution("layer0.conv", CHANNELS[0], 1, (3, 3), bias=False),
-            Norm("layer0.norm", CHANNELS[0], False),
-            Convolution("layer1.conv", CHANNELS[1], CHANNELS[0], (3, 3), bias=False),
-            Norm("layer1.norm", CHANNELS[1], False),
-            Linear("input_proj_linear", WIDTH, gemma4_audio_features, False),
-        ),
+        subsampling("layer0", "layer1", "subsampling_conv_channels", gemma4_audio_features),
         Linear("output_proj", "output_proj_dims", WIDTH),
     ),
     Layers(
@@ -255,18 +260,10 @@ def gemma3n_audio_features(f: Fields) -> int:
     return (once + 1) // 2 * sizes(f, "sscp_conv_channel_size", 2)[-1]
 
 
-GEMMA3N_CHANNELS = [entry("sscp_conv_channel_size", i) for i in (0, 1)]
 GEMMA3N_HEADS = "conf_num_attention_heads"
 GEMMA3N_AUDIO = Assembly(
     Rest(
-        Under(
-            "subsample_conv_projection",
-            Convolution("conv_0.conv", GEMMA3N_CHANNELS[0], 1, (3, 3), bias=False),
-            Norm("conv_0.norm", GEMMA3N_CHANNELS[0], False),
-            Convolution("conv_1.conv", GEMMA3N_CHANNELS[1], GEMMA3N_CHANNELS[0], (3, 3), bias=False),
-            Norm("conv_1.norm", GEMMA3N_CHANNELS[1], False),
-            Linear("input_proj_linear", WIDTH, gemma3n_audio_features, False),
-        ),
+        subsampling("conv_0", "conv_1", "sscp_conv_channel_size", gemma3n_audio_features),
     ),
     Layers(
         "conformer",

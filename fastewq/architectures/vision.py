@@ -52,16 +52,22 @@ def text_layers(path: str, *parts: Part, **facts: Any) -> Layers:
     return Layers(path, parts, **{"name": "text", **facts})
 
 
-CLIP_VISION = Assembly(
-    Rest(
-        Parameter("embeddings.class_embedding", (WIDTH,)),
-        Convolution("embeddings.patch_embedding", WIDTH, "num_channels", PATCH_KERNEL, bias=False),
-        Embedding("embeddings.position_embedding", plus(patches, 1)),
-        Norm("pre_layrnorm"),
-        Norm("post_layernorm"),
-    ),
-    vision_layers("encoder.layers", *CLIP_LAYER),
-)
+def clip_vision(first_norm: str) -> Assembly:
+    """CLIP's tower; the library misspells its first norm, and only there."""
+    return Assembly(
+        Rest(
+            Parameter("embeddings.class_embedding", (WIDTH,)),
+            Convolution("embeddings.patch_embedding", WIDTH, "num_channels", PATCH_KERNEL, bias=False),
+            Embedding("embeddings.position_embedding", plus(patches, 1)),
+            Norm(first_norm),
+            Norm("post_layernorm"),
+        ),
+        vision_layers("encoder.layers", *CLIP_LAYER),
+    )
+
+
+CLIP_VISION = clip_vision("pre_layrnorm")
+OWL_VISION = clip_vision("pre_layernorm")
 CLIP_TEXT = Assembly(
     Rest(
         Embedding("embeddings.token_embedding", "vocab_size"),
@@ -110,17 +116,6 @@ SIGLIP_TEXT = Assembly(CLIP_TEXT, Rest(Linear("head", either("projection_size", 
 def projected(path: str, body: BodyBuilder, projection: str) -> BodyBuilder:
     return Assembly(At(path, body), Rest(Linear(projection, "projection_dim", WIDTH, False)))
 
-
-OWL_VISION = Assembly(
-    Rest(
-        Parameter("embeddings.class_embedding", (WIDTH,)),
-        Convolution("embeddings.patch_embedding", WIDTH, "num_channels", PATCH_KERNEL, bias=False),
-        Embedding("embeddings.position_embedding", plus(patches, 1)),
-        Norm("pre_layernorm"),
-        Norm("post_layernorm"),
-    ),
-    vision_layers("encoder.layers", *CLIP_LAYER),
-)
 
 TOWERS: dict[str, Family] = {
     "owlvit_vision_model": Family("OwlViTVision", {"Model": At("vision_model", OWL_VISION)}),
