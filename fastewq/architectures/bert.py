@@ -50,7 +50,8 @@ CROSS_ATTENTION: tuple[Part, ...] = (
     Linear("crossattention.output.dense", WIDTH, WIDTH),
 )
 BERT_CROSS = When("add_cross_attention", *CROSS_ATTENTION, Norm("crossattention.output.LayerNorm"))
-BERT_LAYER: tuple[Part, ...] = (*SELF_ATTENTION, *BERT_FEED_FORWARD, *POST_NORMS, BERT_CROSS)
+PLAIN_BERT_LAYER: tuple[Part, ...] = (*SELF_ATTENTION, *BERT_FEED_FORWARD, *POST_NORMS)
+BERT_LAYER: tuple[Part, ...] = (*PLAIN_BERT_LAYER, BERT_CROSS)
 
 
 def bert_layers(*extra: Part) -> Layers:

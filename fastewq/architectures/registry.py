@@ -28,6 +28,7 @@ FAMILIES: Final = (
     ("deepseek_ocr", "DEEPSEEK_OCR"),
     ("molmo", "MOLMO"),
     ("phi4", "PHI4_MULTIMODAL"),
+    ("image_text", "IMAGE_TEXT"),
 )
 """Modules and their tables, the most asked for first; `text` has those before it, too."""
 
