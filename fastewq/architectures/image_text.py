@@ -231,6 +231,9 @@ GIT = Assembly(
 )
 
 
+LM_HEAD = ("text_config.vocab_size", "text_config.embed_dim")
+
+
 def tied_nowhere(f: Fields) -> bool:
     """Whether neither the config nor its text config ties the LM head."""
     return not tied(f) and not tied(f.sub("text_config"))
@@ -280,7 +283,7 @@ IMAGE_TEXT: Mapping[str, Family] = {
             "ForConditionalGeneration": Assembly(
                 KOSMOS,
                 Rest(
-                    Linear("text_model.lm_head", "text_config.vocab_size", "text_config.embed_dim", False, UNTIED),
+                    Linear("text_model.lm_head", *LM_HEAD, False, tied_nowhere),
                 ),
             ),
         },

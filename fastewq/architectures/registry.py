@@ -29,6 +29,7 @@ FAMILIES: Final = (
     ("molmo", "MOLMO"),
     ("phi4", "PHI4_MULTIMODAL"),
     ("image_text", "IMAGE_TEXT"),
+    ("retrieval", "RETRIEVAL"),
 )
 """Modules and their tables, the most asked for first; `text` has those before it, too."""
 
