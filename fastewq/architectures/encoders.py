@@ -40,7 +40,6 @@ from fastewq.architectures.bert import (
     BERT,
     BERT_EMBEDDINGS,
     BERT_FEED_FORWARD,
-    BERT_LAYER,
     BERT_MLM,
     CROSS_ATTENTION,
     DENSE_CLASSIFIER,
@@ -649,84 +648,8 @@ def pooled_when_classifying(prefix: str, body: BodyBuilder, head: BodyBuilder) -
     }
 
 
-# -- documents, entities and adapters: LayoutLM, LiLT, LUKE, X-MOD, ERNIE -------------------------------------------
+# -- adapters and convolutions: ERNIE, X-MOD, Nyströmformer, FNet ---------------------------------------------------
 
-LAYOUTLM = Assembly(
-    word_embeddings(
-        WIDTH,
-        *(Embedding(f"{axis}_position_embeddings", "max_2d_position_embeddings") for axis in "xyhw"),
-    ),
-    bert_layers(),
-)
-LAYOUTLM_POOLED = At("layoutlm", LAYOUTLM, POOLER)
-BOX_POSITIONS: tuple[Part, ...] = (
-    *(Embedding(f"{axis}_position_embeddings", "max_2d_position_embeddings", "coordinate_size") for axis in "xy"),
-    *(Embedding(f"{axis}_position_embeddings", "max_2d_position_embeddings", "shape_size") for axis in "hw"),
-)
-LAYOUTLMV3 = Assembly(
-    Expect("text_embed", True),
-    word_embeddings(WIDTH, *BOX_POSITIONS),
-    Rest(
-        When(
-            "visual_embed",
-            Parameter("cls_token", (1, 1, WIDTH)),
-            Parameter("pos_embed", (1, lambda f: (f["input_size"] // f["patch_size"]) ** 2 + 1, WIDTH)),
-            Convolution("patch_embed.proj", WIDTH, "num_channels", ("patch_size", "patch_size")),
-            Norm("LayerNorm"),
-            Norm("norm"),
-        ),
-        When("has_relative_attention_bias", Linear("encoder.rel_pos_bias", HEADS, "rel_pos_bins", False)),
-        When(
-            "has_spatial_attention_bias",
-            Linear("encoder.rel_pos_x_bias", HEADS, "rel_2d_pos_bins", False),
-            Linear("encoder.rel_pos_y_bias", HEADS, "rel_2d_pos_bins", False),
-        ),
-    ),
-    bert_layers(),
-)
-LAYOUTLMV3_CLASSES: dict[str, BodyBuilder] = {
-    "Model": LAYOUTLMV3,
-    "ForSequenceClassification": Assembly(At("layoutlmv3", LAYOUTLMV3), DENSE_CLASSIFIER),
-    "ForTokenClassification": Assembly(
-        At("layoutlmv3", LAYOUTLMV3),
-        Only(lambda f: labels(f) < 10, ONE_MATRIX),
-        Only(lambda f: labels(f) >= 10, DENSE_CLASSIFIER),
-    ),
-    "ForQuestionAnswering": Assembly(
-        At("layoutlmv3", LAYOUTLMV3),
-        Rest(Linear("qa_outputs.dense", WIDTH, WIDTH), Linear("qa_outputs.out_proj", labels, WIDTH)),
-    ),
-}
-
-SIXTH = quotient(WIDTH, 6)
-SHRUNK = quotient(WIDTH, "channel_shrink_ratio")
-LILT = Assembly(
-    BERT_EMBEDDINGS,
-    Rest(
-        Under(
-            "layout_embeddings",
-            *(
-                Embedding(f"{axis}_position_embeddings", "max_2d_position_embeddings", quotient(WIDTH, 6))
-                for axis in "xyhw"
-            ),
-            Embedding("box_position_embeddings", "max_position_embeddings", SHRUNK),
-            Linear("box_linear_embeddings", SHRUNK, lambda f: f[WIDTH] // 6 * 6),
-            Norm("LayerNorm", SHRUNK),
-        )
-    ),
-    Layers(
-        "encoder.layer",
-        (
-            *BERT_LAYER,
-            *linears("attention.self", "layout_query layout_key layout_value", SHRUNK, SHRUNK),
-            Linear("attention.layout_output.dense", SHRUNK, SHRUNK),
-            Norm("attention.layout_output.LayerNorm", SHRUNK),
-            Linear("layout_intermediate.dense", quotient(FFN, "channel_shrink_ratio"), SHRUNK),
-            Linear("layout_output.dense", SHRUNK, quotient(FFN, "channel_shrink_ratio")),
-            Norm("layout_output.LayerNorm", SHRUNK),
-        ),
-    ),
-)
 ERNIE = Assembly(
     word_embeddings(WIDTH, When("use_task_id", Embedding("task_type_embeddings", "task_type_vocab_size"))),
     bert_layers(),
@@ -815,18 +738,6 @@ ENCODERS: dict[str, Family] = {
     "gte": Family("Gte", pooled_when_classifying("gte", GTE, GTE_LM)),
     "jina_embeddings_v3": Family("JinaEmbeddingsV3", roberta_classes("roberta", JINA_V3)),
     "eurobert": Family("EuroBert", EUROBERT_CLASSES),
-    "layoutlm": Family(
-        "LayoutLM",
-        {
-            "Model": Assembly(LAYOUTLM, POOLER),
-            "ForMaskedLM": Assembly(LAYOUTLM_POOLED, BERT_MLM),
-            "ForSequenceClassification": Assembly(LAYOUTLM_POOLED, ONE_MATRIX),
-            "ForTokenClassification": Assembly(LAYOUTLM_POOLED, ONE_MATRIX),
-            "ForQuestionAnswering": Assembly(LAYOUTLM_POOLED, SPAN),
-        },
-    ),
-    "layoutlmv3": Family("LayoutLMv3", LAYOUTLMV3_CLASSES),
-    "lilt": Family("Lilt", roberta_classes("lilt", LILT)),
     "nystromformer": Family(
         "Nystromformer", unpooled_classes("nystromformer", past_padding(head_convolution("conv_kernel_size")))
     ),

@@ -48,7 +48,7 @@ from fastewq.architectures.vision import (
 
 SEEN, READ = "vision_config.hidden_size", "text_config.hidden_size"
 
-# -- towers ---------------------------------------------------------------------------------------------------------
+# -- towers -----------------------------------------------------------------------------------------------------------
 
 CHINESE_TEXT = Assembly(BERT_EMBEDDINGS, text_layers("encoder.layer", *PLAIN_BERT_LAYER))
 ALT_TEXT = Assembly(
@@ -145,7 +145,7 @@ TOWERS: dict[str, Family] = {
     "kosmos_2_text_model": Family("Kosmos2Text", {"Model": KOSMOS_TEXT}),
 }
 
-# -- both towers ----------------------------------------------------------------------------------------------------
+# -- both towers ------------------------------------------------------------------------------------------------------
 
 
 def sides(read: str = READ) -> BodyBuilder:
@@ -202,7 +202,7 @@ SEGMENTER = At(
     ),
 )
 
-# -- GIT and Kosmos-2: text that continues an image ------------------------------------------------------------------
+# -- GIT and Kosmos-2: text that continues an image -------------------------------------------------------------------
 
 
 def parameters(name: str, count: str, shape: tuple[Size, ...]) -> Part:

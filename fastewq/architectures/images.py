@@ -433,6 +433,56 @@ SWIN = Assembly(
 )
 
 
+def swinv2_stage(i: int) -> Layers:
+    """Attention by cosine, with a scale per head and a small network for relative positions."""
+    return vision_layers(
+        f"encoder.layers.{i}.blocks",
+        Under(
+            "attention.self",
+            Parameter("logit_scale", ("stage_heads", 1, 1)),
+            Linear("continuous_position_bias_mlp.0", 512, 2),
+            Linear("continuous_position_bias_mlp.2", "stage_heads", 512, False),
+            *linears("", "query value", "stage_width", "stage_width", "qkv_bias"),
+            Linear("key", "stage_width", "stage_width", False),
+        ),
+        Linear("attention.output.dense", "stage_width", "stage_width"),
+        Linear("intermediate.dense", SWIN_FFN, "stage_width"),
+        Linear("output.dense", "stage_width", SWIN_FFN),
+        Norm("layernorm_before", "stage_width"),
+        Norm("layernorm_after", "stage_width"),
+        count="stage_depth",
+        width="stage_width",
+        heads="stage_heads",
+        ffn=SWIN_FFN,
+    )
+
+
+def swinv2_merges(f: Fields) -> Tensors:
+    """Between stages, with the norm after the matrix."""
+    return tuple(
+        t
+        for i in range(len(sizes(f, "depths")) - 1)
+        for width in [f["embed_dim"] * 2**i]
+        for part in (
+            Linear(f"encoder.layers.{i}.downsample.reduction", 2 * width, 4 * width, False),
+            Norm(f"encoder.layers.{i}.downsample.norm", 2 * width),
+        )
+        for t in part(f)
+    )
+
+
+SWINV2 = Assembly(
+    Rest(
+        patch_embedding(width="embed_dim"),
+        When("use_absolute_embeddings", position_table(plus(patches, 1), "embed_dim")),
+        Norm("embeddings.norm", "embed_dim"),
+        swinv2_merges,
+    ),
+    Stages(length("depths"), swinv2_stage, swin_level),
+)
+SWINV2_MODEL = Assembly(SWINV2, Rest(Norm("layernorm", swin_width)))
+
+
 def segformer_level(f: Fields, stage: int) -> Fields:
     widths = sizes(f, "hidden_sizes", f["num_encoder_blocks"])
     named = {name: sizes(f, field, stage + 1)[stage] for name, field in SEGFORMER_LISTS.items()}
@@ -569,6 +619,17 @@ IMAGES: dict[str, Family] = {
             "Model": SWIN,
             "ForImageClassification": Assembly(At("swin", SWIN), Rest(Linear("classifier", labels, swin_width))),
             "ForMaskedImageModeling": rebuilding("swin", SWIN, swin_last_width, "embed_dim"),
+        },
+    ),
+    "swinv2": Family(
+        "Swinv2",
+        {
+            "Model": SWINV2_MODEL,
+            "Backbone": SWINV2,
+            "ForImageClassification": Assembly(
+                At("swinv2", SWINV2_MODEL), Rest(Linear("classifier", labels, swin_width))
+            ),
+            "ForMaskedImageModeling": rebuilding("swinv2", SWINV2_MODEL, swin_last_width, "embed_dim"),
         },
     ),
     "segformer": Family(

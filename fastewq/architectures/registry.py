@@ -21,6 +21,8 @@ FAMILIES: Final = (
     ("captions", "CAPTIONS"),
     ("speech_language", "SPEECH_LANGUAGE"),
     ("remote_multimodal", "REMOTE_MULTIMODAL"),
+    ("documents", "DOCUMENTS"),
+    ("classic_encoders", "CLASSIC_ENCODERS"),
     ("vision_seq2seq", "VISION_SEQ2SEQ"),
     ("convnext", "CONVNEXT"),
     ("florence", "FLORENCE"),
