@@ -4,6 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+INDEXER = {
+    "indexer_n_heads": 4,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 256,
+    "indexer_budget": 2048,
+    "indexer_compress_ratio": 16,
+}
+
+OMNI_TALKER = {
+    "text_config": {"num_hidden_layers": 2, "shared_expert_intermediate_size": 56},
+    "spatial_merge_size": 2,
+}
+
 BASE: dict[str, dict[str, Any]] = {
     "vision-encoder-decoder": {
         "encoder": {"model_type": "vit", "num_hidden_layers": 3},
@@ -31,6 +44,31 @@ BASE: dict[str, dict[str, Any]] = {
             "vision_use_head": False,
         },
         "text_config": {"model_type": "cohere2", "num_hidden_layers": 5},
+    },
+    "qwen4_exp_text": {"num_hidden_layers": 5, **INDEXER},
+    "qwen4_exp": {
+        "vision_config": {"model_type": "qwen4_exp_vision", "depth": 5},
+        "text_config": {"model_type": "qwen4_exp_text", "num_hidden_layers": 5, **INDEXER},
+    },
+    "qwen2_5_omni": {
+        "thinker_config": {
+            "text_config": {"model_type": "qwen2_5_omni_text", "num_hidden_layers": 2},
+            "vision_config": {"model_type": "qwen2_5_omni_vision_encoder", "depth": 2},
+            "audio_config": {"model_type": "qwen2_5_omni_audio_encoder", "encoder_layers": 2},
+        },
+        "talker_config": {"model_type": "qwen2_5_omni_talker", "num_hidden_layers": 2},
+        "token2wav_config": {
+            "dit_config": {"num_hidden_layers": 2},
+            "bigvgan_config": {"upsample_rates": [5], "upsample_kernel_sizes": [11]},
+        },
+    },
+    "qwen3_omni_moe": {
+        "thinker_config": {
+            "text_config": {"model_type": "qwen3_omni_moe_text", "num_hidden_layers": 2},
+            "vision_config": {"model_type": "qwen3_omni_moe_vision_encoder", "depth": 2},
+            "audio_config": {"model_type": "qwen3_omni_moe_audio_encoder", "encoder_layers": 2},
+        },
+        "talker_config": OMNI_TALKER,
     },
     "esm": {"num_hidden_layers": 5, "vocab_size": 33},
     "wav2vec2-bert": {"num_hidden_layers": 5, "vocab_size": 32},
@@ -161,6 +199,108 @@ EXTRA: dict[str, list[dict[str, Any]]] = {
             "num_mem_blocks": 2,
             "use_shared_attention_adapter": True,
         }
+    ],
+    "qwen3_omni_moe": [
+        {"talker_config": {**OMNI_TALKER, "thinker_hidden_size": 64, "num_code_groups": 3}},
+        {"talker_config": {**OMNI_TALKER, "code_predictor_config": {"num_code_groups": 5, "hidden_size": 48}}},
+        {"talker_config": {**OMNI_TALKER, "code_predictor_config": {"head_dim": 48, "num_hidden_layers": 2}}},
+        {"talker_config": {**OMNI_TALKER, "code_predictor_config": {"attention_bias": True, "vocab_size": 99}}},
+        {"talker_config": {**OMNI_TALKER, "code_predictor_config": {"tie_word_embeddings": True}}},
+        {"talker_config": {**OMNI_TALKER, "tie_word_embeddings": True}},
+        *(
+            {"talker_config": {**OMNI_TALKER, "text_config": {**OMNI_TALKER["text_config"], **change}}}
+            for change in (
+                {"hidden_size": 96},
+                {"head_dim": 96},
+                {"num_experts": 3},
+                {"num_local_experts": 3},
+                {"moe_intermediate_size": 24},
+                {"intermediate_size": 24},
+                {"mlp_only_layers": [0]},
+                {"decoder_sparse_step": 2},
+                {"attention_bias": True},
+                {"tie_word_embeddings": True},
+                {"vocab_size": 77},
+                {"num_key_value_heads": 4},
+            )
+        ),
+        *(
+            {"talker_config": OMNI_TALKER, "code2wav_config": change}
+            for change in (
+                {"codebook_size": 99},
+                {"hidden_size": 96},
+                {"num_attention_heads": 8},
+                {"num_key_value_heads": 4},
+                {"attention_bias": True},
+                {"intermediate_size": 77},
+                {"num_hidden_layers": 3},
+                {"num_quantizers": 5},
+                {"upsample_rates": [4, 3]},
+                {"upsampling_ratios": [3]},
+                {"decoder_dim": 1000},
+                {"head_dim": 40},
+            )
+        ),
+    ],
+    "qwen2_5_omni": [
+        {
+            "token2wav_config": {
+                "dit_config": change,
+                "bigvgan_config": {"upsample_rates": [3], "upsample_kernel_sizes": [7]},
+            }
+        }
+        for change in (
+            {
+                "num_hidden_layers": 3,
+                "enc_channels": [64, 32, 48, 96],
+                "enc_kernel_sizes": [5, 3, 7, 3],
+                "enc_dilations": [1] * 4,
+            },
+            {"enc_res2net_scale": 4, "enc_se_channels": 16},
+            {"mel_dim": 40, "enc_dim": 24},
+            {"enc_emb_dim": 24, "emb_dim": 12, "num_embeds": 99},
+            {"head_dim": 24, "num_attention_heads": 3},
+            {"ff_mult": 3, "hidden_size": 48, "enc_attention_channels": 7},
+        )
+    ]
+    + [
+        {"token2wav_config": {"dit_config": {"num_hidden_layers": 1}, "bigvgan_config": change}}
+        for change in (
+            {"mel_dim": 40},
+            {"upsample_initial_channel": 99},
+            {"resblock_kernel_sizes": [3, 5], "resblock_dilation_sizes": [[1, 3, 5]] * 2},
+            {"upsample_rates": [4, 2], "upsample_kernel_sizes": [9, 5]},
+        )
+    ]
+    + [{"thinker_config": {"text_config": {"num_hidden_layers": 2, "hidden_size": 56}}}],
+    "qwen4_exp_text": [
+        {**LAYERS, **INDEXER, "ple_layer_ids": [1, 3], "eos_token_id": 7, "ngram_vocab_size_base": 1000, **change}
+        for change in ({}, {"ngram_size": 2}, {"ple_embed_dim": 64, "heads_per_ngram": 4}, {"ple_conv_kernel_size": 3})
+    ]
+    + [
+        {
+            **LAYERS,
+            **INDEXER,
+            "ple_layer_ids": [4, 2, 2],
+            "eos_token_id": [7],
+            "layer_types": ["full_attention", "linear_attention", "indexed_attention", "linear_attention"],
+            "make_ngram_vocab_size_divisible_by": 37,
+        },
+        {**LAYERS, **INDEXER, "full_attention_interval": 2},
+        {**LAYERS, **INDEXER, "ple_layer_ids": [1], "eos_token_id": 7},
+    ],
+    "glm5_next_text": [
+        {**LAYERS, "layer_types": ["full_attention", "linear_attention", "indexed_attention", "linear_attention"]},
+        {**LAYERS, "layer_types": ["full_attention"] * 4, "index_topk_freq": 2},
+        {**LAYERS, "layer_types": ["full_attention"] * 4, "index_topk_pattern": "FSSF"},
+        {**LAYERS, "linear_attn_config": {"head_dim": 32, "num_heads": 5, "short_conv_kernel_size": 3}},
+    ],
+    "mistral_large4_text": [
+        {**LAYERS, "no_rope_layers": [0, 1, 1, 0]},
+        {**LAYERS, "no_rope_layer_interval": 2},
+        {**LAYERS, "kv_source_layers": [0, 0, 2, 2]},
+        {**LAYERS, "kv_source_layers": [0, 0, 0, 3], "indexer_types": ["full", "shared", "full", "shared"]},
+        {**LAYERS, "index_topk_freq": 2, "num_experts": 6},
     ],
     "axk1": [{**LAYERS, "first_k_dense_replace": 2, "moe_layer_freq": 2}],
     "doge": [{**LAYERS, "is_moe": True, "num_experts": 144}],

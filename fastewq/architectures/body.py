@@ -254,7 +254,7 @@ class Decoder(BlockStack):
         f = f.renamed(self.renamed)
         width, vocab = f[self.hidden], f[self.vocab]
         tensors = (
-            *embedding(self.embed, vocab, f[self.embed_width]),
+            *(embedding(self.embed, vocab, f[self.embed_width]) if self.embed else ()),
             *(self.norm(f, self.final_norm, width) if self.final_norm else ()),
             *(t for part in self.beside for t in part(f)),
         )

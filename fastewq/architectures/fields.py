@@ -88,6 +88,7 @@ STAND_INS: Final = {
     "lfm2-vl": "lfm2_vl",
     "florence2_language": "bart",
     "youtu_llm": "youtu",
+    "exaone4_5_text": "exaone4",
 }
 """Types that the library does not have, whose config class extends one that it has."""
 

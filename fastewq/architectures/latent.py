@@ -54,6 +54,7 @@ class LatentAttention(MixerPart):
     low_rank_query: Option = HAS_Q_RANK
     query_dim: Size = query_dim
     value_dim: Size = "v_head_dim"
+    rope_dim: Size = "qk_rope_head_dim"
     extras: tuple[Part, ...] = ()
 
     def facts(self, f: Fields) -> Heads:
@@ -75,7 +76,7 @@ class LatentAttention(MixerPart):
             query = linear(f"{at}.q_proj", queries, hidden)
         tensors = (
             *query,
-            *linear(f"{at}.kv_a_proj_with_mqa", rank + f["qk_rope_head_dim"], hidden, bias),
+            *linear(f"{at}.kv_a_proj_with_mqa", rank + f[self.rope_dim], hidden, bias),
             *norm(f"{at}.kv_a_layernorm", rank),
             *linear(f"{at}.kv_b_proj", facts.heads * (f["qk_nope_head_dim"] + values), rank),
             *linear(f"{at}.o_proj", hidden, facts.heads * values, bias),
@@ -296,6 +297,98 @@ def hy_indexers(_: Fields, layers: int) -> Sequence[str]:
     return ["full" if i == 0 or (i - 1) % 4 == 0 else "shared" for i in range(layers)]
 
 
+# -- Mistral Large 4 --------------------------------------------------------------------------------------------------
+
+
+def softmax_scaling(f: Fields) -> Tensors:
+    return tuple(t for name in ("scale", "bias") for t in parameter(f"softmax_scaling.{name}", f[HEADS]))
+
+
+def unranked_indexer(f: Fields) -> Tensors:
+    """An indexer that reads the hidden state, as there is no query of low rank, and scales each of its heads."""
+    heads, dim, hidden = f["index_n_heads"], f["index_head_dim"], f["hidden_size"]
+    tensors = (
+        *linear("wq_b", heads * dim, hidden),
+        *linear("wk", dim, hidden),
+        *norm("k_norm", dim, bias=True),
+        *linear("weights_proj", heads, hidden),
+        *norm("q_input_norm", hidden, bias=True),
+        *parameter("softmax_scaling.scale", heads),
+        *parameter("softmax_scaling.bias", heads),
+    )
+    return prefixed("indexer", tensors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LargeLatentAttention(MixerPart):
+    """Latent attention whose layers without rotary positions have as wide queries, all of them without positions.
+
+    A layer may read the latent vectors of an earlier one; it still expands them by a matrix of its own.
+    """
+
+    kind: ClassVar[MixerKind] = "attention"
+
+    rotary: bool
+    owns_keys: bool
+    indexes: bool
+
+    def facts(self, f: Fields) -> Heads:
+        return Heads(f[HEADS], f[HEADS], query_dim(f))
+
+    def __call__(self, f: Fields) -> Tensors:
+        hidden, (heads, _, queries), rank, values = f["hidden_size"], self.facts(f), f["kv_lora_rank"], f["v_head_dim"]
+        rotated, bias = f["qk_rope_head_dim"] if self.rotary else 0, f.flag("attention_bias")
+        keys = (
+            *linear("kv_a_proj_with_mqa", rank + rotated, hidden, bias),
+            *norm("kv_a_layernorm", rank),
+        )
+        tensors = (
+            *(keys if self.owns_keys else ()),
+            *linear("kv_b_proj", heads * (queries - rotated + values), rank),
+            *linear("o_proj", hidden, heads * values, bias),
+            *(unranked_indexer(f) if self.indexes else ()),
+            *linear("q_proj", heads * queries, hidden),
+            *softmax_scaling(f),
+        )
+        return prefixed("self_attn", tensors)
+
+
+LARGE_MIXERS = {
+    f"{rotary:d}{owns:d}{indexes:d}": LargeLatentAttention(rotary=rotary, owns_keys=owns, indexes=indexes)
+    for rotary in (True, False)
+    for owns in (True, False)
+    for indexes in (True, False)
+}
+
+
+def key_sources(f: Fields, layers: int) -> Sequence[int]:
+    """The layer whose latent vectors each layer reads: itself, or an earlier one that reads its own."""
+    if f.value("kv_source_layers", None) is None:
+        return range(layers)
+    sources = f.per_layer("kv_source_layers", layers)
+    for i, source in enumerate(sources):
+        if type(source) is not int or not 0 <= source <= i or sources[source] != source:
+            raise f.refuse("kv_source_layers", source, f"layer {i} itself or an earlier one with keys of its own")
+    return sources
+
+
+def rotary_layers(f: Fields, layers: int) -> Sequence[bool]:
+    """`no_rope_layers` has 0 for a layer without rotary positions; else every fourth one has none."""
+    if f.value("no_rope_layers", None) is None:
+        step = f.size("no_rope_layer_interval", 4)
+        return [(i + 1) % step != 0 for i in range(layers)]
+    flags = f.per_layer("no_rope_layers", layers)
+    if not all(flag in (0, 1) for flag in flags):
+        raise f.refuse("no_rope_layers", flags, "a list of 0 and 1")
+    return [bool(flag) for flag in flags]
+
+
+def large_schedule(f: Fields, layers: int) -> Sequence[str]:
+    rotary, sources = rotary_layers(f, layers), key_sources(f, layers)
+    indexers = listed("indexer_types", glm_indexers)(f, layers)
+    return [f"{rotary[i]:d}{sources[i] == i:d}{indexers[i] != 'shared':d}" for i in range(layers)]
+
+
 LATENT_LINE: Mapping[str, BodyAndHeads] = {
     "deepseek_v2": decoder(sparse(LATENT, V2_EXPERTS, LLAMA_MLP, FIRST_DENSE)),
     "deepseek_v3": decoder(sparse(LATENT, EXPERTS, GatedMLP(), FIRST_DENSE)),
@@ -362,6 +455,15 @@ LATENT_LINE: Mapping[str, BodyAndHeads] = {
     ),
     "glm4_moe_lite": decoder(sparse(LATENT, EXPERTS, GatedMLP(), MLP_TYPES)),
     "mistral4": decoder(sparse(LATENT, EXPERTS, GatedMLP(), FIRST_DENSE)),
+    "mistral_large4_text": decoder(
+        Decoder(
+            mixers=LARGE_MIXERS,
+            mixer_schedule=large_schedule,
+            feed_forwards={"dense": GatedMLP(), "sparse": EXPERTS},
+            feed_forward_schedule=listed("mlp_layer_types", FIRST_DENSE),
+            renamed={"num_experts": "n_routed_experts"},
+        )
+    ),
     "youtu": decoder(uniform(LATENT, GatedMLP())),
     "minicpm3": decoder(uniform(LatentAttention(value_dim=field_or("v_head_dim", hidden_per_head)), LLAMA_MLP)),
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from fastewq.architecture import Mixer as MixerKind
 from fastewq.architectures.body import Decoder, every, leading, listed
@@ -125,9 +125,14 @@ class LightningAttention(MixerPart):
 
 @dataclass(frozen=True, kw_only=True)
 class KimiDelta(MixerPart):
-    """Delta attention with a decay per channel. Source: arXiv 2510.26692."""
+    """Delta attention with a decay per channel. Source: arXiv 2510.26692.
+
+    The decays of the heads are stored with `decay_dims` dimensions.
+    """
 
     kind: ClassVar[MixerKind] = "linear_attention"
+
+    decay_dims: Literal[1, 4] = 4
 
     def __call__(self, f: Fields) -> Tensors:
         old = f.sub("linear_attn_config", "")
@@ -141,7 +146,7 @@ class KimiDelta(MixerPart):
             *(t for name in ("q_proj", "k_proj", "v_proj") for t in linear(name, width, hidden)),
             *convolution("conv1d", 3 * width, 1, kernel, bias=False),
             *parameter("forget_gate.dt_bias", width, role="bias"),
-            *parameter("forget_gate.A_log", 1, 1, heads, 1),
+            *parameter("forget_gate.A_log", *((heads,) if self.decay_dims == 1 else (1, 1, heads, 1))),
             *linear("forget_gate.f_a_proj", dim, hidden),
             *linear("forget_gate.f_b_proj", width, dim),
             *linear("b_proj", heads, hidden),

@@ -209,6 +209,50 @@ GEMMA4 = (
 )
 
 
+def unified_patch(f: Fields) -> int:
+    """Numbers in one patch of several, of three colours."""
+    return 3 * (f["patch_size"] * f["pooling_kernel_size"]) ** 2
+
+
+def sound_width(f: Fields) -> int:
+    """Samples of a sound that become one token; the class takes the width from any of four names."""
+    names = [name for name in ("hidden_size", "output_proj_dims", "audio_samples_per_token") if f.has(name)]
+    widths = {f[name] for name in names}
+    if len(widths) > 1:
+        raise f.refuse(names[0], f[names[0]], f"the same as {names[1]}")
+    return widths.pop() if widths else f["audio_embed_dim"]
+
+
+GEMMA4_UNIFIED = (
+    Only(
+        present("vision_config"),
+        In(
+            "vision_config",
+            Rest(
+                Norm("patch_ln1", unified_patch),
+                Linear("patch_dense", "mm_embed_dim", unified_patch),
+                Norm("patch_ln2", "mm_embed_dim"),
+                Parameter("pos_embedding", ("mm_posemb_size", 2, "mm_embed_dim"), "embedding"),
+                Norm("pos_norm", "mm_embed_dim"),
+                Linear("multimodal_embedder.embedding_projection", "spoken", "output_proj_dims", False),
+            ),
+            path="embed_vision",
+            spoken=MOUTH,
+        ),
+    ),
+    speaks("language_model"),
+    Only(
+        present("audio_config"),
+        In(
+            "audio_config",
+            Rest(Linear("embedding_projection", "spoken", sound_width, False)),
+            path="embed_audio",
+            spoken=MOUTH,
+        ),
+    ),
+)
+
+
 def into_gemma3n(kind: str) -> BodyBuilder:
     """What brings images or sounds into the text model: words of their own, norms, a projection."""
     width = f"{kind}_config.hidden_size"
@@ -236,6 +280,10 @@ STEP3P7 = (
     Rest(Linear("multi_modal_projector", MOUTH, step_width, "projector_bias")),
 )
 QWEN_VL = (sees("visual"), speaks("language_model"))
+EXAONE4_5 = (
+    sees("visual"),
+    Nested("text_config", "language_model", {**TEXT, "exaone4_5_text": TEXT["exaone4"]}),
+)
 LLAMA4 = Assembly(
     sees("vision_model"),
     Rest(Linear("multi_modal_projector.linear_1", MOUTH, "vision_config.vision_output_dim", False)),
@@ -477,13 +525,17 @@ MULTIMODAL: dict[str, Family] = {
     "qwen3_5_moe": Family("Qwen3_5Moe", speaking(*QWEN_VL), GENERATE),
     "glm4v": Family("Glm4v", speaking(*QWEN_VL, lm_head=LM_HEAD_OF_EITHER), GENERATE),
     "glm4v_moe": Family("Glm4vMoe", speaking(*QWEN_VL, lm_head=LM_HEAD_OF_EITHER), GENERATE),
+    "glm46v": Family("Glm46V", speaking(*QWEN_VL), GENERATE),
+    "exaone4_5": Family("Exaone4_5_", speaking(*EXAONE4_5), GENERATE),
     "internvl": Family("InternVL", speaking(*INTERNVL), GENERATE),
     "idefics3": Family("Idefics3", speaking(*IDEFICS3), GENERATE),
     "smolvlm": Family("SmolVLM", speaking(*IDEFICS3), GENERATE),
     "mistral3": Family("Mistral3", speaking(*MISTRAL3), GENERATE),
+    "mistral_large4": Family("MistralLarge4", speaking(*MISTRAL3), GENERATE),
     "kimi_k25": Family("Kimi_K25", speaking(*KIMI_K25), GENERATE, classes=("KimiK25ForConditionalGeneration",)),
     "gemma3": Family("Gemma3", speaking(*GEMMA3, ForSequenceClassification=SCORE), GENERATE),
     "gemma3n": Family("Gemma3n", speaking(*GEMMA3N), GENERATE),
+    "gemma4_unified": Family("Gemma4Unified", speaking(*GEMMA4_UNIFIED), GENERATE),
     "gemma4": Family("Gemma4", speaking(*GEMMA4), GENERATE),
     "paligemma": Family("PaliGemma", speaking(*PALIGEMMA), GENERATE),
     "vipllava": Family("VipLlava", speaking(*VIP_LLAVA), GENERATE),

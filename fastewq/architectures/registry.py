@@ -32,6 +32,9 @@ FAMILIES: Final = (
     ("phi4", "PHI4_MULTIMODAL"),
     ("image_text", "IMAGE_TEXT"),
     ("retrieval", "RETRIEVAL"),
+    ("qwen4", "QWEN4"),
+    ("glm5", "GLM5"),
+    ("omni", "OMNI"),
 )
 """Modules and their tables, the most asked for first; `text` has those before it, too."""
 

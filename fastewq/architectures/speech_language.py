@@ -23,6 +23,7 @@ from fastewq.architectures.assembly import (
     Under,
     adjusted,
     key_width,
+    labels,
     length,
     linears,
     plus,
@@ -107,19 +108,24 @@ def omni3_features(f: Fields) -> int:
 
 
 DOWN = "downsample_hidden_size"
-OMNI3_TOWER = whisper_tower(
-    "d_model",
-    "encoder_ffn_dim",
-    Norm("ln_post", "d_model"),
-    Convolution("conv2d1", DOWN, 1, (3, 3)),
-    Convolution("conv2d2", DOWN, DOWN, (3, 3)),
-    Convolution("conv2d3", DOWN, DOWN, (3, 3)),
-    Linear("conv_out", "d_model", omni3_features, False),
-    Linear("proj1", "d_model", "d_model"),
-    Linear("proj2", "output_dim", "d_model"),
-    **OLD_NAMES,
-    key_bias=True,
-)
+
+
+def omni3_tower(*more: Part) -> BodyBuilder:
+    return whisper_tower(
+        "d_model",
+        "encoder_ffn_dim",
+        Norm("ln_post", "d_model"),
+        Convolution("conv2d1", DOWN, 1, (3, 3)),
+        Convolution("conv2d2", DOWN, DOWN, (3, 3)),
+        Convolution("conv2d3", DOWN, DOWN, (3, 3)),
+        Linear("conv_out", "d_model", omni3_features, False),
+        *more,
+        **OLD_NAMES,
+        key_bias=True,
+    )
+
+
+OMNI3_TOWER = omni3_tower(Linear("proj1", "d_model", "d_model"), Linear("proj2", "output_dim", "d_model"))
 GLM_ASR_TOWER = Assembly(
     Rest(*listening(WIDTH), Norm("norm")),
     Layers(
@@ -201,6 +207,7 @@ TOWERS_OF_SOUND: dict[str, Family] = {
     "glmasr_encoder": Family("GlmAsrEncoder", {"": GLM_ASR_TOWER}, "", ""),
     "qwen2_5_omni_audio_encoder": Family("Qwen2_5OmniAudioEncoder", {"": OMNI2_TOWER}, "", ""),
     "qwen3_omni_moe_audio_encoder": Family("Qwen3OmniMoeAudioEncoder", {"": OMNI3_TOWER}, "", ""),
+    "qwen3_asr_encoder": Family("Qwen3ASREncoder", {"": omni3_tower()}, "", ""),
     "granite_speech_encoder": Family("GraniteSpeechEncoder", {"": GRANITE_ENCODER}, "", ""),
 }
 
@@ -237,6 +244,14 @@ GLM_ASR = (
         Linear("multi_modal_projector.linear_2", MOUTH, "2*text_config.hidden_size"),
     ),
     speaks("language_model"),
+)
+QWEN3_ASR = (
+    hears(),
+    speaks("language_model"),
+    Rest(
+        Linear("multi_modal_projector.linear_1", "audio_config.d_model", "audio_config.d_model"),
+        Linear("multi_modal_projector.linear_2", "audio_config.output_dim", "audio_config.d_model"),
+    ),
 )
 GRANITE_SPEECH = (
     Nested("encoder_config", "encoder", TOWERS_OF_SOUND),
@@ -305,6 +320,14 @@ SPEECH_LANGUAGE: dict[str, Family] = {
     "voxtral": Family("Voxtral", filled(speaking(*VOXTRAL, lm_head=OWN_LM_HEAD)), GENERATE),
     "audioflamingo3": Family("AudioFlamingo3", speaking(*AUDIO_FLAMINGO, lm_head=OWN_LM_HEAD), GENERATE),
     "glmasr": Family("GlmAsr", filled(speaking(*GLM_ASR)), GENERATE),
+    "qwen3_asr": Family(
+        "Qwen3ASR",
+        speaking(
+            *QWEN3_ASR,
+            ForTokenClassification=Rest(Linear("score", labels, MOUTH, "token_classification_bias")),
+        ),
+        GENERATE,
+    ),
     "granite_speech": Family("GraniteSpeech", speaking(*GRANITE_SPEECH), GENERATE),
     "qwen2_5_omni_thinker": Family("Qwen2_5OmniThinker", speaking(*thinker(OMNI2_VISION)), GENERATE),
     "qwen3_omni_moe_thinker": Family("Qwen3OmniMoeThinker", speaking(*thinker(OMNI3_VISION)), GENERATE),

@@ -51,21 +51,31 @@ def merged(width: Size) -> Size:
 
 
 def qwen_tower(
-    *mlp: Part, width: str = WIDTH, ffn: Size = FFN, norm_bias: Option = True, patch_bias: Option = False
+    *mlp: Part,
+    width: str = WIDTH,
+    ffn: Size = FFN,
+    norm_bias: Option = True,
+    patch_bias: Option = False,
+    kv_heads: str = "num_heads",
 ) -> BodyBuilder:
     """Fused attention, two norms and the feed-forward `mlp` in every block."""
+
+    def qkv(f: Fields) -> int:
+        return f[width] + 2 * f[kv_heads] * (f[width] // f["num_heads"])
+
     return Assembly(
         Rest(Convolution("patch_embed.proj", width, "in_channels", PATCH_VOLUME, patch_bias)),
         vision_layers(
             "blocks",
             Norm("norm1", width, norm_bias),
             Norm("norm2", width, norm_bias),
-            Linear("attn.qkv", f"3*{width}", width),
+            Linear("attn.qkv", qkv if kv_heads != "num_heads" else f"3*{width}", width),
             Linear("attn.proj", width, width),
             *mlp,
             count="depth",
             width=width,
             heads="num_heads",
+            kv_heads=kv_heads,
             ffn=ffn,
             norm="layer" if norm_bias else "rms",
         ),
@@ -86,14 +96,25 @@ QWEN2_VL_TOWER = Assembly(
         Linear("merger.mlp.2", WIDTH, merged("embed_dim")),
     ),
 )
-QWEN2_5_VL_TOWER = Assembly(
-    qwen_tower(*linears("mlp", "gate_proj up_proj", FFN, WIDTH), Linear("mlp.down_proj", WIDTH, FFN), norm_bias=False),
-    Rest(
-        Norm("merger.ln_q", bias=False),
-        Linear("merger.mlp.0", merged(WIDTH), merged(WIDTH)),
-        Linear("merger.mlp.2", "out_hidden_size", merged(WIDTH)),
-    ),
-)
+
+
+def qwen2_5_tower(kv_heads: str = "num_heads") -> BodyBuilder:
+    return Assembly(
+        qwen_tower(
+            *linears("mlp", "gate_proj up_proj", FFN, WIDTH),
+            Linear("mlp.down_proj", WIDTH, FFN),
+            norm_bias=False,
+            kv_heads=kv_heads,
+        ),
+        Rest(
+            Norm("merger.ln_q", bias=False),
+            Linear("merger.mlp.0", merged(WIDTH), merged(WIDTH)),
+            Linear("merger.mlp.2", "out_hidden_size", merged(WIDTH)),
+        ),
+    )
+
+
+QWEN2_5_VL_TOWER = qwen2_5_tower()
 
 
 def qwen3_merger(norm: Size) -> tuple[Part, ...]:
@@ -478,31 +499,36 @@ def glm_ocr_context(f: Fields) -> int:
     return f[OUT] * f["in_channels"]
 
 
-GLM_OCR_VISION = Assembly(
-    Rest(
-        Convolution("patch_embed.proj", WIDTH, "in_channels", PATCH_VOLUME),
-        Norm("post_layernorm", bias=False),
-        Convolution("downsample", OUT, WIDTH, ("spatial_merge_size", "spatial_merge_size")),
-        Linear("merger.proj", OUT, OUT, False),
-        Norm("merger.post_projection_norm", OUT),
-        *linears("merger", "gate_proj up_proj", glm_ocr_context, OUT, False),
-        Linear("merger.down_proj", OUT, glm_ocr_context, False),
-    ),
-    vision_layers(
-        "blocks",
-        Norm("norm1", bias=False),
-        Norm("norm2", bias=False),
-        Linear("attn.qkv", "3*hidden_size", WIDTH, "attention_bias"),
-        Linear("attn.proj", WIDTH, WIDTH, "attention_bias"),
-        Norm("attn.q_norm", quotient(WIDTH, "num_heads"), False),
-        Norm("attn.k_norm", quotient(WIDTH, "num_heads"), False),
-        *linears("mlp", "gate_proj up_proj", FFN, WIDTH, "attention_bias"),
-        Linear("mlp.down_proj", WIDTH, FFN, "attention_bias"),
-        count="depth",
-        heads="num_heads",
-        norm="rms",
-    ),
-)
+def glm_ocr_tower(context: Size) -> BodyBuilder:
+    """Fused attention with normed queries and keys; `context` is the inner width of the merger."""
+    return Assembly(
+        Rest(
+            Convolution("patch_embed.proj", WIDTH, "in_channels", PATCH_VOLUME),
+            Norm("post_layernorm", bias=False),
+            Convolution("downsample", OUT, WIDTH, ("spatial_merge_size", "spatial_merge_size")),
+            Linear("merger.proj", OUT, OUT, False),
+            Norm("merger.post_projection_norm", OUT),
+            *linears("merger", "gate_proj up_proj", context, OUT, False),
+            Linear("merger.down_proj", OUT, context, False),
+        ),
+        vision_layers(
+            "blocks",
+            Norm("norm1", bias=False),
+            Norm("norm2", bias=False),
+            Linear("attn.qkv", "3*hidden_size", WIDTH, "attention_bias"),
+            Linear("attn.proj", WIDTH, WIDTH, "attention_bias"),
+            Norm("attn.q_norm", quotient(WIDTH, "num_heads"), False),
+            Norm("attn.k_norm", quotient(WIDTH, "num_heads"), False),
+            *linears("mlp", "gate_proj up_proj", FFN, WIDTH, "attention_bias"),
+            Linear("mlp.down_proj", WIDTH, FFN, "attention_bias"),
+            count="depth",
+            heads="num_heads",
+            norm="rms",
+        ),
+    )
+
+
+GLM_OCR_VISION = glm_ocr_tower(glm_ocr_context)
 PADDLE_OCR_VISION = At("vision_model", IDEFICS_VISION)
 
 
@@ -618,6 +644,7 @@ TOWERS: dict[str, Family] = {
         default="PretrainedModel",
         base="PretrainedModel",
     ),
+    "exaone4_5_vision": Family("Exaone4_5_Vision", {"Model": qwen2_5_tower("num_key_value_heads")}),
     "qwen3_vl_vision": Family("Qwen3VLVision", {"Model": QWEN3_VL_TOWER}),
     "qwen3_vl_moe_vision": Family("Qwen3VLMoeVision", {"Model": QWEN3_VL_TOWER}),
     "qwen3_5_vision": Family("Qwen3_5Vision", {"Model": QWEN3_5_TOWER}),
