@@ -29,7 +29,8 @@ FeedForward = Literal["dense", "experts", "none"]
 
 
 STORED_PRECISIONS: Final = frozenset(
-    {"fp8", "mxfp8", "mxfp4", "nvfp4", "nf4", "fp4", "stored-ternary", *(f"stored-int{bits}" for bits in range(1, 9))}
+    {"fp8", "mxfp8", "mxfp6", "mxfp4", "nvfp4", "nf4", "fp4", "stored-ternary"}
+    | {f"stored-int{bits}" for bits in range(1, 9)}
 )
 """Precisions of matrices that a checkpoint holds quantized. Integers are marked, since int8 and int4 are what a plan
 asks a tool for, and these ask for nothing."""

@@ -29,6 +29,8 @@ MAX_GROUP: Final = 2**20
 MAX_RULES: Final = 64
 MAX_OWN_FORMATS: Final = 4096
 """Modules that a config gives a format of their own."""
+MAX_STEPS: Final = 4
+"""In which Quark quantizes a matrix; published files have two."""
 DEFAULT_BLOCK: Final = (128, 128)
 F32: Final = 32
 FP8_SCALES: Final = 8
@@ -251,19 +253,30 @@ def awq(q: Config, _: Config) -> Scheme:
 
 
 def auto_round(q: Config, _: Config) -> Scheme:
-    """As GPTQ without the group index; `extra_config` gives single modules other bits, 16 meaning none."""
-    if _word(q, "data_type") not in ("", "int"):
-        raise _NotUnderstood(f"data_type {shown(q['data_type'])} of auto-round")
-    bits, group = _integer(q, "bits", 4, 2, 16), _group(q)
+    """Integers as GPTQ without the group index, or small floats; `extra_config` gives single modules other bits.
 
-    def format_of(change: Any) -> Packing | None:
-        own = _object(change, "extra_config")
-        width = _integer(own, "bits", bits, 1, 32)
-        return _gptq(width, _group(own, group), 0) if width <= 8 else None
+    The LM head is quantized only where `extra_config` names it.
+    """
+    listed = [
+        (module, {**q, **{name: value for name, value in _object(change, "extra_config").items() if value is not None}})
+        for module, change in _single_modules(q.get("extra_config"), "extra_config")
+    ]
+    rules = _own_formats(((_auto_round(own), module) for module, own in listed), "extra_config")
+    head = any(str(module).rpartition(".")[2] in TOKEN_HEADS for module, _ in listed)
+    return Scheme("auto-round", (_kept(q), *rules, Rule(_auto_round(q))), text=True, head=head)
 
-    listed = _single_modules(q.get("extra_config"), "extra_config")
-    rules = _own_formats(((format_of(change), module) for module, change in listed), "extra_config")
-    return Scheme("auto-round", (_kept(q), *rules, Rule(_gptq(bits, group, 0))), text=True, head=True)
+
+def _auto_round(q: Config) -> Packing | None:
+    kind, bits = _word(q, "data_type") or "int", _integer(q, "bits", 4, 1, 32)
+    if bits > 8:
+        return None
+    if kind == "int":
+        return _gptq(bits, _group(q), 0)
+    if kind.startswith("mx_fp") and bits in (4, 8):
+        return MXFP4 if bits == 4 else MXFP8
+    if kind == "fp" and bits == 8 and q.get("group_size") in (0, -1) and q.get("activation_scheme") != "static":
+        return Packing("fp8", 8, (1, 0) if q.get("group_size") else (0, 0), F32)
+    raise _NotUnderstood(f"data_type {shown(kind)} with {bits} bits of auto-round")
 
 
 # A JSON description of a 4-bit matrix takes about 150 bytes with double quantization, 91 without.
@@ -309,13 +322,20 @@ def modelopt(q: Config, _: Config) -> Scheme:
         formats = ((_modelopt(_word(said, "quant_algo").upper(), said), module) for said, module in own)
         rules = _own_formats(formats, "quantized_layers")
         return Scheme("modelopt", (_kept(q), *rules, Rule(None)), head=True)
-    return Scheme("modelopt", (_kept(q), Rule(_modelopt(algorithm, q))), head=True)
+    packing = _modelopt(algorithm, q)
+    smoothed = [Rule(packing._replace(column_bytes=2), AFTER_NO_NORM)] if "AWQ" in algorithm else []
+    return Scheme("modelopt", (_kept(q), *smoothed, Rule(packing)), head=True)
+
+
+AFTER_NO_NORM: Final = ModuleNames(["o_proj", "down_proj"])
+"""Modules whose inputs' scales ModelOpt's AWQ stores, 16 bits each; those of the others it multiplies into the norm."""
 
 
 def _modelopt(algorithm: str, q: Config) -> Packing:
     """Scales of the inputs are float32, one per matrix; a second float32 scale per matrix with 4-bit floats."""
-    if algorithm in ("NVFP4", "NVFP4_AWQ", "NVFP4_SVD", "W4A8_NVFP4_FP8"):
-        return grouped("nvfp4", 4, _group(q, 16) or 16, FP8_SCALES, matrix_bytes=8)
+    if algorithm in ("NVFP4", "NVFP4_AWQ", "W4A8_NVFP4_FP8"):
+        usual = 32 if algorithm == "W4A8_NVFP4_FP8" else 16
+        return grouped("nvfp4", 4, _group(q, usual) or usual, FP8_SCALES, matrix_bytes=8)
     if algorithm == "W4A16_NVFP4":
         return grouped("nvfp4", 4, _group(q, 16) or 16, FP8_SCALES, matrix_bytes=4)
     if algorithm == "FP8":
@@ -329,9 +349,11 @@ def _modelopt(algorithm: str, q: Config) -> Packing:
     if algorithm == "MXFP4":
         return MXFP4
     if algorithm in ("W4A16_AWQ", "INT4_AWQ", "W4A16", "W4A8_AWQ"):
-        return grouped("stored-int4", 4, _group(q), 16)
-    if algorithm in ("W8A16", "INT8_SQ", "W8A8_SQ_PER_CHANNEL"):
+        return grouped("stored-int4", 4, _group(q), F32, matrix_bytes=8 if algorithm == "W4A8_AWQ" else 0)
+    if algorithm == "W8A16":
         return grouped("stored-int8", 8, 0, F32)
+    if algorithm in ("INT8_SQ", "W8A8_SQ_PER_CHANNEL"):  # SmoothQuant: a 16-bit scale per input
+        return grouped("stored-int8", 8, 0, F32, column_bytes=2, matrix_bytes=4)
     raise _NotUnderstood(f"quant_algo {algorithm[:40]}")
 
 
@@ -430,20 +452,65 @@ def _mlx(q: Config) -> Packing:
 
 
 def quark(q: Config, _: Config) -> Scheme:
-    """AMD's Quark: one format for all modules."""
-    if q.get("layer_quant_config") or q.get("layer_type_quant_config"):
-        raise _NotUnderstood("layer_quant_config of quark")
-    every = _object(q.get("global_quant_config"), "global_quant_config")
-    weight = _object(every.get("weight"), "global_quant_config.weight")
+    """AMD's Quark: one format for all modules, others for those that patterns in `layer_quant_config` name."""
+    if q.get("layer_type_quant_config"):
+        raise _NotUnderstood("layer_type_quant_config of quark")
+    field, room = "layer_quant_config", Room()
+    own = [
+        Rule(_quark(_object(change, field), field), ModuleNames(names([pattern], field), room))
+        for pattern, change in _entries(q.get(field), field, MAX_RULES)
+    ]
+    every = _quark(_object(q.get("global_quant_config"), "global_quant_config"), "global_quant_config")
+    return Scheme("quark", (_kept(q), *own, Rule(every)), head=True)
+
+
+def _quark(said: Config, field: str) -> Packing | None:
+    """The format of a matrix, by what is said of its weights, inputs and outputs; None where its weights stay.
+
+    Weights can be quantized in two steps, or their scales be quantized again: either leaves a further float32 scale.
+    Integers come with zero points, also where these are all zero.
+    """
+    weights = _specifications(said, "weight", field)
+    steps = [one for one in weights if one.get("is_scale_quant") is not True]
+    if not steps:
+        return None
+    weight, rescaled = steps[-1], len(weights) > len(steps)
     dtype, scheme = _word(weight, "dtype"), _word(weight, "qscheme")
-    inputs = every.get("input_tensors")
-    static = 4 if isinstance(inputs, Mapping) and inputs.get("is_dynamic") is False else 0
+    group = _group(weight, 32) if scheme == "per_group" else 0
+    fixed = [one for side in ("input_tensors", "output_tensors") for one in _specifications(said, side, field)]
+    whole = 4 * (len(weights) - 1) + sum([_quark_scale(one) // 8 for one in fixed if one.get("is_dynamic") is False])
+    tile = (0, 0) if scheme == "per_tensor" else (1, group)
+    if dtype in ("int4", "uint4") and scheme in ("per_channel", "per_group"):
+        return Packing("stored-int4", 4, tile, _quark_scale(weight) + 4, matrix_bytes=whole)
+    if dtype == "int8" and scheme == "per_tensor":
+        return Packing("stored-int8", 8, tile, _quark_scale(weight), matrix_bytes=whole)
     if dtype == "fp8_e4m3" and scheme in ("per_tensor", "per_channel"):
-        tile = (0, 0) if scheme == "per_tensor" else (1, 0)
-        return Scheme("quark", (_kept(q), Rule(Packing("fp8", 8, tile, F32, matrix_bytes=static))), head=True)
-    if dtype in ("fp4", "mx") and scheme == "per_group" and _group(weight, 32) == 32:
-        return Scheme("quark", (_kept(q), Rule(MXFP4)), head=True)
+        return Packing("fp8", 8, tile, _quark_scale(weight), matrix_bytes=whole)
+    element = _word(weight, "mx_element_dtype") or "fp4" if dtype == "mx" else dtype
+    if element in ("fp4", "fp6_e3m2", "fp6_e2m3") and scheme == "per_group":
+        bits = int(element[2])
+        if dtype == "mx" or weight.get("scale_format") in (None, "e8m0"):
+            name = f"mxfp{bits}"
+        else:
+            name = "nvfp4" if rescaled and _word(weights[-1], "dtype") == "fp8_e4m3" else "fp4"
+        return grouped(name, bits, group, FP8_SCALES, matrix_bytes=whole)
     raise _NotUnderstood(f"dtype {shown(dtype)}, {shown(scheme)}, of quark")
+
+
+def _specifications(said: Config, side: str, field: str) -> list[Config]:
+    """What is said of weights, inputs or outputs, which may be nothing, one thing, or several steps."""
+    found = said.get(side)
+    found = found if isinstance(found, list | tuple) else [] if found is None else [found]
+    if len(found) > MAX_STEPS:
+        raise TooMuch(f"{field}.{side} with {len(found)} steps")
+    return [_object(one, f"{field}.{side}") for one in found]
+
+
+def _quark_scale(said: Config) -> int:
+    """Bits of a scale, with its zero point where there is one: of integers it is float32, else as wide as weights."""
+    if _word(said, "dtype") == "int8":
+        return F32 + 8
+    return F32 if said.get("scale_type") == "float32" else 16
 
 
 METHODS: Final[Mapping[str, Callable[[Config, Config], Scheme]]] = {

@@ -37,8 +37,9 @@ _AUXILIARY: Final = re.compile(
     r"^(.+?)(?:"
     r"\.(?:qzeros|scales|biases|g_idx|SCB|weight_format)"  # GPTQ, AWQ, MLX; bitsandbytes 8-bit
     r"|\.weight\.(?:absmax|quant_map|nested_absmax|nested_quant_map|quant_state\..+)"  # bitsandbytes 4-bit
-    r"|\.weight_(?:scale|scale_inv|scale_2|zero_point|shape|g_idx|global_scale)"  # fp8, compressed-tensors, ModelOpt
-    r"|\.(?:input|output|activation)_(?:scale|global_scale|zero_point)"
+    # fp8, compressed-tensors, ModelOpt, Quark
+    r"|\.weight_(?:scale|scale_inv|scale_2|zero_point|zero_point_2|shape|g_idx|global_scale)"
+    r"|\.(?:input|output|activation)_(?:scale|scale_2|global_scale|zero_point)|\.pre_quant_scale"
     r"|_scales?(?:_inv)?"  # MXFP4: X_blocks, X_scales
     r")$"
 )
@@ -82,10 +83,10 @@ def _unpacked(
 ) -> TensorInfo:
     name, shape = tensor.name, tensor.shape
     if name.endswith(".qweight") and tensor.dtype == "I32" and len(shape) == 2:
-        # GPTQ packs along the inputs, which come first; AWQ along the outputs: https://github.com/casper-hansen/AutoAWQ
-        bits, awq = _bits(settings, name), settings.get("quant_method") == "awq"
+        module = name.removesuffix(".qweight")
+        bits, awq = _integers(module, shape, tensors) or (_bits(settings, name), settings.get("quant_method") == "awq")
         shape = (shape[1] * 32 // bits, shape[0]) if awq else (shape[1], shape[0] * 32 // bits)
-        name = name.removesuffix(".qweight") + ".weight"
+        name = f"{module}.weight"
     elif name.endswith(".weight_packed") and shape:
         bits, carrier = (_bits(settings, name), 32) if tensor.dtype == "I32" else (4, 8)
         shape = (*shape[:-1], shape[-1] * carrier // bits)
@@ -96,10 +97,39 @@ def _unpacked(
         name = name.removesuffix("_blocks")
     elif name.endswith(".weight") and tensor.dtype == "U32" and helpers and shape:  # MLX packs along the inputs
         shape = (*shape[:-1], shape[-1] * 32 // _bits(settings, name))
+    elif name.endswith(".weight") and tensor.dtype == "I32" and helpers and len(shape) == 2:
+        # Quark packs eight values of 4 bits: with scales in groups along the outputs, which come last, else the inputs.
+        grouped = f"{name}_scale" in tensors and len(tensors[f"{name}_scale"].shape) == 2
+        shape = (shape[1] * 8, shape[0]) if grouped else (shape[0], shape[1] * 8)
     elif name.endswith(".weight") and tensor.dtype == "U8" and helpers and shape:
-        # bitsandbytes stores a 4-bit matrix as one column of bytes, ModelOpt as (rows, columns / 2).
-        shape = (shape[0] * 2, 1) if f"{name}.absmax" in tensors else (*shape[:-1], shape[-1] * 2)
+        shape = _unpacked_bytes(name, shape, tensors)
     return TensorInfo(name, shape, tensor.dtype, tensor.file, tensor.offset, tensor.nbytes + helpers)
+
+
+def _integers(module: str, packed: tuple[int, ...], tensors: Mapping[str, TensorInfo]) -> tuple[int, bool] | None:
+    """Bits per weight of a matrix, and whether it is packed along the outputs as by AWQ, which come last, and not along
+    the inputs as by GPTQ (https://github.com/casper-hansen/AutoAWQ); None where the zero points do not tell.
+
+    These are packed along the outputs by both.
+    """
+    zeros, scales = tensors.get(f"{module}.qzeros"), tensors.get(f"{module}.scales")
+    if zeros is None or scales is None or len(zeros.shape) != 2 or len(scales.shape) != 2 or not scales.shape[1]:
+        return None
+    bits = zeros.shape[1] * 32 // scales.shape[1]
+    return (bits, packed[1] == zeros.shape[1]) if 1 <= bits <= 8 else None
+
+
+def _unpacked_bytes(name: str, shape: tuple[int, ...], tensors: Mapping[str, TensorInfo]) -> tuple[int, ...]:
+    """The shape of a matrix of small values packed into bytes."""
+    if f"{name}.absmax" in tensors:  # bitsandbytes: one column of bytes
+        return (shape[0] * 2, 1)
+    scale = tensors.get(f"{name}_scale")
+    scales = scale.shape if scale is not None else ()
+    if len(scales) == len(shape) == 2 and scales[0] == 2 * shape[0]:  # ModelOpt's integers: two rows in one
+        return (2 * shape[0], shape[1])
+    if scales and shape[-1] * 8 == scales[-1] * 32 * 6:  # Quark's 6-bit floats, whose scales are for 32 inputs each
+        return (*shape[:-1], scales[-1] * 32)
+    return (*shape[:-1], shape[-1] * 2)
 
 
 def _bits(settings: Mapping[str, Any], name: str) -> int:

@@ -255,7 +255,7 @@ def test_mlx_gives_single_modules_other_bits() -> None:
 @pytest.mark.parametrize(
     "q",
     [
-        {"quant_method": "auto-round", "data_type": "mx_fp", "bits": 4, "group_size": 32},
+        {"quant_method": "auto-round", "data_type": "nv_fp", "bits": 4, "group_size": 16},
         {"quant_method": "compressed-tensors", "sparsity_config": {"format": "sparse-24-bitmask"}},
         {"bits": 4, "group_size": 32, "mode": "new"},
         {"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "int3"}}},

@@ -2,13 +2,15 @@
 
     python tools/stored_formats.py [NAME ...]
 
-Needs torch, transformers, bitsandbytes and compressed-tensors (the `oracle` extra). A small llama with random weights,
-whose widths are no multiples of 128, is quantized with each scheme and saved; the config and the name, dtype and shape
-of every stored tensor are kept. `tests/test_quantized.py` holds FastEWQ's bytes to them.
+Needs torch, transformers, bitsandbytes and compressed-tensors (the `oracle` extra), and for the cases named after them
+auto-round 0.16.1, nvidia-modelopt 0.47.0 and amd-quark 0.13. A small llama with random weights, whose widths are no
+multiples of 128, is quantized with each scheme and saved; the config and the name, dtype and shape of every stored
+tensor are kept. `tests/test_quantized.py` holds FastEWQ's bytes to them.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import struct
@@ -23,6 +25,7 @@ import torch
 from compressed_tensors.compressors import ModelCompressor
 from compressed_tensors.quantization import QuantizationConfig, apply_quantization_config
 from compressed_tensors.quantization.quant_scheme import preset_name_to_scheme
+from safetensors.torch import load_file, save_file
 from transformers import BitsAndBytesConfig, FineGrainedFP8Config, LlamaConfig, LlamaForCausalLM
 from transformers.integrations.finegrained_fp8 import replace_with_fp8_linear
 
@@ -52,11 +55,41 @@ COMPRESSED = (
     "MXFP8A16",
     "W3A16",
 )
+MODELOPT = (
+    "FP8_DEFAULT_CFG",
+    "FP8_PER_CHANNEL_PER_TOKEN_CFG",
+    "FP8_2D_BLOCKWISE_WEIGHT_ONLY_CFG",
+    "NVFP4_DEFAULT_CFG",
+    "NVFP4_MLP_ONLY_CFG",
+    "W4A16_NVFP4_CFG",
+    "W4A8_NVFP4_FP8_CFG",
+    "MXFP4_DEFAULT_CFG",
+    "MXFP8_DEFAULT_CFG",
+    "INT4_AWQ_CFG",
+    "W4A8_AWQ_BETA_CFG",
+    "INT8_SMOOTHQUANT_CFG",
+    "INT8_WEIGHT_ONLY_CFG",
+)
+QUARK = (
+    "uint4_wo_32",
+    "int4_wo_per_channel",
+    "int8",
+    "fp8",
+    "ptpc_fp8",
+    "mxfp4",
+    "mxfp4_fp8",
+    "mxfp6_e3m2",
+    "amdfp4",
+    "int4_fp8",
+    "nvfp4",
+)
 
 
-def model() -> LlamaForCausalLM:
+def model(**sizes: int) -> LlamaForCausalLM:
     torch.manual_seed(0)
-    return LlamaForCausalLM(LlamaConfig(**CONFIG)).to(torch.bfloat16)
+    found = LlamaForCausalLM(LlamaConfig(**CONFIG | sizes, architectures=["LlamaForCausalLM"])).to(torch.bfloat16)
+    found.config.dtype = torch.bfloat16
+    return found
 
 
 def loaded(folder: Path, settings: Any) -> None:
@@ -106,6 +139,72 @@ def calibrate(module: torch.nn.Module) -> None:
             parameter.data.zero_()
 
 
+class NoTokenizer:
+    """AutoRound saves a tokenizer beside the model."""
+
+    def save_pretrained(self, *_: Any, **__: Any) -> None:
+        return
+
+
+def auto_rounded(folder: Path, form: str, scheme: str, **settings: Any) -> None:
+    """Rounded to nearest and saved by AutoRound, in its own format or in that of another tool."""
+    from auto_round import AutoRound
+
+    effort = {"iters": 0, "disable_opt_rtn": True, "device_map": "cpu"}
+    AutoRound(model(), tokenizer=NoTokenizer(), scheme=scheme, **effort, **settings).quantize_and_save(
+        str(folder / "written"), format=form
+    )
+    saved = next((folder / "written").rglob("config.json")).parent.rename(folder / "saved")
+    for file in saved.glob("*.safetensors"):
+        # On a processor without bfloat16 AutoRound works in float32 and saves what it kept that way.
+        found = load_file(file)
+        kept = {
+            n: t.to(torch.bfloat16) if t.dtype == torch.float32 and not n.endswith("scale") else t
+            for n, t in found.items()
+        }
+        save_file(kept, file, metadata={"format": "pt"})
+    config = saved / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"dtype": "bfloat16"}))
+
+
+def texts() -> torch.Tensor:
+    """Two made-up texts: calibration must run, its results do not matter here."""
+    torch.manual_seed(1)
+    return torch.randint(0, CONFIG["vocab_size"], (2, 16))
+
+
+def model_optimized(folder: Path, *names: str) -> None:
+    """Quantized by ModelOpt with one of its presets; a second one is for feed-forwards alone."""
+    import modelopt.torch.quantization as mtq
+    from modelopt.torch.export import export_hf_checkpoint
+
+    preset = copy.deepcopy(getattr(mtq, names[0]))
+    for name in names[1:]:
+        own = [
+            entry for entry in getattr(mtq, name)["quant_cfg"] if entry.get("quantizer_name", "").startswith("*weight")
+        ]
+        own += [
+            entry for entry in getattr(mtq, name)["quant_cfg"] if entry.get("quantizer_name", "").startswith("*input")
+        ]
+        preset["quant_cfg"] = [
+            *preset["quant_cfg"],
+            *({**entry, "quantizer_name": entry["quantizer_name"].replace("*", "*mlp*", 1)} for entry in own),
+        ]
+    # Integers of 4 bits are packed in whole groups of 128 only.
+    sizes = {"hidden_size": 384, "intermediate_size": 768, "head_dim": 64} if "AWQ" in names[0] else {}
+    found = mtq.quantize(model(**sizes), preset, lambda quantized: quantized(texts()))
+    export_hf_checkpoint(found, export_dir=folder / "saved")
+
+
+def quarked(folder: Path, **settings: Any) -> None:
+    """Quantized by Quark with one of its schemes."""
+    from quark.torch import LLMTemplate, ModelQuantizer, export_safetensors
+
+    quantizer = ModelQuantizer(LLMTemplate.get("llama").get_config(**settings))
+    found = quantizer.quantize_model(model(), torch.utils.data.DataLoader(texts(), batch_size=1))
+    export_safetensors(model=quantizer.freeze(found), output_dir=str(folder / "saved"))
+
+
 def header(folder: Path) -> dict[str, list[Any]]:
     """name -> [dtype, shape] of every tensor in the folder's safetensors files."""
     found: dict[str, list[Any]] = {}
@@ -135,6 +234,24 @@ CASES: dict[str, Callable[[Path], None]] = {
     "compressed-tensors ignore": lambda folder: compressed(
         folder, "W4A16", ("lm_head", "re:.*self_attn.*", "model.layers.1.mlp.down_proj")
     ),
+    "gptq 4-bit": lambda folder: auto_rounded(folder, "auto_gptq", "W4A16", group_size=32),
+    "gptq 8-bit": lambda folder: auto_rounded(folder, "auto_gptq", "W8A16", group_size=32),
+    "awq": lambda folder: auto_rounded(folder, "auto_awq", "W4A16", group_size=32, sym=False),
+    "auto-round": lambda folder: auto_rounded(folder, "auto_round", "W4A16", group_size=32),
+    "auto-round 3-bit": lambda folder: auto_rounded(folder, "auto_round", "W3A16", group_size=32),
+    "auto-round as awq": lambda folder: auto_rounded(folder, "auto_round", "W4A16", group_size=32, sym=False),
+    "auto-round mixed": lambda folder: auto_rounded(
+        folder, "auto_round", "W4A16", group_size=32, layer_config={"model.layers.1.mlp.down_proj": {"bits": 8}}
+    ),
+    "auto-round fp8": lambda folder: auto_rounded(folder, "auto_round", "FPW8A16"),
+    "auto-round MXFP4": lambda folder: auto_rounded(folder, "auto_round", "MXFP4"),
+    "auto-round MXFP8": lambda folder: auto_rounded(folder, "auto_round", "MXFP8"),
+    **{f"modelopt {name}": lambda folder, name=name: model_optimized(folder, name) for name in MODELOPT},
+    "modelopt mixed": lambda folder: model_optimized(folder, "FP8_DEFAULT_CFG", "NVFP4_DEFAULT_CFG"),
+    **{f"quark {name}": lambda folder, name=name: quarked(folder, scheme=name) for name in QUARK},
+    "quark layers": lambda folder: quarked(folder, scheme="mxfp4", layer_config={"*down_proj": "fp8"}),
+    "quark cache": lambda folder: quarked(folder, scheme="fp8", kv_cache_scheme="fp8"),
+    "quark exclude": lambda folder: quarked(folder, scheme="uint4_wo_32", exclude_layers=["lm_head", "*self_attn*"]),
 }
 
 
