@@ -1,28 +1,22 @@
-"""Checkpoints that are already quantized: `quantization_config` -> how every matrix is stored. Pure.
+"""`quantization_config` -> `Scheme`: one function for each tool that writes quantized checkpoints.
 
-Every method quantizes the matrices of blocks, and of what surrounds them, except those a list in the config names.
-Embeddings, routers, norms and biases stay in the model's own type. Sizes follow what the tools write: packed weights,
-scales, zero points, indices and shapes. Formulas are checked against files and modules of those tools by
-tests/test_quantized.py and `tools/oracle.py stored`.
+Sizes follow what the tools write: packed weights, scales, zero points, indices and shapes. They are checked against
+files and modules of those tools by tests/test_quantized.py and `tools/oracle.py stored`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import lru_cache
-from math import prod
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
 
-from fastewq.architecture import Architecture, Blocks, Layout, Outside, Stack, Tensor, new_stored, new_tensor
-from fastewq.architectures.fields import MAX_LAYOUTS, shown
+from fastewq.architectures.fields import shown
 from fastewq.errors import InvalidConfig
-from fastewq.module_names import MAX_TRIES, ModuleNames, Modules, Pattern, Room, TooMuch, indexed, names
-from fastewq.modules import TOKEN_HEADS, module_name
+from fastewq.modules import TOKEN_HEADS
+from fastewq.quantized.module_names import ModuleNames, Room, TooMuch, names
+from fastewq.quantized.packing import MXFP4, MXFP8, Packing, Rule, Scheme, grouped
 
 Config = Mapping[str, Any]
-Shape = tuple[int, ...]
 
 NESTED: Final = ("text_config", "llm_config", "language_config", "thinker_config")
 MAX_GROUP: Final = 2**20
@@ -34,75 +28,6 @@ MAX_STEPS: Final = 4
 DEFAULT_BLOCK: Final = (128, 128)
 F32: Final = 32
 FP8_SCALES: Final = 8
-
-
-class Packing(NamedTuple):
-    """The format of one matrix (rows, columns), columns being its inputs.
-
-    precision          the name in a plan
-    bits               per weight
-    tile               rows and columns that share a scale; 0 means all of them
-    scale_bits         scale and zero point, per tile
-    column_bytes       per column: GPTQ's index of the group
-    matrix_bytes       per matrix: scales of the whole, a shape, a code book
-    word               packed weights of a row are padded to this many bytes
-    nested             this many scales share a further float32 one (double quantization)
-    """
-
-    precision: str
-    bits: int
-    tile: tuple[int, int]
-    scale_bits: int = 0
-    column_bytes: int = 0
-    matrix_bytes: int = 0
-    word: int = 1
-    nested: int = 0
-
-    def size(self, rows: int, columns: int) -> int:
-        """Bytes of a matrix with all that belongs to it."""
-        _, bits, (height, width), scale_bits, column_bytes, matrix_bytes, word, nested = self
-        row = (columns * bits + 7) >> 3
-        if word > 1:
-            row = (row + word - 1) // word * word
-        tiles = (rows + height - 1) // height if height else 1
-        if width:
-            tiles *= (columns + width - 1) // width
-        size = rows * row + ((tiles * scale_bits + 7) >> 3) + columns * column_bytes + matrix_bytes
-        return size + 4 * ((tiles + nested - 1) // nested) if nested else size
-
-
-def grouped(precision: str, bits: int, group: int, scale_bits: int, **details: Any) -> Packing:
-    """Groups along a row share a scale; 0 means the whole row."""
-    return Packing(precision, bits, (1, group), scale_bits, **details)
-
-
-class Rule(NamedTuple):
-    """What one entry of a config says.
-
-    packing   None: the modules stay in the model's own type
-    modules   None: all of them
-    """
-
-    packing: Packing | None
-    modules: ModuleNames | None = None
-
-
-class Scheme(NamedTuple):
-    """How a checkpoint is quantized: for each matrix the first rule that names it.
-
-    roles    whether dense matrices, stacked experts or both are quantized
-    text     only the blocks of text decoders
-    head     whether the LM head can be quantized
-    """
-
-    method: str
-    rules: tuple[Rule, ...]
-    roles: frozenset[str] = frozenset({"linear", "experts"})
-    text: bool = False
-    head: bool = False
-
-
-# -- the methods ------------------------------------------------------------------------------------------------------
 
 
 def _integer(q: Config, name: str, default: int | None, low: int, high: int) -> int:
@@ -276,7 +201,7 @@ def _auto_round(q: Config) -> Packing | None:
         return MXFP4 if bits == 4 else MXFP8
     if kind == "fp" and bits == 8 and q.get("group_size") in (0, -1) and q.get("activation_scheme") != "static":
         return Packing("fp8", 8, (1, 0) if q.get("group_size") else (0, 0), F32)
-    raise _NotUnderstood(f"data_type {shown(kind)} with {bits} bits of auto-round")
+    raise NotUnderstood(f"data_type {shown(kind)} with {bits} bits of auto-round")
 
 
 # A JSON description of a 4-bit matrix takes about 150 bytes with double quantization, 91 without.
@@ -300,10 +225,6 @@ def bitsandbytes(q: Config, _: Config) -> Scheme:
 def mxfp4(q: Config, _: Config) -> Scheme:
     """gpt-oss: only the experts, 4 bits with an 8-bit scale per 32 inputs."""
     return Scheme("mxfp4", (_kept(q), Rule(MXFP4)), roles=frozenset({"experts"}))
-
-
-MXFP4: Final = grouped("mxfp4", 4, 32, 8)
-MXFP8: Final = grouped("mxfp8", 8, 32, 8)
 
 
 def bitnet(q: Config, _: Config) -> Scheme:
@@ -354,7 +275,7 @@ def _modelopt(algorithm: str, q: Config) -> Packing:
         return grouped("stored-int8", 8, 0, F32)
     if algorithm in ("INT8_SQ", "W8A8_SQ_PER_CHANNEL"):  # SmoothQuant: a 16-bit scale per input
         return grouped("stored-int8", 8, 0, F32, column_bytes=2, matrix_bytes=4)
-    raise _NotUnderstood(f"quant_algo {algorithm[:40]}")
+    raise NotUnderstood(f"quant_algo {algorithm[:40]}")
 
 
 def compressed_tensors(q: Config, _: Config) -> Scheme:
@@ -362,7 +283,7 @@ def compressed_tensors(q: Config, _: Config) -> Scheme:
     inner, sparsity = q.get("quantization_config"), q.get("sparsity_config")
     q = {**q, **inner} if isinstance(inner, Mapping) else q
     if isinstance(sparsity, Mapping) and sparsity.get("format") not in (None, "dense"):
-        raise _NotUnderstood(f"sparsity_config.format {shown(sparsity['format'])}")
+        raise NotUnderstood(f"sparsity_config.format {shown(sparsity['format'])}")
     named, classes, room = [], [], Room()
     for name, entry in _entries(q.get("config_groups"), "config_groups", MAX_RULES):
         group = _object(entry, f"config_groups.{name:.40}" if isinstance(name, str) else "config_groups")
@@ -407,7 +328,7 @@ def _compressed(weights: Config, group: Config, q: Config) -> Packing:
     if strategy == "block":
         tile = _tile(weights.get("block_structure"), "block_structure")
     if tile is None or (kind not in ("int", "float")) or (kind == "float" and bits != 8):
-        raise _NotUnderstood(f"strategy {shown(strategy)} with {bits}-bit {shown(kind)} weights")
+        raise NotUnderstood(f"strategy {shown(strategy)} with {bits}-bit {shown(kind)} weights")
     return Packing(name, 16 if packed and bits > 8 else bits, tile, 16 + zero, **details)
 
 
@@ -443,7 +364,7 @@ def _mlx(q: Config) -> Packing:
     """Affine groups have a scale and an offset of 16 bits each, the others a scale of 8 bits."""
     mode = _word(q, "mode") or "affine"
     if mode not in MLX_MODES:
-        raise _NotUnderstood(f"mode {shown(mode)} of MLX")
+        raise NotUnderstood(f"mode {shown(mode)} of MLX")
     group, bits = MLX_MODES[mode]
     group, bits = _group(q, group), _integer(q, "bits", bits, 2, 8)
     if mode == "affine":
@@ -454,7 +375,7 @@ def _mlx(q: Config) -> Packing:
 def quark(q: Config, _: Config) -> Scheme:
     """AMD's Quark: one format for all modules, others for those that patterns in `layer_quant_config` name."""
     if q.get("layer_type_quant_config"):
-        raise _NotUnderstood("layer_type_quant_config of quark")
+        raise NotUnderstood("layer_type_quant_config of quark")
     field, room = "layer_quant_config", Room()
     own = [
         Rule(_quark(_object(change, field), field), ModuleNames(names([pattern], field), room))
@@ -494,7 +415,7 @@ def _quark(said: Config, field: str) -> Packing | None:
         else:
             name = "nvfp4" if rescaled and _word(weights[-1], "dtype") == "fp8_e4m3" else "fp4"
         return grouped(name, bits, group, FP8_SCALES, matrix_bytes=whole)
-    raise _NotUnderstood(f"dtype {shown(dtype)}, {shown(scheme)}, of quark")
+    raise NotUnderstood(f"dtype {shown(dtype)}, {shown(scheme)}, of quark")
 
 
 def _specifications(said: Config, side: str, field: str) -> list[Config]:
@@ -533,11 +454,8 @@ METHODS: Final[Mapping[str, Callable[[Config, Config], Scheme]]] = {
 }
 
 
-class _NotUnderstood(Exception):
+class NotUnderstood(Exception):
     """A method, or something of it, that has no rule here."""
-
-
-# -- applying them ----------------------------------------------------------------------------------------------------
 
 
 def quantization_of(config: Config) -> tuple[Config | None, bool]:
@@ -583,193 +501,3 @@ def method_of(q: Config) -> str:
         if field in q:
             return found
     return "unknown"
-
-
-def with_stored(architecture: Architecture, config: Config) -> Architecture:
-    """The architecture with every matrix marked that the checkpoint stores quantized; the same object where none is.
-
-    What is not understood leaves the matrices as before quantization, with a warning. Raises InvalidConfig for a
-    malformed `quantization_config`.
-    """
-    q, nested = quantization_of(config)
-    if q is None:
-        return architecture
-    method = method_of(q)
-    try:
-        if method not in METHODS:
-            raise _NotUnderstood(f"quant_method {method!r}")
-        scheme = METHODS[method](q, config)
-        scheme = scheme._replace(text=True) if nested else scheme
-        return _Marking(scheme, sum(len(stack.blocks) for stack in architecture.stacks)).architecture(architecture)
-    except (_NotUnderstood, TooMuch) as reason:
-        warning = f"quantization_config: {reason} is not understood; bytes and precisions are those before quantization"
-        return replace(architecture, quantization=method, warnings=(*architecture.warnings, warning))
-
-
-Key = tuple[Any, ...]
-About = tuple[tuple[int, tuple[Pattern, ...]], ...]
-
-
-class _Marking:
-    """Marks the tensors of one model; blocks that are treated alike keep sharing a layout."""
-
-    def __init__(self, scheme: Scheme, blocks: int) -> None:
-        self.scheme = scheme
-        if len(scheme.rules) > MAX_RULES:
-            raise TooMuch(f"{len(scheme.rules)} different formats")
-        self.rules = [rule for rule in scheme.rules if rule.modules is None or rule.modules]
-        self.layouts: dict[Key, Layout] = {}
-        self.packings: dict[Key, list[Packing | None]] = {}
-        lists = [rule.modules for rule in self.rules if rule.modules]
-        self.general = [i for i, rule in enumerate(self.rules) if rule.modules is None or rule.modules.general]
-        self.named: dict[str, list[int]] = {}  # path of a block -> the rules that say something about it alone
-        for i, rule in enumerate(self.rules):
-            for path in rule.modules.by_block if rule.modules else ():
-                self.named.setdefault(path, []).append(i)
-        tries = blocks * sum([len(modules.floating) for modules in lists])
-        if tries > MAX_TRIES:
-            raise TooMuch(f"a list of {tries // blocks} patterns for any block")
-        self.by_index = tries > 0
-        self.by_block = self.by_index or bool(self.named)
-
-    def architecture(self, architecture: Architecture) -> Architecture:
-        warnings = architecture.warnings
-        unknown = [
-            text for rule in self.scheme.rules if rule.modules is not None for text in rule.modules.not_understood
-        ]
-        if unknown:
-            listed = ", ".join(repr(text[:60]) for text in unknown[:3])
-            warnings = (*warnings, f"quantization_config: the patterns {listed} are not understood and left out")
-        return replace(
-            architecture,
-            stacks=tuple([self._stack(stack) for stack in architecture.stacks]),
-            outside=tuple([self._outside(group) for group in architecture.outside]),
-            quantization=self.scheme.method,
-            warnings=warnings,
-        )
-
-    def _stack(self, stack: Stack) -> Stack:
-        if self.scheme.text and stack.role != "decoder":
-            return stack
-        paths, layouts = stack.blocks.paths, stack.blocks.layouts
-        if self.by_block:
-            return stack._replace(blocks=Blocks(paths, tuple(map(self._layout, paths, layouts))))
-        # Where nothing is said about single blocks, one of each layout stands for all.
-        numbers = [*map(id, layouts)]
-        examples = dict(zip(numbers, zip(paths, layouts, strict=True), strict=True))
-        alike = {number: self._layout(*example) for number, example in examples.items()}
-        return stack._replace(blocks=Blocks(paths, tuple([alike[number] for number in numbers])))
-
-    def _layout(self, path: str, layout: Layout) -> Layout:
-        own = self._about(path)
-        place = path if self.by_index else path.rpartition(".")[0]
-        key = (id(layout), own, place)
-        found = self.layouts.get(key)
-        if found is None:
-            if len(self.layouts) >= MAX_LAYOUTS:
-                raise TooMuch(f"a list that makes more than {MAX_LAYOUTS} blocks different")
-            marked = map(mark, layout.tensors, self._packings(layout.tensors, path, place, own))
-            found = self.layouts[key] = Layout(layout.mixer, layout.feed_forward, tuple(marked))
-        return found
-
-    def _about(self, path: str) -> About:
-        """What rules say about one block alone: their numbers and patterns."""
-        if not self.named:
-            return ()
-        numbers = {number for block in indexed(path) for number in self.named.get(block, ())}
-        lists = [(number, self.rules[number].modules) for number in sorted(numbers)]
-        return tuple([(number, modules.about(path)) for number, modules in lists if modules])
-
-    def _outside(self, group: Outside) -> Outside:
-        last = group.path.rpartition(".")[2]
-        if (last in TOKEN_HEADS and not self.scheme.head) or (last not in TOKEN_HEADS and self.scheme.text):
-            return group
-        if not any(tensor.role in self.scheme.roles for tensor in group.tensors):
-            return group
-        packings = self._chosen(group.tensors, group.path, self._about(group.path))
-        return group._replace(tensors=tuple(map(mark, group.tensors, packings)))
-
-    def _packings(self, tensors: tuple[Tensor, ...], path: str, place: str, own: About) -> list[Packing | None]:
-        """The format of each tensor of a block; the same for tensors of other sizes under the same names."""
-        if len(self.rules) == 1:
-            return self._chosen(tensors, path, own)
-        key = (own, place, *[tensor.name for tensor in tensors])
-        if key not in self.packings:
-            self.packings[key] = self._chosen(tensors, path, own)
-        return self.packings[key]
-
-    def _chosen(self, tensors: Sequence[Tensor], path: str, own: About) -> list[Packing | None]:
-        """The format of each tensor, by the first rule that names it; None where it is in the model's own type."""
-        packings: list[Packing | None] = [None] * len(tensors)
-        matrices = [i for i, tensor in enumerate(tensors) if tensor.role in self.scheme.roles]
-        waiting: Collection[int] = range(len(matrices))
-        modules = Modules([spellings(tensors[i].name) for i in matrices] if len(self.rules) > 1 else (), path)
-        about = dict(own)
-        for number in sorted({*self.general, *about}) if about else self.general:
-            rule, said = self.rules[number], about.get(number, ())
-            taken = waiting if rule.modules is None else set(rule.modules.chosen(modules, said)).intersection(waiting)
-            for i in taken:
-                packings[matrices[i]] = rule.packing
-            waiting = [i for i in waiting if i not in taken]
-        return packings
-
-
-def mark(tensor: Tensor, packing: Packing | None) -> Tensor:
-    """The tensor as stored in a format; None: in the model's own type.
-
-    Gate and up projections of experts are two matrices in the files.
-    """
-    name, shape, role, transposed, _ = tensor
-    if packing is None or len(shape) < 2:
-        return tensor
-    rows, columns = (shape[-1], shape[-2]) if transposed else (shape[-2], shape[-1])
-    matrices = 1 if len(shape) == 2 else prod(shape[:-2])
-    if role == "experts" and name.endswith("gate_up_proj") and rows % 2 == 0:
-        matrices, rows = 2 * matrices, rows // 2
-    stored = new_stored((packing.precision, packing.bits, matrices * packing.size(rows, columns)))
-    return new_tensor((name, shape, role, transposed, stored))
-
-
-@lru_cache(4096)
-def spellings(tensor: str) -> Sequence[str]:
-    """The names under which a checkpoint can know a matrix's module, by the name of the tensor: stacked experts are
-    one module per expert and matrix, and a fused gate and up are two."""
-    module = "" if tensor == "weight" else module_name(tensor)
-    outer, stacked, last = module.rpartition("experts.")
-    if not stacked or "." in last or outer.endswith("_"):
-        return tuple(_others(module))
-    parts = ("gate_proj", "up_proj", "w1", "w3") if last == "gate_up_proj" else (last, "w2")
-    first = f"{outer}experts.0."
-    return (module, *[first + part for part in parts], f"block_sparse_moe.experts.0.{parts[-1]}")
-
-
-def _others(module: str) -> Iterable[str]:
-    """A module's name, and those that the files of MiniMax-M3 have for it."""
-    yield module
-    if module.endswith("gate_up_proj"):
-        yield module.removesuffix("gate_up_proj") + "gate_proj"
-    if module.startswith("mlp.shared_experts."):
-        yield f"block_sparse_moe.{module[4:].replace('gate_up', 'gate')}"
-    if "indexer." in module:
-        yield module.replace("indexer.", "index_")
-
-
-def dequantized(architecture: Architecture) -> Architecture:
-    """The model as it was before quantization, which is what tools that start from plain weights work on."""
-    if architecture.quantization is None:
-        return architecture
-    plain: dict[tuple[str, tuple[Tensor, ...]], Layout] = {}
-
-    def bare(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(tensor._replace(stored=None) for tensor in tensors)
-
-    def layout(found: Layout) -> Layout:
-        tensors = bare(found.tensors)
-        return plain.setdefault((found.kind, tensors), replace(found, tensors=tensors))
-
-    stacks = tuple(
-        stack._replace(blocks=Blocks(stack.blocks.paths, tuple(map(layout, stack.blocks.layouts))))
-        for stack in architecture.stacks
-    )
-    outside = tuple(group._replace(tensors=bare(group.tensors)) for group in architecture.outside)
-    return replace(architecture, stacks=stacks, outside=outside)
