@@ -17,6 +17,20 @@ OMNI_TALKER = {
     "spatial_merge_size": 2,
 }
 
+GRANITE_SEES = {
+    "vision_config": {"model_type": "clip_vision_model", "num_hidden_layers": 3},
+    "text_config": {"model_type": "granite4_vision_text", "num_hidden_layers": 3},
+    "downsample_rate": "4/8",
+    "deepstack_layer_map": [[-1, 2], [-2, 1]],
+}
+PROJECTED = {
+    "model_type": "parakeet_encoder",
+    "num_hidden_layers": 2,
+    "projection_hidden_size": 96,
+    "projection_bias": False,
+}
+MINICPM = {"text_config": {"model_type": "qwen3_5_text", "num_hidden_layers": 4}}
+
 BASE: dict[str, dict[str, Any]] = {
     "vision-encoder-decoder": {
         "encoder": {"model_type": "vit", "num_hidden_layers": 3},
@@ -69,6 +83,21 @@ BASE: dict[str, dict[str, Any]] = {
             "audio_config": {"model_type": "qwen3_omni_moe_audio_encoder", "encoder_layers": 2},
         },
         "talker_config": OMNI_TALKER,
+    },
+    "hunyuan_vl_text": {"num_hidden_layers": 4, "head_dim": 128},
+    "hunyuan_vl": {
+        "vision_config": {"model_type": "hunyuan_vl_vision", "num_hidden_layers": 3},
+        "text_config": {"model_type": "hunyuan_vl_text", "num_hidden_layers": 4, "head_dim": 128},
+    },
+    "granite4_vision": GRANITE_SEES,
+    "molmo2": {
+        "vision_config": {"model_type": "molmo2_vision", "num_hidden_layers": 3},
+        "adapter_config": {"model_type": "molmo2_adapter", "vision_feature_layer": [2, 0]},
+        "text_config": {"model_type": "molmo2_text", "num_hidden_layers": 3},
+    },
+    "nemotron_h_omni": {
+        "vision_config": {"model_type": "radio", "num_hidden_layers": 3, "video_temporal_patch_size": 2},
+        "text_config": {"model_type": "nemotron_h"},
     },
     "esm": {"num_hidden_layers": 5, "vocab_size": 33},
     "wav2vec2-bert": {"num_hidden_layers": 5, "vocab_size": 32},
@@ -199,6 +228,68 @@ EXTRA: dict[str, list[dict[str, Any]]] = {
             "num_mem_blocks": 2,
             "use_shared_attention_adapter": True,
         }
+    ],
+    "hunyuan_vl": [
+        {**LAYERS, "head_dim": 64, "num_attention_heads": 8, "hidden_size": 256},
+        {**LAYERS, "head_dim": 64, "tie_word_embeddings": False, "vocab_size": 99},
+        {**LAYERS, "attention_head_dim": 64, "vision_config": {"num_hidden_layers": 2, "head_dim": 48}},
+        {"tie_word_embeddings": False, "text_config": {**LAYERS, "head_dim": 64}},
+        {"tie_word_embeddings": False, "text_config": {**LAYERS, "head_dim": 64, "tie_word_embeddings": False}},
+        {"tie_word_embeddings": True, "text_config": {**LAYERS, "head_dim": 64, "tie_word_embeddings": False}},
+    ],
+    "granite4_vision": [
+        {**GRANITE_SEES, **change}
+        for change in (
+            {"downsample_rate": "3/5"},
+            {"deepstack_layer_map": [[-1, 2]]},
+            {"deepstack_layer_map": []},
+            {"qformer_config": {"num_hidden_layers": 2}},
+            {"qformer_config": {"num_hidden_layers": 3, "intermediate_size": 99, "cross_attention_frequency": 2}},
+            {"qformer_config": {"num_hidden_layers": 2, "use_qformer_text_input": True, "hidden_size": 99}},
+            {"vision_config": {"model_type": "siglip_vision_model", "num_hidden_layers": 2}},
+        )
+    ],
+    "molmo2": [
+        {"vit_config": {"num_hidden_layers": 5}, "adapter_config": {"vit_layers": [-2, -4]}, "text_config": LAYERS},
+        {"vit_config": {"num_hidden_layers": 5, "image_num_pos": 99}, "adapter_config": {"vit_layers": [1]}},
+        {"vision_config": {"image_default_input_size": [56, 70], "image_patch_size": 7}, "text_config": LAYERS},
+        {"vision_config": {"image_size": [56, 70]}, "text_config": {**LAYERS, "qk_norm_type": "olmo"}},
+        {"text_config": {**LAYERS, "additional_vocab_size": 0, "qkv_bias": True}},
+        {"vision_config": {"num_hidden_layers": 26}, "vit_config": {"num_hidden_layers": 7}, "text_config": LAYERS},
+    ],
+    "nemotron_h_omni": [
+        {"audio_config": {**PROJECTED, **change}, "text_config": {"layers_block_type": ["mamba", "moe"]}}
+        for change in (
+            {},
+            {"hidden_size": 512, "projection_bias": True},
+            {"attention_bias": True},
+            {"num_mel_bins": 128},
+        )
+    ]
+    + [
+        {"sound_config": PROJECTED, "llm_config": {"layers_block_type": ["mlp"]}, "vit_hidden_size": 96},
+        {"llm_config": {"layers_block_type": ["mlp"], "num_nextn_predict_layers": 1}},
+        {"llm_config": {"layers_block_type": ["mlp"]}, "text_config": {"layers_block_type": ["moe"]}},
+        {"vit_hidden_size": 96, "vision_hidden_size": 64, "downsample_ratio": 0.3},
+        {"vision_config": {"num_hidden_layers": 2, "use_swiglu_ffn": True, "video_temporal_patch_size": 2}},
+        {"vision_config": {"num_hidden_layers": 2, "head_dim": 24, "video_temporal_patch_size": 2}},
+    ],
+    "radio": [{"num_hidden_layers": 2, "use_swiglu_ffn": True, "mlp_ratio": 3.1}],
+    "lfm3_vl_vision": [{**LAYERS, "layer_types": ["conv", "full_attention", "full_attention", "conv"]}],
+    "ernie4_5_vl_moe_text": [
+        {**LAYERS, "moe_intermediate_size": [99, 33]},
+        {**LAYERS, "moe_intermediate_size": [99, 33], "moe_num_shared_experts": 3, "use_bias": True},
+        {**LAYERS, "mlp_layer_types": ["sparse", "dense", "dense", "sparse"], "moe_num_shared_experts": 0},
+    ],
+    "minicpmv4_6": [
+        {**MINICPM, "merger_times": times, "vision_config": {"num_hidden_layers": 2, "window_kernel_size": window}}
+        for times, window in ((2, [2, 3]), (3, [3, 3]), (0, [1, 2]))
+    ],
+    "minicpmv4_7": [{**MINICPM, "merger_times": 2}],
+    "granite_docling": [
+        {"density_router_hidden_size": 48},
+        {"vision_config": {"use_fine_route": False, "deepstack_visual_indexes": [2, 3]}},
+        {"vision_config": {"scale_factor": 6, "deepstack_visual_indexes": []}},
     ],
     "qwen3_omni_moe": [
         {"talker_config": {**OMNI_TALKER, "thinker_hidden_size": 64, "num_code_groups": 3}},

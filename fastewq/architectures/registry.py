@@ -35,6 +35,13 @@ FAMILIES: Final = (
     ("qwen4", "QWEN4"),
     ("glm5", "GLM5"),
     ("omni", "OMNI"),
+    ("nemotron_omni", "NEMOTRON_OMNI"),
+    ("lfm3_vl", "LFM3_VL"),
+    ("hunyuan_vl", "HUNYUAN_VL"),
+    ("minicpm_v", "MINICPM_V"),
+    ("ernie_vl", "ERNIE_VL"),
+    ("granite_vision", "GRANITE_VISION"),
+    ("molmo2", "MOLMO2"),
 )
 """Modules and their tables, the most asked for first; `text` has those before it, too."""
 
