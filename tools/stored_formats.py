@@ -3,9 +3,9 @@
     python tools/stored_formats.py [NAME ...]
 
 Needs torch, transformers, bitsandbytes and compressed-tensors (the `oracle` extra), and for the cases named after them
-auto-round 0.16.1, nvidia-modelopt 0.47.0 and amd-quark 0.13. A small llama with random weights, whose widths are no
-multiples of 128, is quantized with each scheme and saved; the config and the name, dtype and shape of every stored
-tensor are kept. `tests/test_quantized.py` holds FastEWQ's bytes to them.
+auto-round 0.16.1, nvidia-modelopt 0.47.0, amd-quark 0.13 and mlx-lm 0.32.2. A small llama with random weights, whose
+widths are no multiples of 128, is quantized with each scheme and saved; the config and the name, dtype and shape of
+every stored tensor are kept. `tests/test_quantized.py` holds FastEWQ's bytes to them.
 """
 
 from __future__ import annotations
@@ -205,6 +205,22 @@ def quarked(folder: Path, **settings: Any) -> None:
     export_safetensors(model=quantizer.freeze(found), output_dir=str(folder / "saved"))
 
 
+def mlx_quantized(folder: Path, bits: int, group: int, mode: str = "affine", wider: str = "") -> None:
+    """Quantized by mlx-lm; `wider`: a module that gets 8 bits in groups of 64."""
+    from mlx_lm.utils import load_model, quantize_model, save_config, save_model
+
+    def settings(path: str, _: Any) -> bool | dict[str, int]:
+        return {"group_size": 64, "bits": 8} if path == wider else True
+
+    model().save_pretrained(folder / "plain")
+    found, config = quantize_model(
+        *load_model(folder / "plain"), group_size=group, bits=bits, mode=mode, quant_predicate=settings
+    )
+    (folder / "saved").mkdir()
+    save_model(folder / "saved", found)
+    save_config(config, config_path=folder / "saved" / "config.json")
+
+
 def header(folder: Path) -> dict[str, list[Any]]:
     """name -> [dtype, shape] of every tensor in the folder's safetensors files."""
     found: dict[str, list[Any]] = {}
@@ -249,6 +265,12 @@ CASES: dict[str, Callable[[Path], None]] = {
     **{f"modelopt {name}": lambda folder, name=name: model_optimized(folder, name) for name in MODELOPT},
     "modelopt mixed": lambda folder: model_optimized(folder, "FP8_DEFAULT_CFG", "NVFP4_DEFAULT_CFG"),
     **{f"quark {name}": lambda folder, name=name: quarked(folder, scheme=name) for name in QUARK},
+    "mlx 3-bit": lambda folder: mlx_quantized(folder, 3, 64),
+    "mlx 4-bit": lambda folder: mlx_quantized(folder, 4, 32),
+    "mlx mixed": lambda folder: mlx_quantized(folder, 4, 32, wider="model.layers.1.mlp.down_proj"),
+    "mlx mxfp4": lambda folder: mlx_quantized(folder, 4, 32, "mxfp4"),
+    "mlx mxfp8": lambda folder: mlx_quantized(folder, 8, 32, "mxfp8"),
+    "mlx nvfp4": lambda folder: mlx_quantized(folder, 4, 16, "nvfp4"),
     "quark layers": lambda folder: quarked(folder, scheme="mxfp4", layer_config={"*down_proj": "fp8"}),
     "quark cache": lambda folder: quarked(folder, scheme="fp8", kv_cache_scheme="fp8"),
     "quark exclude": lambda folder: quarked(folder, scheme="uint4_wo_32", exclude_layers=["lm_head", "*self_attn*"]),
