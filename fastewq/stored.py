@@ -21,6 +21,7 @@ from fastewq.architecture import Architecture, Blocks, FeedForward, Layout, Mixe
 from fastewq.config import read_config
 from fastewq.errors import InvalidCheckpoint, UnsupportedArchitecture
 from fastewq.quantized import quantization_of, with_stored
+from fastewq.quantized.measured import filed, measured
 
 NAMES_LISTED: Final = 5
 DTYPES: Final[Mapping[str, str]] = {
@@ -201,6 +202,9 @@ def reconciled(architecture: Architecture, tensors: Sequence[TensorInfo], config
         return with_stored(architecture_from(tensors, config, blocks), config)
     found = _outside_difference(architecture, outside, expected)
     changed = replace(architecture, outside=_outside(outside)) if found else architecture
+    if architecture.quantization is not None:
+        changed, sizes = _with_bytes_of(tensors, changed)
+        found += sizes
     if quantization_of(config)[0] is None and (narrow := sorted({t.dtype for t in tensors if _is_packed(t)})):
         found.append(
             f"matrices are stored as {', '.join(narrow)}, but the config has no quantization_config; "
@@ -234,6 +238,52 @@ def _block_differences(
     if architecture.tied_embeddings:
         outside = [t for t in outside if not t.name.endswith(("lm_head.weight", "embed_out.weight"))]
     return found, outside, sum(group.parameters for group in architecture.outside)
+
+
+def _with_bytes_of(tensors: Sequence[TensorInfo], architecture: Architecture) -> tuple[Architecture, list[str]]:
+    """The architecture with the bytes that its quantized matrices have in the files; where that differs, in words."""
+    partners = group_blocks(tensors)
+    stacks, found = [], []
+    for stack in architecture.stacks:
+        partner = stored_stack(stack, partners) if stack.blocks else None
+        if partner is not None:
+            stack, words = _stack_with_bytes_of(partner, stack)
+            found += words
+        stacks.append(stack)
+    groups = []
+    files = filed(tensors, "", DTYPES)
+    for group in architecture.outside:
+        own = {
+            t.name: files[name] for t in group.tensors for name in files if _same_path(name, f"{group.path}.{t.name}")
+        }
+        changed = measured(group.tensors, own)
+        if changed is not None:
+            found.append(f"{group.path}: {_sizes(group.tensors, changed)}")
+        groups.append(group if changed is None else group._replace(tensors=changed))
+    return replace(architecture, stacks=tuple(stacks), outside=tuple(groups)), found
+
+
+def _stack_with_bytes_of(partner: StoredStack, stack: Stack) -> tuple[Stack, list[str]]:
+    layouts: dict[tuple[Any, ...], Layout] = {}
+    own: list[Layout] = []
+    differing: dict[str, list[int]] = {}
+    for block, stored in zip(stack.blocks, partner.blocks, strict=True):
+        files = filed(stored.tensors, f"{stored.path}.", DTYPES)
+        changed = measured(block.layout.tensors, files)
+        if changed is not None:
+            differing.setdefault(_sizes(block.layout.tensors, changed), []).append(block.index)
+        key = (id(block.layout), changed)
+        own.append(layouts.setdefault(key, block.layout if changed is None else replace(block.layout, tensors=changed)))
+    path = _list_of(stack.blocks[0].path)
+    words = [f"{path}, blocks {_runs(indices)}: {said}" for said, indices in differing.items()]
+    return stack._replace(blocks=Blocks(stack.blocks.paths, tuple(own))) if words else stack, words
+
+
+def _sizes(described: Sequence[Tensor], stored: Sequence[Tensor]) -> str:
+    by_config, in_files = (sum(t.stored.bytes for t in side if t.stored) for side in (described, stored))
+    bare = [one.name for one, other in zip(described, stored, strict=True) if one.stored and not other.stored]
+    words = f"quantized matrices have {by_config:,} bytes by the config, {in_files:,} in the files"
+    return f"{words} (not quantized there: {_listed(bare)})" if bare else words
 
 
 def stored_stack(stack: Stack, stacks: Iterable[StoredStack]) -> StoredStack | None:

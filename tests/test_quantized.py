@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fastewq.analysis.tensors import BITS, TensorInfo
-from fastewq.architecture import STORED_PRECISIONS, Architecture
+from fastewq.architecture import STORED_PRECISIONS, Architecture, Tensor
 from fastewq.config import read_config
 from fastewq.document import read_plan
 from fastewq.errors import CannotExport, InvalidConfig, InvalidPlan
@@ -51,32 +51,25 @@ QWEN_MOE = {
 }
 
 
+def marked(architecture: Architecture) -> list[tuple[str, Tensor]]:
+    """Every tensor with its path."""
+    blocks = [(f"{b.path}.{t.name}", t) for s in architecture.stacks for b in s.blocks for t in b.layout.tensors]
+    return blocks + [(f"{g.path}.{t.name}", t) for g in architecture.outside for t in g.tensors]
+
+
+def with_headers(case: dict[str, Any]) -> tuple[Architecture, bool]:
+    tensors = (TensorInfo(n, tuple(shape), dtype, "f", 0, 0) for n, (dtype, shape) in case["tensors"].items())
+    return dumped_architecture(case["config"], dump_tensors(tensors))
+
+
 def tensor_bytes(architecture: Architecture) -> dict[str, int]:
     """Path -> bytes of every tensor, two per weight where it is not quantized."""
-    found = {}
-    for stack in architecture.stacks:
-        for block in stack.blocks:
-            for t in block.layout.tensors:
-                found[f"{block.path}.{t.name}"] = t.stored.bytes if t.stored else 2 * t.parameters
-    for group in architecture.outside:
-        for t in group.tensors:
-            found[f"{group.path}.{t.name}"] = t.stored.bytes if t.stored else 2 * t.parameters
-    return found
+    return {path: t.stored.bytes if t.stored else 2 * t.parameters for path, t in marked(architecture)}
 
 
 def precisions(config: dict[str, Any]) -> dict[str, str]:
     """Path -> precision of every matrix that is stored quantized."""
-    architecture = read_config(config)
-    blocks = {
-        f"{b.path}.{t.name}": t.stored.precision
-        for s in architecture.stacks
-        for b in s.blocks
-        for t in b.layout.tensors
-        if t.stored
-    }
-    return blocks | {
-        f"{g.path}.{t.name}": t.stored.precision for g in architecture.outside for t in g.tensors if t.stored
-    }
+    return {path: t.stored.precision for path, t in marked(read_config(config)) if t.stored}
 
 
 @pytest.mark.parametrize("name", WRITTEN)
@@ -99,12 +92,46 @@ def test_bytes_are_those_a_tool_wrote(name: str) -> None:
 @pytest.mark.parametrize("name", WRITTEN)
 def test_headers_of_a_quantized_checkpoint_agree_with_its_config(name: str) -> None:
     config = WRITTEN[name]["config"]
-    dump = dump_tensors(
-        TensorInfo(n, tuple(shape), dtype, "f", 0, 0) for n, (dtype, shape) in WRITTEN[name]["tensors"].items()
-    )
-    architecture, agree = dumped_architecture(config, dump)
+    architecture, agree = with_headers(WRITTEN[name])
     assert agree, architecture.warnings
     assert architecture.quantization == read_config(config).quantization
+
+
+def test_bytes_of_headers_correct_what_a_config_leaves_out() -> None:
+    """ModelOpt's config does not name the size of groups; here it is half of what is usual."""
+    case = json.loads(json.dumps(WRITTEN["modelopt INT4_AWQ_CFG"]))
+    for name, (_, shape) in case["tensors"].items():
+        if name.endswith("weight_scale"):
+            shape[1] *= 2
+    by_config = read_config(case["config"])
+    found, agree = with_headers(case)
+    assert not agree
+    scales = sum(prod(shape) * 4 for name, (_, shape) in case["tensors"].items() if name.endswith("weight_scale"))
+    sizes = [sum(t.stored.bytes for _, t in marked(a) if t.stored) for a in (by_config, found)]
+    assert sizes[1] - sizes[0] == scales // 2
+    assert "model.layers, blocks 0-1: quantized matrices have " in found.warnings[-1]
+
+
+def test_a_matrix_that_mlx_left_alone_is_seen_in_the_headers() -> None:
+    """MLX's config does not say which modules were left alone."""
+    case = json.loads(json.dumps(WRITTEN["mlx 4-bit"]))
+    module = "model.layers.1.self_attn.o_proj"
+    case["tensors"] = {n: t for n, t in case["tensors"].items() if not n.startswith(module)}
+    case["tensors"][f"{module}.weight"] = ["BF16", [320, 192]]
+    found, agree = with_headers(case)
+    assert not agree
+    assert [name for name, t in marked(found) if t.role == "linear" and not t.stored] == [f"{module}.weight"]
+    assert found.warnings[-1].startswith("model.layers, blocks 1: quantized matrices have ")
+    assert found.warnings[-1].endswith("(not quantized there: self_attn.o_proj.weight)")
+
+
+def test_an_lm_head_left_alone_is_seen_in_the_headers() -> None:
+    case = json.loads(json.dumps(WRITTEN["mlx 4-bit"]))
+    case["tensors"] = {n: t for n, t in case["tensors"].items() if not n.startswith("lm_head")}
+    case["tensors"]["lm_head.weight"] = ["BF16", [320, 320]]
+    found, agree = with_headers(case)
+    assert not agree
+    assert [name for name, t in marked(found) if t.role == "linear" and not t.stored] == ["lm_head.weight"]
 
 
 def test_gpt_oss_has_its_published_size() -> None:
