@@ -21,7 +21,7 @@ from fastewq.architecture import Architecture, Blocks, FeedForward, Layout, Mixe
 from fastewq.config import read_config
 from fastewq.errors import InvalidCheckpoint, UnsupportedArchitecture
 from fastewq.quantized import quantization_of, with_stored
-from fastewq.quantized.measured import filed, measured
+from fastewq.stored_bytes import filed, measured
 
 NAMES_LISTED: Final = 5
 DTYPES: Final[Mapping[str, str]] = {

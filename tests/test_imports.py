@@ -17,6 +17,7 @@ CORE = (
     "fastewq.features",
     "fastewq.plan",
     "fastewq.predictor",
+    "fastewq.quantized",
     "fastewq.schemes",
 )
 FORBIDDEN = {

@@ -7,7 +7,6 @@ Embeddings, routers, norms and biases stay in the model's own type.
     packing        what rules are made of, and the bytes of a matrix in a format
     module_names   which modules a list of names and patterns stands for
     marking        rules -> the architecture with its matrices marked
-    measured       the bytes that marked matrices have in files, where these are at hand
 """
 
 from fastewq.quantized.marking import dequantized, with_stored

@@ -1,4 +1,4 @@
-"""A marked architecture beside the files: the bytes that quantized matrices really have. Pure.
+"""An architecture of a quantized checkpoint beside its files: the bytes that matrices really have. Pure.
 
 A config does not always say all that decides them: ModelOpt can leave out the size of its groups, MLX the modules that
 it left alone.
