@@ -37,7 +37,12 @@ class Source:
         from fastewq.headers import FolderFiles, HubFiles, read_exact
 
         if self.hub is not None and self.model_id is not None:
-            return read_exact(self.config, HubFiles(self.hub, self.model_id, self.commit or "main"))
+            files = HubFiles(self.hub, self.model_id, self.commit or "main")
+            config = self.config
+            if "quantization_config" not in config and MODELOPT_FILE in files.names():
+                said = parse_config(files.read(MODELOPT_FILE, MAX_CONFIG_BYTES), f"{files.name}: {MODELOPT_FILE}")
+                config = {**config, "quantization_config": said}
+            return read_exact(config, files)
         if self.folder is not None:
             return read_exact(self.config, FolderFiles(self.folder))
         raise InputError(

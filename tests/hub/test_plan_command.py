@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import subprocess
 import sys
+from math import prod
 
 import numpy as np
 import pytest
 from safetensors.numpy import save
 
 from fastewq import read_config
+from fastewq.analysis.tensors import BITS
 from fastewq.errors import InputError, NotFound
 from fastewq.names import is_hub_id
 from fastewq.source import read_source
@@ -69,6 +72,35 @@ def test_exact_says_whether_headers_and_config_agree(fastewq, loopback, llama):
     assert document["model"]["parameters"] == architecture.parameters
     code, _, _ = fastewq("plan", "-", "--exact")
     assert code == 3
+
+
+def empty_weights(tensors: dict[str, tuple[str, list[int]]]) -> bytes:
+    """A safetensors file of zeros: {name: (dtype, shape)}."""
+    header, end = {}, 0
+    for name, (dtype, shape) in tensors.items():
+        start, end = end, end + prod(shape) * BITS[dtype] // 8
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(end)
+
+
+def test_exact_reads_how_nvidias_older_checkpoints_are_quantized(fastewq, loopback, root):
+    """Their config does not say it; a file beside it does."""
+    written = json.loads((root / "tests" / "data" / "stored_formats.json").read_text("utf-8"))
+    case = written["modelopt FP8_DEFAULT_CFG"]
+    said = case["config"].pop("quantization_config")
+    files = {
+        "config.json": json.dumps(case["config"]).encode(),
+        "hf_quant_config.json": json.dumps(
+            {"quantization": {"quant_algo": "FP8", "exclude_modules": said["ignore"]}}
+        ).encode(),
+        "model.safetensors": empty_weights(case["tensors"]),
+    }
+    loopback.add("cli/modelopt", files)
+    code, output, _ = fastewq("plan", "cli/modelopt", "--exact", "--json")
+    document = json.loads(output)
+    assert (code, document["model"]["headers"]["agree"], document["model"]["quantization"]) == (0, True, "modelopt")
+    assert document["totals"]["raw_bytes"] == document["model"]["headers"]["bytes"]
 
 
 @pytest.mark.parametrize(
