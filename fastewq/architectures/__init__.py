@@ -53,6 +53,9 @@ OTHER_CLASSES: Final[Mapping[str, str]] = {
 }
 """Names that repositories' own code has for classes of the transformers library -> the model_type."""
 
+OTHER_TYPES: Final[Mapping[tuple[str, str], str]] = {("git", "Grok1ForCausalLM"): "grok"}
+"""(model_type, class) of published configs that mean another type: xai-org/grok-2's says "git"."""
+
 
 def supported() -> list[str]:
     """The model types with an exact layout, sorted."""
@@ -64,12 +67,13 @@ def read(config: Mapping[str, Any]) -> Architecture:
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
         raise InvalidConfig(f"model_type is {shown(model_type)}; expected a string such as 'llama'")
+    model_type = meant(model_type, config)
     if model_type not in MODELS:
         raise UnsupportedArchitecture(f"model_type is {shown(model_type)}; no exact block layout is known for it")
     f, model = Fields(config, model_type), MODELS[model_type]
     head, guesses = chosen_head(f, model)
     body = model.build(f, head)
-    text = f.optional_sub("text_config") or f
+    text = f.optional_sub("text_config", "") or f
     warnings = (*guesses, *body.warnings, *unread_parts(f, config, body))
     stored, assumed = dtype(f, text)
     return Architecture(
@@ -85,6 +89,15 @@ def read(config: Mapping[str, Any]) -> Architecture:
         exact=not warnings,
         warnings=(*warnings, *assumed),
     )
+
+
+def meant(model_type: str, config: Mapping[str, Any]) -> str:
+    """The model_type that a config's class belongs to, where the config names another one."""
+    if all(model_type != wrong for wrong, _ in OTHER_TYPES):
+        return model_type
+    named = config.get("architectures")
+    name = named[0] if isinstance(named, list | tuple) and named else None
+    return OTHER_TYPES.get((model_type, name), model_type) if isinstance(name, str) else model_type
 
 
 def chosen_head(f: Fields, model: Model) -> tuple[str, tuple[str, ...]]:

@@ -15,7 +15,6 @@ from fastewq.architectures.assembly import (
     Assembly,
     At,
     Convolution,
-    Family,
     In,
     Linear,
     Nested,
@@ -123,29 +122,19 @@ def clip(f: Fields, path: str) -> Body:
 
 
 PROJECTED = "projector_config.n_embed"
-DEEPSEEK_OCR: Mapping[str, Family] = {
-    "deepseek_vl_v2": Family(
-        "DeepseekOCR",
-        {
-            "ForCausalLM": Adjusted(
-                Assembly(
-                    Nested("language_config", "", REMOTE, "ForCausalLM"),
-                    At(
-                        "model",
-                        In("sam_config", SAM, path="sam_model"),
-                        clip,
-                        Rest(
-                            Linear("projector.layers", PROJECTED, "projector_config.input_dim"),
-                            Parameter("image_newline", (PROJECTED,)),
-                            Parameter("view_seperator", (PROJECTED,)),
-                        ),
-                    ),
-                ),
-                completed,
-            )
-        },
-        "ForCausalLM",
-        "ForCausalLM",
-        ("DeepseekOCRForCausalLM",),
-    )
-}
+OCR = Adjusted(
+    Assembly(
+        Nested("language_config", "", REMOTE, "ForCausalLM"),
+        At(
+            "model",
+            In("sam_config", SAM, path="sam_model"),
+            clip,
+            Rest(
+                Linear("projector.layers", PROJECTED, "projector_config.input_dim"),
+                Parameter("image_newline", (PROJECTED,)),
+                Parameter("view_seperator", (PROJECTED,)),
+            ),
+        ),
+    ),
+    completed,
+)

@@ -89,6 +89,7 @@ STAND_INS: Final = {
     "florence2_language": "bart",
     "youtu_llm": "youtu",
     "exaone4_5_text": "exaone4",
+    "bidir_mistral": "mistral",
 }
 """Types that the library does not have, whose config class extends one that it has."""
 
@@ -316,10 +317,10 @@ class Fields(dict["Size", int]):
             raise self.refuse(f"{name}.model_type", named, "a string")
         return Fields(value, named, self.where(name))
 
-    def optional_sub(self, name: str) -> Fields | None:
-        """A nested config whose absence means that the model lacks the part."""
+    def optional_sub(self, name: str, model_type: str | None = None) -> Fields | None:
+        """A nested config whose absence means that the model lacks the part; `model_type` as for `sub`."""
         _, _, flags = self._class.subs.get(name, ("", {}, "o"))
-        return None if "o" in flags and self._raw.get(name) is None else self.sub(name)
+        return None if "o" in flags and self._raw.get(name) is None else self.sub(name, model_type)
 
     def unflattened(self, name: str) -> Fields:
         """The same config with a copy of itself as the nested config `name`, where it has none.

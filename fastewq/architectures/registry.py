@@ -27,7 +27,7 @@ FAMILIES: Final = (
     ("convnext", "CONVNEXT"),
     ("florence", "FLORENCE"),
     ("clap", "CLAP"),
-    ("deepseek_ocr", "DEEPSEEK_OCR"),
+    ("deepseek_vl", "DEEPSEEK_VL"),
     ("molmo", "MOLMO"),
     ("phi4", "PHI4_MULTIMODAL"),
     ("image_text", "IMAGE_TEXT"),

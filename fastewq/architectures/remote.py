@@ -501,6 +501,29 @@ REMOTE: Mapping[str, Model] = {
         prefix="transformer",
         classes=("OpenELMForCausalLM", "OpenELMModel"),
     ),
+    # microsoft/Phi-3-small-8k-instruct, modeling_phi3_small.py: gate and up lie side by side in one matrix
+    "phi3small": decoder(
+        uniform(
+            Attention(fused="query_key_value", names=("", "", "", "dense"), bias=True, dim=whole_head_dim),
+            GatedMLP(
+                fused="up_proj",
+                names=("", "", "down_proj"),
+                bias=True,
+                inner=field_or("ff_intermediate_size", lambda f: f["ff_dim_multiplier"] * f["hidden_size"]),
+            ),
+            norm=LAYER_NORM,
+            final_norm="final_layernorm",
+            only={"hidden_act": ("gegelu",)},
+        ),
+        heads=TIED_HEADS,
+        classes=("Phi3SmallForCausalLM", "Phi3SmallModel"),
+    ),
+    # upstage/solar-pro-preview-instruct, modeling_solar.py: llama's blocks with connections that skip some
+    "solar": decoder(
+        uniform(LLAMA_ATTENTION, LLAMA_MLP),
+        heads=heads_with(ForCausalLM=LMHead(tied=lambda f: f.flag("tie_word_embeddings", False))),
+        classes=("SolarForCausalLM", "SolarModel"),
+    ),
     # openbmb/MiniCPM-2B-sft-bf16, modeling_minicpm.py
     "minicpm": decoder(
         uniform(LLAMA_ATTENTION, GatedMLP(), only={"num_experts": (0,), "sparse_config": ()}),

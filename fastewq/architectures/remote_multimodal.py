@@ -6,6 +6,7 @@ That code is never run; each entry follows its published definition, which the c
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from fastewq.architectures.assembly import (
     FFN,
@@ -15,6 +16,7 @@ from fastewq.architectures.assembly import (
     Assembly,
     At,
     Convolution,
+    Embedding,
     Family,
     Linear,
     Nested,
@@ -27,6 +29,7 @@ from fastewq.architectures.assembly import (
     plus,
     quotient,
     sizes,
+    times,
 )
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import Model
@@ -136,14 +139,21 @@ KIMI_VL = Assembly(
 MINICPM_SPEAKS = {2.5: "llama", 2.6: "qwen2", 4.0: "llama", 4.5: "qwen3"}
 
 
+def nested(f: Fields, name: str) -> Mapping[str, Any]:
+    """A nested config as sent, which counts as read."""
+    value = f.value(name)
+    if not isinstance(value, Mapping):
+        raise f.refuse(name, value, "an object")
+    f.sub(name, "")
+    return value
+
+
 def minicpmv(f: Fields) -> Fields:
     """The same with the models of each side in nested configs, as their versions are."""
     version = f.number("version")
     if version not in MINICPM_SPEAKS:
         raise UnsupportedArchitecture(f"version is {version:g}; of minicpmv, {list(MINICPM_SPEAKS)} are known")
-    vision = f.value("vision_config")
-    if not isinstance(vision, Mapping):
-        raise f.refuse("vision_config", vision, "an object")
+    vision = nested(f, "vision_config")
     depth = f.sub("vision_config").layers() - f.flag("drop_vision_last_layer", False)
     sees = {"num_channels": 3, **vision, "num_hidden_layers": depth, "vision_use_head": False}
     speaks = f.replaced(model_type=MINICPM_SPEAKS[version]).unflattened("text_config")
@@ -209,7 +219,55 @@ PHI3_V = Adjusted(
     phi3_v,
 )
 
+# -- Step-3: stepfun-ai/step3, vision_encoder.py and modeling_step3.py ------------------------------------------------
+
+STEP3_VISION = Assembly(
+    Rest(
+        Parameter("embeddings.class_embedding", (1, WIDTH)),
+        Convolution("embeddings.patch_embedding", WIDTH, "num_channels", ("patch_size", "patch_size")),
+        Embedding("embeddings.position_embedding", plus(patches, 1)),
+    ),
+    vision_layers(
+        "transformer.layers",
+        Norm("layer_norm1"),
+        Linear("self_attn.qkv_proj", "3*hidden_size", WIDTH),
+        Linear("self_attn.out_proj", WIDTH, WIDTH),
+        Norm("layer_norm2"),
+        Linear("mlp.fc1", FFN, WIDTH),
+        Linear("mlp.fc2", WIDTH, FFN),
+    ),
+)
+STEP3_EYES: Mapping[str, Model] = {"step3_vision_encoder": Family("Step3Vision", {"Model": STEP3_VISION})}
+SEEN = "vision_config.output_hidden_size"
+
+
+def step3(f: Fields) -> Fields:
+    """The same with a model_type in each nested config, which the file leaves to its class."""
+    types = {"text_config": "step3_text", "vision_config": "step3_vision_encoder"}
+    return f.replaced(**{name: {"model_type": kind, **nested(f, name)} for name, kind in types.items()})
+
+
+STEP3_VL = Adjusted(
+    Assembly(
+        Nested("vision_config", "vision_model", STEP3_EYES),
+        Rest(
+            Convolution("vit_downsampler", SEEN, EYE, (2, 2)),
+            Convolution("vit_downsampler2", times(2, SEEN), SEEN, (3, 3)),
+            Linear("vit_large_projector", MOUTH, times(2, SEEN), "projector_bias"),
+        ),
+        Nested("text_config", "", TEXT, "ForCausalLM"),
+    ),
+    step3,
+)
+
 REMOTE_MULTIMODAL: Mapping[str, Family] = {
+    "step3_vl": Family(
+        "Step3VL",
+        {"ForConditionalGeneration": STEP3_VL},
+        "ForConditionalGeneration",
+        "ForConditionalGeneration",
+        ("Step3VLForConditionalGeneration",),
+    ),
     "internvl_chat": Family("InternVLChat", {"Model": INTERNVL_CHAT}, classes=("InternVLChatModel",)),
     "minicpmv": Family("MiniCPMV", {"": MINICPMV}, "", "", ("MiniCPMV",)),
     "phi3_v": Family("Phi3V", {"ForCausalLM": PHI3_V}, "ForCausalLM", "ForCausalLM", ("Phi3VForCausalLM",)),

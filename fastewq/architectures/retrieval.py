@@ -1,4 +1,4 @@
-"""Models that embed pages of documents: ModernVBERT, and ColPali, ColQwen2 and ColModernVBERT around other models."""
+"""Models that embed text or pages of documents around other models: NV-Embed, ModernVBERT, ColPali and its like."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from fastewq.architectures.assembly import (
     Linear,
     Nested,
     Norm,
+    Parameter,
     Rest,
+    Under,
     labels,
 )
 from fastewq.architectures.body import BodyBuilder
@@ -86,8 +88,34 @@ def embedding_of(models: Mapping[str, Model], completed: Callable[[Fields], Fiel
     }
 
 
+# -- NV-Embed: nvidia/NV-Embed-v2, modeling_nvembed.py. Mistral's body, and attention to a table of vectors ------------
+
+INSIDE = "num_cross_heads*cross_dim_head"
+LATENT_ATTENTION = Rest(
+    Parameter("latents", ("num_latents_value", "latent_dim")),
+    Under(
+        "cross_attend_blocks.0",
+        Norm("norm", "latent_dim"),
+        Norm("norm_context", "hidden_dim"),
+        Linear("fn.to_q", INSIDE, "latent_dim", False),
+        Linear("fn.to_kv", f"2*{INSIDE}", "hidden_dim", False),
+        Linear("fn.to_out", "latent_dim", INSIDE, False),
+    ),
+    Under(
+        "cross_attend_blocks.1",
+        Norm("norm", "latent_dim"),
+        Linear("fn.net.0", "8*latent_dim", "latent_dim"),
+        Linear("fn.net.2", "latent_dim", "4*latent_dim"),
+    ),
+)
+NVEMBED = Assembly(
+    Nested("text_config", "embedding_model", {"bidir_mistral": TEXT["mistral"]}),
+    In("latent_attention_config", LATENT_ATTENTION, path="latent_attention_model"),
+)
+
 RETRIEVAL: Mapping[str, Family] = {
     **PAGES,
+    "nvembed": Family("NVEmbed", {"Model": NVEMBED}, classes=("NVEmbedModel",)),
     "colpali": Family("ColPali", embedding_of(MULTIMODAL), "ForRetrieval", "ForRetrieval"),
     "colqwen2": Family("ColQwen2", embedding_of(MULTIMODAL, once_flat), "ForRetrieval", "ForRetrieval"),
     "colmodernvbert": Family("ColModernVBert", embedding_of(PAGES), "ForRetrieval", "ForRetrieval"),

@@ -15,6 +15,8 @@ from fastewq.architectures.latent import LATENT_LINE
 from fastewq.architectures.linear_attention import LINEAR
 from fastewq.architectures.moe import MOE
 from fastewq.architectures.remote import REMOTE
+from fastewq.architectures.remote_hybrid import REMOTE_HYBRID
+from fastewq.architectures.remote_moe import REMOTE_MOE
 from fastewq.architectures.seq2seq import SEQ2SEQ
 from fastewq.architectures.state_space import STATE_SPACE
 
@@ -26,6 +28,8 @@ ALONE: Mapping[str, Model] = {
     **STATE_SPACE,
     **LINEAR,
     **REMOTE,
+    **REMOTE_MOE,
+    **REMOTE_HYBRID,
     **ENCODERS,
     **EARLY,
     **SEQ2SEQ,

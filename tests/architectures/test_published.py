@@ -1,4 +1,7 @@
-"""Totals that the publishers' own checkpoints have, for configs written from published sizes."""
+"""Totals that the publishers' own checkpoints have, for configs written from published sizes.
+
+`source` says where a total is published, if not on the page of the model.
+"""
 
 from __future__ import annotations
 
@@ -32,3 +35,24 @@ def test_quantization_and_remote_code_do_not_change_counts() -> None:
         "auto_map": {"AutoModelForCausalLM": "modeling_evil.Evil"},
     }
     assert read_config(entry["config"] | extra).parameters == entry["parameters"]
+
+
+def test_arctic_is_ten_billion_beside_experts_of_3_66() -> None:
+    """Snowflake's announcement: "a 10B dense transformer with a residual 128x3.66B MoE MLP"."""
+    config = {"hidden_size": 7168, "intermediate_size": 4864, "num_hidden_layers": 35, "vocab_size": 32000}
+    config |= {"num_attention_heads": 56, "num_key_value_heads": 8, "num_local_experts": 128}
+    switches = {"moe_layer_frequency": 1, "parallel_attn_mlp_res": True, "torch_dtype": "bfloat16"}
+    named = {"model_type": "arctic", "architectures": ["ArcticForCausalLM"]}
+    architecture = read_config(named | config | switches)
+    blocks = architecture.stacks[0].blocks
+    experts = sum(t.parameters for block in blocks for t in block.layout.tensors if t.role == "experts")
+    assert architecture.exact
+    assert f"{experts / 128 / 1e9:.3g}" == "3.66"
+    assert f"{(architecture.parameters - experts) / 1e9:.3g}" == "10"
+
+
+def test_grok_2_is_not_git_whose_model_type_it_names() -> None:
+    grok = read_config(PUBLISHED["grok-2"]["config"])
+    assert grok.model_type == "grok"
+    assert [stack.blocks[63].path for stack in grok.stacks] == ["model.layers.63"]
+    assert read_config({"model_type": "git"}).model_type == "git"
