@@ -17,7 +17,9 @@ from fastewq.architectures.assembly import (
     At,
     Convolution,
     Embedding,
+    Expect,
     Family,
+    In,
     Linear,
     Nested,
     Norm,
@@ -31,7 +33,7 @@ from fastewq.architectures.assembly import (
     sizes,
     times,
 )
-from fastewq.architectures.fields import Fields
+from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import Model
 from fastewq.architectures.multimodal import EYE, MOUTH
 from fastewq.architectures.text import TEXT
@@ -57,26 +59,34 @@ def normalizes_queries(f: Fields) -> bool:
     return f.flag("qk_normalization", True)
 
 
-INTERN_VIT = Assembly(
-    Rest(
-        Parameter("embeddings.class_embedding", (1, 1, WIDTH)),
-        Convolution("embeddings.patch_embedding", WIDTH, channels, ("patch_size", "patch_size")),
-        Parameter("embeddings.position_embedding", (1, plus(patches, 1), WIDTH), "embedding"),
-    ),
-    vision_layers(
-        "encoder.layers",
-        Parameter("ls1", (WIDTH,)),
-        Parameter("ls2", (WIDTH,)),
-        Linear("attn.qkv", "3*hidden_size", WIDTH, qkv_bias),
-        When(normalizes_queries, Norm("attn.q_norm", bias=False), Norm("attn.k_norm", bias=False)),
-        Linear("attn.proj", WIDTH, WIDTH),
-        Linear("mlp.fc1", FFN, WIDTH),
-        Linear("mlp.fc2", WIDTH, FFN),
-        Norm("norm1", bias=layer_norms),
-        Norm("norm2", bias=layer_norms),
-    ),
-)
-INTERN_EYES: Mapping[str, Model] = {"intern_vit_6b": Family("InternVision", {"Model": INTERN_VIT})}
+def intern_vit(attended: Size = WIDTH) -> Assembly:
+    """The tower; `attended` is how wide the heads of its attention are together."""
+    return Assembly(
+        Rest(
+            Parameter("embeddings.class_embedding", (1, 1, WIDTH)),
+            Convolution("embeddings.patch_embedding", WIDTH, channels, ("patch_size", "patch_size")),
+            Parameter("embeddings.position_embedding", (1, plus(patches, 1), WIDTH), "embedding"),
+        ),
+        vision_layers(
+            "encoder.layers",
+            Parameter("ls1", (WIDTH,)),
+            Parameter("ls2", (WIDTH,)),
+            Linear("attn.qkv", lambda f: 3 * f[attended], WIDTH, qkv_bias),
+            When(
+                normalizes_queries,
+                Norm("attn.q_norm", attended, bias=False),
+                Norm("attn.k_norm", attended, bias=False),
+            ),
+            Linear("attn.proj", WIDTH, attended),
+            Linear("mlp.fc1", FFN, WIDTH),
+            Linear("mlp.fc2", WIDTH, FFN),
+            Norm("norm1", bias=layer_norms),
+            Norm("norm2", bias=layer_norms),
+        ),
+    )
+
+
+INTERN_EYES: Mapping[str, Model] = {"intern_vit_6b": Family("InternVision", {"Model": intern_vit()})}
 
 
 def shuffled(f: Fields) -> int:
@@ -92,6 +102,77 @@ INTERNVL_CHAT = Assembly(
         Linear("mlp1.1", "llm_config.hidden_size", shuffled),
         Linear("mlp1.3", "llm_config.hidden_size", "llm_config.hidden_size"),
     ),
+)
+
+# -- NVLM: nvidia/NVLM-D-72B, modeling_nvlm_d.py and modeling_intern_vit.py. A wider projector; idle heads ------------
+
+
+def with_idle_heads(f: Fields) -> int:
+    """Seven heads beside those that the config says, so that eight devices can share the attention."""
+    return (f[HEADS] + 7) * f.divided(WIDTH, HEADS)
+
+
+NVLM_EYES: Mapping[str, Model] = {"intern_vit_6b": Family("InternVision", {"Model": intern_vit(with_idle_heads)})}
+NVLM = Assembly(
+    Nested("vision_config", "vision_model", NVLM_EYES),
+    Nested("llm_config", "language_model", TEXT, "ForCausalLM"),
+    Rest(
+        Norm("mlp1.0", shuffled),
+        Linear("mlp1.1", "llm_config.intermediate_size", shuffled, False),
+        Linear("mlp1.3", "llm_config.hidden_size", "llm_config.intermediate_size", False),
+    ),
+)
+
+# -- Ovis 2: AIDC-AI/Ovis2-8B, modeling_ovis.py and modeling_aimv2.py. An image becomes a mixture of visual words -----
+
+
+def use_bias(f: Fields) -> bool:
+    return f.flag("use_bias", False)
+
+
+AIMV2 = Assembly(
+    Rest(
+        Convolution("preprocessor.patchifier.proj", WIDTH, channels, ("patch_size", "patch_size")),
+        Norm("preprocessor.patchifier.norm", bias=False),
+        Parameter("preprocessor.pos_embed", (1, patches, WIDTH), "embedding"),
+        Norm("trunk.post_trunk_norm", bias=False),
+    ),
+    vision_layers(
+        "trunk.blocks",
+        Linear("attn.qkv", "3*hidden_size", WIDTH, qkv_bias),
+        Linear("attn.proj", WIDTH, WIDTH, use_bias),
+        Norm("norm_1", bias=False),
+        Linear("mlp.fc1", FFN, WIDTH, use_bias),
+        Linear("mlp.fc2", WIDTH, FFN, use_bias),
+        Linear("mlp.fc3", FFN, WIDTH, use_bias),
+        Norm("norm_2", bias=False),
+        norm="rms",
+    ),
+)
+AIM_EYES: Mapping[str, Model] = {"aimv2": Family("AIMv2", {"Model": AIMV2})}
+INDICATORS = 5
+"""Visual words that no patch becomes: they mark where images, rows and columns begin and end."""
+
+
+def visual_words(f: Fields) -> int:
+    words = f.count("vocab_size", low=INDICATORS + 1)
+    return words - INDICATORS
+
+
+def strided(f: Fields) -> int:
+    return f["backbone_config.hidden_size"] * f.size("hidden_stride", 1) ** 2
+
+
+OVIS = Assembly(
+    In(
+        "visual_tokenizer_config",
+        Expect("depths", None),
+        Nested("backbone_config", "backbone", AIM_EYES),
+        Rest(Linear("head.0", visual_words, strided, False), Norm("head.1", visual_words)),
+        path="visual_tokenizer",
+    ),
+    Rest(Embedding("vte", "visual_tokenizer_config.vocab_size", "llm_config.hidden_size")),
+    Nested("llm_config", "llm", TEXT, "ForCausalLM"),
 )
 
 # -- Kimi-VL: moonshotai/Kimi-VL-A3B-Instruct, modeling_kimi_vl.py -----------------------------------------------------
@@ -268,6 +349,10 @@ REMOTE_MULTIMODAL: Mapping[str, Family] = {
         "ForConditionalGeneration",
         ("Step3VLForConditionalGeneration",),
     ),
+    # Skywork/Skywork-R1V-38B: InternVL under another name
+    "skywork_chat": Family("SkyworkR1VChat", {"Model": INTERNVL_CHAT}, classes=("SkyworkR1VChatModel",)),
+    "NVLM_D": Family("NVLM_D_", {"Model": NVLM}, classes=("NVLM_D_Model",)),
+    "ovis": Family("Ovis", {"": OVIS}, "", "", ("Ovis",)),
     "internvl_chat": Family("InternVLChat", {"Model": INTERNVL_CHAT}, classes=("InternVLChatModel",)),
     "minicpmv": Family("MiniCPMV", {"": MINICPMV}, "", "", ("MiniCPMV",)),
     "phi3_v": Family("Phi3V", {"ForCausalLM": PHI3_V}, "ForCausalLM", "ForCausalLM", ("Phi3VForCausalLM",)),

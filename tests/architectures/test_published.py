@@ -56,3 +56,15 @@ def test_grok_2_is_not_git_whose_model_type_it_names() -> None:
     assert grok.model_type == "grok"
     assert [stack.blocks[63].path for stack in grok.stacks] == ["model.layers.63"]
     assert read_config({"model_type": "git"}).model_type == "git"
+
+
+def test_ovis_is_what_the_library_converts_it_to() -> None:
+    """The library has Ovis 2 as `ovis2`, with other names for the same tensors."""
+    ovis = PUBLISHED["Ovis2-8B"]["config"]
+    tokenizer = ovis["visual_tokenizer_config"]
+    tower = {name: value for name, value in tokenizer["backbone_config"].items() if name != "model_type"}
+    tower |= {name: tokenizer[name] for name in ("vocab_size", "hidden_stride")}
+    language = ovis["llm_config"]
+    converted = {"model_type": "ovis2", "vision_config": tower, "text_config": language, "tie_word_embeddings": False}
+    sizes = {name: language[name] for name in ("hidden_size", "vocab_size")}
+    assert read_config(converted | sizes).parameters == read_config(ovis).parameters
