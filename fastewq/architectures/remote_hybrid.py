@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import ClassVar
 
 from fastewq.architecture import Mixer as MixerKind
@@ -15,18 +16,23 @@ from fastewq.architectures.body import Decoder
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import LMHead, Model, decoder, heads_with
 from fastewq.architectures.parts import (
+    LAYER_NORM,
     MLP,
     Attention,
     GatedMLP,
+    Heads,
     MixerPart,
     Norm,
     Tensors,
     convolution,
+    hidden_per_head,
+    kv_heads,
     linear,
     norm,
     parameter,
     prefixed,
 )
+from fastewq.architectures.state_space import Mamba
 
 # -- PLaMo 2: pfnet/plamo-2-1b, modeling_plamo.py ---------------------------------------------------------------------
 
@@ -115,6 +121,49 @@ def norm_bias(f: Fields) -> bool:
     return f.flag("norm_bias", True)
 
 
+# -- Phi-4-mini-flash: microsoft/Phi-4-mini-flash-reasoning, modeling_phi4flash.py. arXiv 2507.06607 -------------------
+
+
+def differences(f: Fields) -> Tensors:
+    """What differential attention learns: four vectors and a norm of the two heads of a pair."""
+    dim = hidden_per_head(f)
+    vectors = (t for name in ("q1", "k1", "q2", "k2") for t in parameter(f"lambda_{name}", dim))
+    return prefixed("inner_cross_attn", (*vectors, *norm("subln", 2 * dim)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossAttention(MixerPart):
+    """Attention to the keys and values of an earlier layer; its `Wqkv` makes queries alone."""
+
+    kind: ClassVar[MixerKind] = "attention"
+
+    def facts(self, f: Fields) -> Heads:
+        return Heads(f["num_attention_heads"], kv_heads(f), hidden_per_head(f))
+
+    def __call__(self, f: Fields) -> Tensors:
+        hidden = f["hidden_size"]
+        tensors = (*linear("Wqkv", hidden, hidden, True), *linear("out_proj", hidden, hidden, True), *differences(f))
+        return prefixed("attn", tensors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatedMemory(MixerPart):
+    """A gate on the output of an earlier layer's state space."""
+
+    kind: ClassVar[MixerKind] = "state_space"
+
+    def __call__(self, f: Fields) -> Tensors:
+        hidden = f["hidden_size"]
+        return (*linear("attn.in_proj", 2 * hidden, hidden), *linear("attn.out_proj", hidden, 2 * hidden))
+
+
+def samba_layers(f: Fields, layers: int) -> Sequence[str]:
+    """State spaces in every `mb_per_layer`-th layer, else attention; both read earlier ones in the second half."""
+    step, own = f["mb_per_layer"], layers // 2 + 2
+    state = ["mamba" if i < own else "memory" for i in range(layers)]
+    return [state[i] if i % step == 0 else "attention" if i < own else "cross" for i in range(layers)]
+
+
 REMOTE_HYBRID: Mapping[str, Model] = {
     "plamo2": decoder(
         Decoder(
@@ -150,5 +199,45 @@ REMOTE_HYBRID: Mapping[str, Model] = {
         ),
         heads=heads_with(ForCausalLM=LMHead(tied=lambda f: f.flag("tie_word_embeddings", False))),
         classes=("RWKV7ForCausalLM", "RWKV7Model"),
+    ),
+    "phi4flash": decoder(
+        Decoder(
+            mixers={
+                "mamba": Mamba(
+                    prefix="attn",
+                    inner="2*hidden_size",
+                    state="mamba_d_state",
+                    kernel="mamba_d_conv",
+                    step_rank=lambda f: ceil(f["hidden_size"] / 16),
+                    bias=False,
+                    conv_bias=True,
+                ),
+                "memory": GatedMemory(),
+                "attention": Attention(
+                    prefix="attn",
+                    fused="Wqkv",
+                    names=("", "", "", "out_proj"),
+                    bias=True,
+                    dim=hidden_per_head,
+                    extras=(differences,),
+                ),
+                "cross": CrossAttention(),
+            },
+            mixer_schedule=samba_layers,
+            feed_forwards={"dense": GatedMLP(fused="fc1", names=("", "", "fc2"))},
+            norm=LAYER_NORM,
+            final_norm="final_layernorm",
+            only={
+                "mamba_d_state": (16,),
+                "mamba_d_conv": (4,),
+                "mamba_expand": (2,),
+                "mamba_conv_bias": (True,),
+                "mamba_proj_bias": (False,),
+                "mlp_bias": (False,),
+                "lm_head_bias": (False,),
+            },
+        ),
+        heads=heads_with(ForCausalLM=LMHead(tied=True)),
+        classes=("Phi4FlashForCausalLM", "Phi4FlashModel"),
     ),
 }
