@@ -32,6 +32,24 @@ PROJECTED = {
 MINICPM = {"text_config": {"model_type": "qwen3_5_text", "num_hidden_layers": 4}}
 
 BASE: dict[str, dict[str, Any]] = {
+    "moonshine_streaming": {
+        "num_hidden_layers": 3,
+        "num_key_value_heads": 4,
+        "encoder_config": {"num_hidden_layers": 2, "sliding_windows": [[16, 4], [16, 0]]},
+    },
+    **{
+        name: {
+            "backbone_config": {
+                "model_type": "dinov2",
+                "num_hidden_layers": 3,
+                "hidden_size": 96,
+                "num_attention_heads": 4,
+                "out_indices": [1, 2, 3],
+                "reshape_hidden_states": False,
+            }
+        }
+        for name in ("depth_anything", "prompt_depth_anything")
+    },
     "vision-encoder-decoder": {
         "encoder": {"model_type": "vit", "num_hidden_layers": 3},
         "decoder": {"model_type": "trocr", "decoder_layers": 3, "d_model": 512, "cross_attention_hidden_size": 768},
@@ -141,7 +159,44 @@ BASE: dict[str, dict[str, Any]] = {
 """A shallow config to change, for types whose default config cannot be built or cannot be cut by its layer count."""
 
 LAYERS = {"num_hidden_layers": 4}
+DETECTORS = [
+    {"encoder_layers": 2, "decoder_layers": 3, "backbone": "resnet18", "num_channels": 1},
+    {"encoder_layers": 2, "decoder_layers": 3, "backbone": "resnet101", "dilation": True},
+    {"encoder_layers": 2, "decoder_layers": 3, "use_timm_backbone": False, "num_labels": 7},
+    {"encoder_layers": 2, "backbone_config": {"model_type": "resnet", "layer_type": "basic", "depths": [2, 1, 2, 1]}},
+    {"encoder_layers": 2, "backbone_config": {"model_type": "timm_backbone", "backbone": "resnet34"}},
+    {"encoder_layers": 2, "backbone_config": {"model_type": "resnet", "out_features": ["stage1", "stage3"]}},
+    {"encoder_layers": 2, "backbone_config": {"model_type": "resnet", "out_indices": [2]}},
+]
+SHALLOW_DINO = {"model_type": "dinov2", "num_hidden_layers": 3, "out_indices": [1, 2], "reshape_hidden_states": False}
 EXTRA: dict[str, list[dict[str, Any]]] = {
+    "vits": [
+        {
+            "num_hidden_layers": 2,
+            "num_speakers": 4,
+            "speaker_embedding_size": 16,
+            "use_stochastic_duration_prediction": s,
+        }
+        for s in (True, False)
+    ],
+    "bark": [
+        {"semantic_config": {"num_layers": 2, "hidden_size": 96, "num_heads": 4, "bias": False}},
+        {"coarse_acoustics_config": {"num_layers": 3, "input_vocab_size": 77, "output_vocab_size": 66}},
+        {"fine_acoustics_config": {"num_layers": 1, "hidden_size": 60, "bias": False, "block_size": 99}},
+        {"fine_acoustics_config": {"n_codes_total": 5, "n_codes_given": 2}},
+    ],
+    "timesformer": [{"num_hidden_layers": 3, "attention_type": kind} for kind in ("space_only", "joint_space_time")],
+    "dpt": [
+        {"backbone_config": {**SHALLOW_DINO, "hidden_size": 96, "num_attention_heads": 4}, "readout_type": "ignore"},
+        {"backbone_config": {**SHALLOW_DINO, "hidden_size": 96, "num_attention_heads": 4}},
+        {"backbone_config": {"model_type": "beit", "num_hidden_layers": 3, "out_indices": [1, 2]}},
+        {"backbone_config": {"model_type": "swinv2", "out_features": ["stage1", "stage2"]}, "add_projection": True},
+        {"num_hidden_layers": 3, "use_batch_norm_in_fusion_residual": True, "reassemble_factors": [1, 2, 0.5, 8]},
+    ],
+    "depth_anything": [
+        {"backbone_config": {"model_type": "dinov2_with_registers", "num_hidden_layers": 3, "out_indices": [1, 2]}}
+    ],
+    **dict.fromkeys(("detr", "table-transformer", "conditional_detr"), DETECTORS),
     "vision-encoder-decoder": [
         {
             "encoder": {"model_type": name, "num_hidden_layers": 3, "hidden_size": 384, "num_attention_heads": 6},

@@ -41,7 +41,7 @@ from fastewq.architectures.assembly import (
 from fastewq.architectures.bart import bart_layer, bart_stack
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.parts import Part, Tensors, head_dim, kv_heads
+from fastewq.architectures.parts import Option, Part, Tensors, head_dim, kv_heads
 
 LAYER_WEIGHTS = Rest(When("use_weighted_layer_sum", Parameter("layer_weights", (plus("num_hidden_layers", 1),))))
 
@@ -499,9 +499,9 @@ def parakeet_subsampling(f: Fields) -> Tensors:
     return tuple(t for part in parts for t in part(f))
 
 
-PARAKEET_ENCODER = Assembly(
-    Rest(Under("subsampling", parakeet_subsampling)),
-    Layers(
+def parakeet_layers(*relative: Part, norm_bias: Option = True) -> Layers:
+    """A conformer: attention and a convolution between two feed-forwards; `relative` has the tensors of positions."""
+    return Layers(
         "layers",
         (
             *(
@@ -515,25 +515,37 @@ PARAKEET_ENCODER = Assembly(
             Linear("self_attn.q_proj", query_width, WIDTH, "attention_bias"),
             *linears("self_attn", "k_proj v_proj", key_width, WIDTH, "attention_bias"),
             Linear("self_attn.o_proj", WIDTH, query_width, "attention_bias"),
-            Linear("self_attn.relative_k_proj", query_width, WIDTH, False),
-            Parameter("self_attn.bias_u", (HEADS, head_dim)),
-            Parameter("self_attn.bias_v", (HEADS, head_dim)),
+            *relative,
             Convolution("conv.pointwise_conv1", "2*hidden_size", WIDTH, (1,), "convolution_bias"),
             Convolution("conv.depthwise_conv", WIDTH, 1, ("conv_kernel_size",), "convolution_bias"),
             Norm("conv.norm"),
             Convolution("conv.pointwise_conv2", WIDTH, WIDTH, (1,), "convolution_bias"),
-            *(Norm(f"norm_{name}") for name in ("feed_forward1", "self_att", "conv", "feed_forward2", "out")),
+            *(
+                Norm(f"norm_{name}", bias=norm_bias)
+                for name in ("feed_forward1", "self_att", "conv", "feed_forward2", "out")
+            ),
         ),
         name="audio",
         role="audio",
         kv_heads=kv_heads,
         head_dim=head_dim,
-    ),
+    )
+
+
+PARAKEET_LAYERS = parakeet_layers(
+    Linear("self_attn.relative_k_proj", query_width, WIDTH, False),
+    Parameter("self_attn.bias_u", (HEADS, head_dim)),
+    Parameter("self_attn.bias_v", (HEADS, head_dim)),
 )
-PARAKEET_CTC = Assembly(
-    In("encoder_config", PARAKEET_ENCODER, path="encoder"),
-    Rest(Convolution("ctc_head", "vocab_size", "encoder_config.hidden_size", (1,))),
-)
+PARAKEET_ENCODER = Assembly(Rest(Under("subsampling", parakeet_subsampling)), PARAKEET_LAYERS)
+
+
+def ctc(encoder: BodyBuilder) -> BodyBuilder:
+    return Assembly(
+        In("encoder_config", encoder, path="encoder"),
+        Rest(Convolution("ctc_head", "vocab_size", "encoder_config.hidden_size", (1,))),
+    )
+
 
 AUDIO: dict[str, Family] = {
     "whisper": Family("Whisper", WHISPER_CLASSES, "ForConditionalGeneration"),
@@ -586,5 +598,5 @@ AUDIO: dict[str, Family] = {
         "ForConditionalGeneration",
     ),
     "parakeet_encoder": Family("Parakeet", {"Encoder": PARAKEET_ENCODER}, "Encoder", "Encoder"),
-    "parakeet_ctc": Family("Parakeet", {"ForCTC": PARAKEET_CTC}, "ForCTC", "ForCTC"),
+    "parakeet_ctc": Family("Parakeet", {"ForCTC": ctc(PARAKEET_ENCODER)}, "ForCTC", "ForCTC"),
 }

@@ -12,10 +12,12 @@ from fastewq.architectures.assembly import (
     Assembly,
     At,
     Convolution,
+    Each,
     Expect,
     Family,
     Layers,
     Linear,
+    Nested,
     Norm,
     Parameter,
     Rest,
@@ -36,13 +38,13 @@ from fastewq.architectures.assembly import (
     sizes,
     unless,
 )
-from fastewq.architectures.bert import ONE_MATRIX
+from fastewq.architectures.bert import ONE_MATRIX, POOLER
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import MAX_LAYERS, Fields, Size
 from fastewq.architectures.parts import Option, Part, Tensors, head_dim
 from fastewq.architectures.vision import PATCH_KERNEL, vision_layers
 
-# -- ViT ------------------------------------------------------------------------------------------------------------
+# -- ViT --------------------------------------------------------------------------------------------------------------
 
 
 def vit_layer(
@@ -182,7 +184,7 @@ MAE_DECODER = Assembly(
     ),
 )
 
-# -- video and sound ------------------------------------------------------------------------------------------------
+# -- video and sound --------------------------------------------------------------------------------------------------
 
 
 def tubelets(f: Fields) -> int:
@@ -554,6 +556,96 @@ def segformer_projections(f: Fields) -> Tensors:
     )
 
 
+# -- ViT as a detector: YOLOS, ViTPose --------------------------------------------------------------------------------
+
+
+def yolos_positions(f: Fields) -> int:
+    return patches(f) + f["num_detection_tokens"] + 1
+
+
+def middle_positions(f: Fields) -> int:
+    """As many as there would be if patches were not cut off at the sides of an image."""
+    (height, width), patch = pair(f, "image_size"), pair(f, "patch_size")[0]
+    return height * width // patch**2 + f["num_detection_tokens"] + 1
+
+
+def middle_layers(f: Fields) -> int:
+    return f.layers() - 1
+
+
+YOLOS = vit(
+    token("cls_token"),
+    Parameter("embeddings.detection_tokens", (1, "num_detection_tokens", WIDTH)),
+    position_table(yolos_positions),
+    patch_embedding(),
+    When(
+        "use_mid_position_embeddings",
+        Parameter("encoder.interpolation.mid_position_embeddings", (middle_layers, 1, middle_positions, WIDTH)),
+    ),
+    layer=older_vit_layer(),
+    path="encoder.layer",
+    head_dim=None,
+)
+
+
+def three_matrices(name: str, outputs: Size) -> Part:
+    return Under(
+        name,
+        Linear("layers.0", WIDTH, WIDTH),
+        Linear("layers.1", WIDTH, WIDTH),
+        Linear("layers.2", outputs, WIDTH),
+    )
+
+
+YOLOS_DETECTOR = Rest(three_matrices("class_labels_classifier", plus(labels, 1)), three_matrices("bbox_predictor", 4))
+VITPOSE_FFN = scaled(WIDTH, "mlp_ratio")
+
+
+def expert_outputs(f: Fields) -> int:
+    """Of the outputs, those that an expert of the data set gives."""
+    return f["part_features"] if f["num_experts"] > 1 else 0
+
+
+VITPOSE_BACKBONE = vit(
+    position_table(plus(patches, 1)),
+    patch_embedding(),
+    layer=(
+        Linear("attention.attention.query", WIDTH, WIDTH, "qkv_bias"),
+        Linear("attention.attention.key", WIDTH, WIDTH, "qkv_bias"),
+        Linear("attention.attention.value", WIDTH, WIDTH, "qkv_bias"),
+        Linear("attention.output.dense", WIDTH, WIDTH),
+        Linear("mlp.fc1", VITPOSE_FFN, WIDTH),
+        Linear("mlp.fc2", lambda f: f[WIDTH] - expert_outputs(f), VITPOSE_FFN),
+        When(
+            lambda f: f["num_experts"] > 1,
+            Each("mlp.experts", "num_experts", (Linear("", "part_features", VITPOSE_FFN),)),
+        ),
+        Norm("layernorm_before"),
+        Norm("layernorm_after"),
+    ),
+    path="encoder.layer",
+    head_dim=None,
+    ffn=VITPOSE_FFN,
+)
+VITPOSE_TOWERS: dict[str, Family] = {
+    "vitpose_backbone": Family("VitPose", {"Backbone": VITPOSE_BACKBONE}, "Backbone", "Backbone"),
+}
+SEEN = "backbone_config.hidden_size"
+VITPOSE = Assembly(
+    Nested("backbone_config", "backbone", VITPOSE_TOWERS),
+    Rest(
+        When("use_simple_decoder", Convolution("head.conv", labels, SEEN, (3, 3))),
+        When(
+            unless("use_simple_decoder"),
+            Parameter("head.deconv1.weight", (SEEN, 256, 4, 4), "conv"),
+            Norm("head.batchnorm1", 256),
+            Parameter("head.deconv2.weight", (256, 256, 4, 4), "conv"),
+            Norm("head.batchnorm2", 256),
+            Convolution("head.conv", labels, 256, (1, 1)),
+        ),
+    ),
+)
+
 SEGFORMER_HEAD = Rest(
     segformer_projections,
     Convolution(
@@ -564,6 +656,13 @@ SEGFORMER_HEAD = Rest(
 )
 
 IMAGES: dict[str, Family] = {
+    **VITPOSE_TOWERS,
+    "vitpose": Family("VitPose", {"ForPoseEstimation": VITPOSE}, "ForPoseEstimation", "ForPoseEstimation"),
+    "yolos": Family(
+        "Yolos",
+        {"Model": Assembly(YOLOS, POOLER), "ForObjectDetection": Assembly(At("vit", YOLOS), YOLOS_DETECTOR)},
+        "ForObjectDetection",
+    ),
     "vit": Family(
         "ViT",
         {**classifies("vit", VIT, Assembly(VIT, VIT_POOLER)), "ForMaskedImageModeling": rebuilding("vit", VIT)},

@@ -22,7 +22,6 @@ FAMILIES: Final = (
     ("speech_language", "SPEECH_LANGUAGE"),
     ("remote_multimodal", "REMOTE_MULTIMODAL"),
     ("documents", "DOCUMENTS"),
-    ("classic_encoders", "CLASSIC_ENCODERS"),
     ("vision_seq2seq", "VISION_SEQ2SEQ"),
     ("convnext", "CONVNEXT"),
     ("florence", "FLORENCE"),
@@ -30,6 +29,7 @@ FAMILIES: Final = (
     ("deepseek_vl", "DEEPSEEK_VL"),
     ("molmo", "MOLMO"),
     ("phi4", "PHI4_MULTIMODAL"),
+    ("classic_encoders", "CLASSIC_ENCODERS"),
     ("image_text", "IMAGE_TEXT"),
     ("retrieval", "RETRIEVAL"),
     ("qwen4", "QWEN4"),
@@ -42,6 +42,12 @@ FAMILIES: Final = (
     ("ernie_vl", "ERNIE_VL"),
     ("granite_vision", "GRANITE_VISION"),
     ("molmo2", "MOLMO2"),
+    ("detection", "DETECTION"),
+    ("depth", "DEPTH"),
+    ("segmentation", "SEGMENTATION"),
+    ("video", "VIDEO"),
+    ("transcription", "TRANSCRIPTION"),
+    ("speech_generation", "SPEECH_GENERATION"),
 )
 """Modules and their tables, the most asked for first; `text` has those before it, too."""
 

@@ -1,0 +1,210 @@
+"""Models that write down speech, most with Parakeet's encoder: transducers, Canary, Cohere, LASR, Moonshine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastewq.architectures.assembly import (
+    FFN,
+    UNTIED,
+    WIDTH,
+    Assembly,
+    At,
+    Convolution,
+    Embedding,
+    Family,
+    In,
+    Layers,
+    Linear,
+    Nested,
+    Norm,
+    Parameter,
+    Rest,
+    Under,
+    When,
+    key_width,
+    length,
+    linears,
+    query_width,
+)
+from fastewq.architectures.audio import AUDIO, PARAKEET_ENCODER, ctc, parakeet_layers
+from fastewq.architectures.audio_codecs import lstm
+from fastewq.architectures.body import BodyBuilder
+from fastewq.architectures.fields import Fields, Size
+from fastewq.architectures.parts import Option, Part, head_dim, kv_heads
+
+HEARD = "encoder_config.hidden_size"
+PARAKEET: Mapping[str, Family] = {"parakeet_encoder": AUDIO["parakeet_encoder"]}
+
+# -- transducers: an LSTM over what was written, joined with what is heard --------------------------------------------
+
+
+def transducer(joined: Size) -> BodyBuilder:
+    width = "decoder_hidden_size"
+    return Assembly(
+        In("encoder_config", PARAKEET_ENCODER, path="encoder"),
+        Rest(
+            Linear("encoder_projector", width, HEARD),
+            Under(
+                "decoder",
+                Embedding("embedding", "vocab_size", width),
+                Under("lstm", lstm(width, "num_decoder_layers")),
+                Linear("decoder_projector", width, width),
+            ),
+            Linear("joint.head", joined, width),
+        ),
+    )
+
+
+def tokens_and_durations(f: Fields) -> int:
+    return f["vocab_size"] + f[length("durations")]
+
+
+# -- decoders that attend to what is heard ----------------------------------------------------------------------------
+
+
+def attention(name: str, bias: Option, out_bias: Option) -> tuple[Part, ...]:
+    return (
+        Linear(f"{name}.q_proj", query_width, WIDTH, bias),
+        *linears(name, "k_proj v_proj", key_width, WIDTH, bias),
+        Linear(f"{name}.o_proj", WIDTH, query_width, out_bias),
+    )
+
+
+def writing_layers(*feed_forward: Part, norm_bias: Option, out_bias: Option) -> Layers:
+    return Layers(
+        "layers",
+        (
+            *attention("self_attn", "attention_bias", out_bias),
+            *attention("encoder_attn", "attention_bias", out_bias),
+            *feed_forward,
+            *(Norm(f"{name}_layernorm", bias=norm_bias) for name in ("input", "post_attention")),
+            Norm("final_layernorm", bias=norm_bias),
+        ),
+        name="decoder",
+        role="decoder",
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+    )
+
+
+TWO_MATRICES = (Linear("mlp.fc1", FFN, WIDTH), Linear("mlp.fc2", WIDTH, FFN))
+CANARY_DECODER = Assembly(
+    Rest(Embedding("embed_tokens", "vocab_size"), Norm("norm"), Norm("embedding_layernorm")),
+    writing_layers(*TWO_MATRICES, norm_bias=True, out_bias="attention_bias"),
+)
+CANARY = Assembly(Nested("encoder_config", "encoder", PARAKEET), In("decoder_config", CANARY_DECODER, path="decoder"))
+COHERE = Assembly(
+    Nested("encoder_config", "encoder", PARAKEET),
+    At(
+        "decoder",
+        CANARY_DECODER,
+        Rest(Embedding("pos_emb", "max_position_embeddings"), Linear("proj", WIDTH, HEARD)),
+    ),
+)
+
+# -- LASR -------------------------------------------------------------------------------------------------------------
+
+KERNEL = ("subsampling_conv_kernel_size",)
+LASR_ENCODER = Assembly(
+    Rest(
+        Under(
+            "subsampler",
+            Linear("dense_0", WIDTH, "num_mel_bins"),
+            Convolution("conv_0", WIDTH, WIDTH, KERNEL),
+            Convolution("conv_1", "subsampling_conv_channels", WIDTH, KERNEL),
+            Linear("dense_1", WIDTH, "subsampling_conv_channels"),
+        ),
+        Norm("out_norm", bias=False),
+    ),
+    parakeet_layers(norm_bias=False),
+)
+
+# -- Moonshine that listens as it goes --------------------------------------------------------------------------------
+
+
+def samples(f: Fields) -> int:
+    """Of one frame."""
+    return round(f.number("sample_rate") * f.number("frame_ms") / 1000)
+
+
+MOONSHINE_ENCODER = Assembly(
+    Rest(
+        Under(
+            "embedder",
+            Parameter("comp.log_k", ()),
+            Convolution("conv1", "2*hidden_size", WIDTH, (5,)),
+            Convolution("conv2", WIDTH, "2*hidden_size", (5,)),
+            Linear("linear", WIDTH, samples, False),
+        ),
+        Parameter("final_norm.gamma", (WIDTH,), "norm"),
+    ),
+    Layers(
+        "layers",
+        (
+            *attention("self_attn", "attention_bias", "attention_bias"),
+            *TWO_MATRICES,
+            Parameter("input_layernorm.gamma", (WIDTH,), "norm"),
+            Parameter("post_attention_layernorm.gamma", (WIDTH,), "norm"),
+        ),
+        name="audio",
+        role="audio",
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+    ),
+)
+MOONSHINE = Assembly(
+    In("encoder_config", MOONSHINE_ENCODER, path="encoder"),
+    At(
+        "decoder",
+        Rest(
+            Embedding("embed_tokens", "vocab_size"),
+            Norm("norm", bias=False),
+            Embedding("pos_emb", "max_position_embeddings", HEARD),
+            When(lambda f: f[HEARD] != f[WIDTH], Linear("proj", WIDTH, HEARD, False)),
+        ),
+        writing_layers(
+            Linear("mlp.fc1", "2*intermediate_size", WIDTH),
+            Linear("mlp.fc2", WIDTH, FFN),
+            norm_bias=False,
+            out_bias=False,
+        ),
+    ),
+)
+
+WRITES = "ForConditionalGeneration"
+TRANSCRIPTION: Mapping[str, Family] = {
+    "parakeet_tdt": Family("Parakeet", {"ForTDT": transducer(tokens_and_durations)}, "ForTDT", "ForTDT"),
+    "parakeet_rnnt": Family("Parakeet", {"ForRNNT": transducer("vocab_size")}, "ForRNNT", "ForRNNT"),
+    "canary": Family(
+        "Canary",
+        {
+            "Model": CANARY,
+            WRITES: Assembly(
+                At("model", CANARY),
+                Rest(
+                    Linear("proj_out", "decoder_config.vocab_size", "decoder_config.hidden_size", weight=UNTIED),
+                ),
+            ),
+        },
+        WRITES,
+    ),
+    "cohere_asr": Family(
+        "CohereAsr",
+        {
+            "Model": COHERE,
+            WRITES: Assembly(At("model", COHERE), Rest(Linear("proj_out", "vocab_size", WIDTH, weight=UNTIED))),
+        },
+        WRITES,
+    ),
+    "moonshine_streaming": Family(
+        "MoonshineStreaming",
+        {
+            "Model": MOONSHINE,
+            WRITES: Assembly(At("model", MOONSHINE), Rest(Linear("proj_out", "vocab_size", WIDTH, False, UNTIED))),
+        },
+        WRITES,
+    ),
+    "lasr_encoder": Family("Lasr", {"Encoder": LASR_ENCODER}, "Encoder", "Encoder"),
+    "lasr_ctc": Family("Lasr", {"ForCTC": ctc(LASR_ENCODER)}, "ForCTC", "ForCTC"),
+}
