@@ -341,7 +341,48 @@ STEP3_VL = Adjusted(
     step3,
 )
 
+# -- LLaVA-OneVision 1.5: lmms-lab/LLaVA-OneVision-1.5-8B-Instruct, modeling_llavaonevision1_5.py. Qwen3 speaks --------
+
+
+def merged_square(f: Fields) -> int:
+    return f[WIDTH] * f.size("spatial_merge_size", 2) ** 2
+
+
+RICE = Assembly(
+    Rest(
+        Convolution("patch_embed.proj", WIDTH, "in_channels", ("patch_size", "patch_size"), bias=False),
+        Parameter("class_embedding", (WIDTH,)),
+        Parameter("class_pos_emb", (1, quotient(quotient(WIDTH, "num_heads"), 2)), "embedding"),
+        Norm("pre_layernorm"),
+        Norm("merger.ln_q"),
+        Linear("merger.mlp.0", merged_square, merged_square),
+        Linear("merger.mlp.2", "text_hidden_size", merged_square),
+    ),
+    vision_layers(
+        "blocks",
+        Norm("norm1"),
+        Norm("norm2"),
+        Linear("attn.qkv", "3*hidden_size", WIDTH),
+        Linear("attn.proj", WIDTH, WIDTH),
+        Linear("mlp.fc1", FFN, WIDTH),
+        Linear("mlp.fc2", WIDTH, FFN),
+        count="depth",
+        heads="num_heads",
+    ),
+)
+LLAVA_ONEVISION_1_5 = Assembly(
+    Nested("vision_config", "visual", {"rice_vit": Family("RiceTransformer", {"Model": RICE})}),
+    Nested("text_config", "", {"LLaVAOneVision1_5_text": TEXT["qwen3"]}, "ForCausalLM"),
+)
+
 REMOTE_MULTIMODAL: Mapping[str, Family] = {
+    "llavaonevision1_5": Family(
+        "LLaVAOneVision1_5_",
+        {"ForConditionalGeneration": LLAVA_ONEVISION_1_5},
+        "ForConditionalGeneration",
+        "ForConditionalGeneration",
+        ("LLaVAOneVision1_5_ForConditionalGeneration",),
+    ),
     "step3_vl": Family(
         "Step3VL",
         {"ForConditionalGeneration": STEP3_VL},
