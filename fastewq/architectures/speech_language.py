@@ -209,6 +209,7 @@ TOWERS_OF_SOUND: dict[str, Family] = {
     "qwen3_omni_moe_audio_encoder": Family("Qwen3OmniMoeAudioEncoder", {"": OMNI3_TOWER}, "", ""),
     "qwen3_asr_encoder": Family("Qwen3ASREncoder", {"": omni3_tower()}, "", ""),
     "granite_speech_encoder": Family("GraniteSpeechEncoder", {"": GRANITE_ENCODER}, "", ""),
+    "granite_speech_plus_encoder": Family("GraniteSpeechPlusEncoder", {"": GRANITE_ENCODER}, "", ""),
 }
 
 
@@ -329,6 +330,7 @@ SPEECH_LANGUAGE: dict[str, Family] = {
         GENERATE,
     ),
     "granite_speech": Family("GraniteSpeech", speaking(*GRANITE_SPEECH), GENERATE),
+    "musicflamingo": Family("MusicFlamingo", speaking(*AUDIO_FLAMINGO, lm_head=OWN_LM_HEAD), GENERATE),
     "qwen2_5_omni_thinker": Family("Qwen2_5OmniThinker", speaking(*thinker(OMNI2_VISION)), GENERATE),
     "qwen3_omni_moe_thinker": Family("Qwen3OmniMoeThinker", speaking(*thinker(OMNI3_VISION)), GENERATE),
 }

@@ -11,6 +11,7 @@ from fastewq.architectures.assembly import (
     Assembly,
     At,
     Convolution,
+    Each,
     Embedding,
     Family,
     In,
@@ -27,7 +28,7 @@ from fastewq.architectures.assembly import (
     linears,
     query_width,
 )
-from fastewq.architectures.audio import AUDIO, PARAKEET_ENCODER, ctc, parakeet_layers
+from fastewq.architectures.audio import AUDIO, PARAKEET_ENCODER, PARAKEET_LAYERS, ctc, halvings, parakeet_layers
 from fastewq.architectures.audio_codecs import lstm
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
@@ -39,10 +40,10 @@ PARAKEET: Mapping[str, Family] = {"parakeet_encoder": AUDIO["parakeet_encoder"]}
 # -- transducers: an LSTM over what was written, joined with what is heard --------------------------------------------
 
 
-def transducer(joined: Size) -> BodyBuilder:
+def transducer(joined: Size, encoder: BodyBuilder = PARAKEET_ENCODER) -> BodyBuilder:
     width = "decoder_hidden_size"
     return Assembly(
-        In("encoder_config", PARAKEET_ENCODER, path="encoder"),
+        In("encoder_config", encoder, path="encoder"),
         Rest(
             Linear("encoder_projector", width, HEARD),
             Under(
@@ -54,6 +55,38 @@ def transducer(joined: Size) -> BodyBuilder:
             Linear("joint.head", joined, width),
         ),
     )
+
+
+CHANNELS = "subsampling_conv_channels"
+SQUARE = ("subsampling_conv_kernel_size", "subsampling_conv_kernel_size")
+
+
+def bands(f: Fields) -> int:
+    """What the causal convolutions leave of the frequencies, over all channels."""
+    left, stride, kernel = f["num_mel_bins"], f["subsampling_conv_stride"], f[SQUARE[0]]
+    for _ in range(halvings(f)):
+        left = (left + (kernel - 1) + (stride - 1) - kernel) // stride + 1
+    return f[CHANNELS] * left
+
+
+STREAMING_ENCODER = Assembly(
+    Rest(
+        Under(
+            "subsampling",
+            Convolution("conv_in", CHANNELS, 1, SQUARE),
+            Each(
+                "layers",
+                lambda f: halvings(f) - 1,
+                (
+                    Convolution("depthwise_conv", CHANNELS, 1, SQUARE),
+                    Convolution("pointwise_conv", CHANNELS, CHANNELS, (1, 1)),
+                ),
+            ),
+            Linear("linear", WIDTH, bands),
+        )
+    ),
+    PARAKEET_LAYERS,
+)
 
 
 def tokens_and_durations(f: Fields) -> int:
@@ -176,6 +209,12 @@ WRITES = "ForConditionalGeneration"
 TRANSCRIPTION: Mapping[str, Family] = {
     "parakeet_tdt": Family("Parakeet", {"ForTDT": transducer(tokens_and_durations)}, "ForTDT", "ForTDT"),
     "parakeet_rnnt": Family("Parakeet", {"ForRNNT": transducer("vocab_size")}, "ForRNNT", "ForRNNT"),
+    "nemotron_asr_streaming_encoder": Family(
+        "NemotronAsrStreaming", {"Encoder": STREAMING_ENCODER}, "Encoder", "Encoder"
+    ),
+    "nemotron_asr_streaming": Family(
+        "NemotronAsrStreaming", {"ForRNNT": transducer("vocab_size", STREAMING_ENCODER)}, "ForRNNT", "ForRNNT"
+    ),
     "canary": Family(
         "Canary",
         {
