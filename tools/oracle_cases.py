@@ -102,6 +102,11 @@ BASE: dict[str, dict[str, Any]] = {
         },
         "talker_config": OMNI_TALKER,
     },
+    "deepseek_ocr2": {
+        "vision_config": {"sam_config": {"num_hidden_layers": 3}, "encoder_config": {"num_hidden_layers": 3}},
+        "text_config": {"num_hidden_layers": 3, "mlp_layer_types": ["dense", "sparse", "sparse"]},
+    },
+    "deepseek_ocr2_text": {"num_hidden_layers": 3, "mlp_layer_types": ["dense", "sparse", "sparse"]},
     "hunyuan_vl_text": {"num_hidden_layers": 4, "head_dim": 128},
     "hunyuan_vl": {
         "vision_config": {"model_type": "hunyuan_vl_vision", "num_hidden_layers": 3},
@@ -284,6 +289,59 @@ EXTRA: dict[str, list[dict[str, Any]]] = {
             "use_shared_attention_adapter": True,
         }
     ],
+    **{
+        f"{name}_ocr{end}": [
+            {
+                "vision_config": {"sam_config": sam, "encoder_config": {"num_hidden_layers": 2, **encoder}},
+                "text_config": {"num_hidden_layers": 2, "mlp_layer_types": ["dense", "sparse"], **text},
+            }
+            for sam, encoder, text in (
+                ({"mlp_dim": 99}, {"hidden_size": 768}, {"n_shared_experts": 3}),
+                ({"downsample_channels": [12, 24, 36]}, {"intermediate_size": 99}, {"moe_intermediate_size": 55}),
+                ({"window_size": 0, "mlp_ratio": 2.5}, {"num_attention_heads": 8}, {"mlp_bias": True}),
+                ({"hidden_size": 384, "image_size": 512}, {"num_key_value_heads": 4}, {"head_dim": 24}),
+                ({"global_attn_indexes": [1]}, {"head_dim": 24}, {"hidden_size": 640, "num_experts": 5}),
+                ({"use_abs_pos": False, "qkv_bias": False}, {"patch_size": 28}, {"vocab_size": 99}),
+                ({"use_rel_pos": False, "output_channels": 24}, {"image_size": 448}, {"num_key_value_heads": 2}),
+            )
+        ]
+        for name, end in (("deepseek", "2"), ("unlimited", ""))
+    },
+    "unlimited_ocr_text": [{**LAYERS, "first_k_dense_replace": 0}, {**LAYERS, "first_k_dense_replace": 2}],
+    "muse_spark": [
+        {
+            "text_config": {"num_hidden_layers": 2},
+            "vision_config": {"num_hidden_layers": 2},
+            "audio_config": {
+                "num_hidden_layers": 2,
+                "patch_sizes": [5, 3],
+                "hidden_sizes": [64, 96],
+                "depths": [1, 3],
+                **change,
+            },
+        }
+        for change in ({}, {"mlp_ratio": 2.3}, {"conv_kernel_size": 3}, {"depths": [2, 1]})
+    ],
+    "muse_spark_text": [{**LAYERS, "mlp_layer_types": ["dense", "sparse", "dense", "sparse"]}],
+    "inkling2_text": [
+        {**LAYERS, "layer_types": ["hybrid", "hybrid_sliding", "hybrid_sliding", "hybrid"], **change}
+        for change in ({}, {"head_dim": 64}, {"swa_num_attention_heads": 24}, {"num_key_value_heads": 4, "d_rel": 8})
+    ]
+    + [{"num_hidden_layers": 7}],
+    "inkling_text": [
+        {**LAYERS, "layer_types": ["hybrid", "hybrid_sliding", "hybrid_sliding", "hybrid"]},
+        {**LAYERS, "local_layer_ids": [1, 3], "dense_mlp_idx": 2},
+        {**LAYERS, "local_layer_ids": [], "dense_mlp_idx": 1, "dense_intermediate_size": 99, "intermediate_size": 77},
+        {**LAYERS, "mlp_layer_types": ["sparse", "dense", "dense", "sparse"], "n_shared_experts": 3},
+        {**LAYERS, "n_shared_experts": 0},
+    ],
+    "inkling_vision": [
+        {"patch_size": size, "temporal_patch_size": frames, "num_hidden_layers": layers, "num_channels": channels}
+        for size in (40, 32, 16, 28, 14, 30, 64)
+        for frames in (1, 2, 3)
+        for layers in (1, 2, 3, 4, 5, 6, 8, 24)
+        for channels in (3, 1)
+    ],
     "hunyuan_vl": [
         {**LAYERS, "head_dim": 64, "num_attention_heads": 8, "hidden_size": 256},
         {**LAYERS, "head_dim": 64, "tie_word_embeddings": False, "vocab_size": 99},
@@ -449,6 +507,7 @@ EXTRA: dict[str, list[dict[str, Any]]] = {
         {**LAYERS, "index_topk_freq": 2, "num_experts": 6},
     ],
     "axk1": [{**LAYERS, "first_k_dense_replace": 2, "moe_layer_freq": 2}],
+    "axk2": [{**LAYERS, "first_k_dense_replace": 2, "moe_layer_freq": 2}],
     "doge": [{**LAYERS, "is_moe": True, "num_experts": 144}],
     "flint": [{**LAYERS, "mlp_only_layers": [2]}],
     "zamba": [{**LAYERS, "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"]}],

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from fastewq.architectures.assembly import (
     WIDTH,
     Assembly,
-    Convolution,
     Each,
-    Embedding,
     Family,
     Linear,
     Nested,
@@ -19,7 +17,6 @@ from fastewq.architectures.assembly import (
     Under,
     When,
     length,
-    patches,
     present,
     renamed,
 )
@@ -30,7 +27,7 @@ from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import Model, decoder
 from fastewq.architectures.multimodal import EYE, GENERATE, MOUTH, sees, speaking
 from fastewq.architectures.parts import Part, join
-from fastewq.architectures.vision import CLIP_LAYER, PATCH_KERNEL, vision_layers
+from fastewq.architectures.towers import IDEFICS_VISION
 from fastewq.errors import UnsupportedArchitecture
 
 # -- Granite 4 Vision -------------------------------------------------------------------------------------------------
@@ -112,10 +109,8 @@ def layers_read(f: Fields) -> int:
 
 
 DOCLING_VISION = Assembly(
+    IDEFICS_VISION,
     Rest(
-        Convolution("embeddings.patch_embedding", WIDTH, "num_channels", PATCH_KERNEL),
-        Embedding("embeddings.position_embedding", patches),
-        Norm("post_layernorm"),
         Under(
             "connector",
             Norm("ln_in"),
@@ -126,7 +121,6 @@ DOCLING_VISION = Assembly(
             Norm("ln_out", OUT),
         ),
     ),
-    vision_layers("encoder.layers", *CLIP_LAYER),
 )
 DOCLING_EYES = {"granite_docling_vision": Family("GraniteDoclingVision", {"Model": DOCLING_VISION})}
 GRANITE_DOCLING = speaking(

@@ -265,13 +265,53 @@ class LongcatExperts(MixtureOfExperts):
 
 V2_EXPERTS = replace(EXPERTS, shared=shared("n_shared_experts*moe_intermediate_size", bias="mlp_bias"))
 
-# -- A.X K1 and HY 4 --------------------------------------------------------------------------------------------------
+# -- A.X K1, A.X K2 and HY 4 ------------------------------------------------------------------------------------------
 
 
 def axk_schedule(f: Fields, layers: int) -> Sequence[str]:
     """Experts from layer `first_k_dense_replace` on, in every `moe_layer_freq`-th one."""
     first, step = f.count("first_k_dense_replace", 1), f.size("moe_layer_freq", 1)
     return ["sparse" if i >= first and i % step == 0 else "dense" for i in range(layers)]
+
+
+def gated_norm(name: str) -> Part:
+    """A norm whose output passes a gate of low rank."""
+
+    def part(f: Fields) -> Tensors:
+        hidden, rank = f["hidden_size"], f["gated_norm_rank"]
+        tensors = (*norm("norm", hidden), *linear("mlp.fc1", rank, hidden), *linear("mlp.fc2", hidden, rank))
+        return prefixed(name, tensors)
+
+    return part
+
+
+POST = "post_attention_layernorm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatedLatentAttention(LatentAttention):
+    """A.X K2's: one matrix makes queries and a gate on the output."""
+
+    def __call__(self, f: Fields) -> Tensors:
+        rank, heads = f["q_lora_rank"], f[HEADS]
+        query = f"{self.prefix}.q_b_proj."
+        rows = heads * (f[self.query_dim] + f[self.value_dim])
+        others = (t for t in super().__call__(f) if not t.name.startswith(query))
+        return (*others, *linear(f"{self.prefix}.q_gate_proj", rows, 2 * rank))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormedMLP(GatedMLP):
+    """A dense feed-forward and the plain norm before it, where experts have a gated one."""
+
+    def __call__(self, f: Fields) -> Tensors:
+        return (*super().__call__(f), *norm(POST, f["hidden_size"]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatedNormExperts(MixtureOfExperts):
+    def __call__(self, f: Fields) -> Tensors:
+        return (*super().__call__(f), *gated_norm(POST)(f))
 
 
 def hy_gate(f: Fields) -> Tensors:
@@ -438,6 +478,18 @@ LATENT_LINE: Mapping[str, BodyAndHeads] = {
             replace(EXPERTS, extras=(lambda f: norm("post_mlp_layernorm", f["hidden_size"]),)),
             GatedMLP(),
             listed("mlp_layer_types", axk_schedule),
+        )
+    ),
+    "axk2": decoder(
+        Decoder(
+            mixers={"attention": GatedLatentAttention(low_rank_query=True, extras=(indexer,))},
+            feed_forwards={
+                "dense": NormedMLP(),
+                "sparse": GatedNormExperts(experts=EXPERTS.experts, shared=EXPERTS.shared),
+            },
+            feed_forward_schedule=listed("mlp_layer_types", axk_schedule),
+            norms=(),
+            extras=(gated_norm("input_layernorm"),),
         )
     ),
     "hy_v4": decoder(

@@ -8,9 +8,7 @@ from fastewq.architectures.assembly import (
     FFN,
     WIDTH,
     Assembly,
-    Convolution,
     Each,
-    Embedding,
     Family,
     Linear,
     Nested,
@@ -19,12 +17,11 @@ from fastewq.architectures.assembly import (
     Under,
     linears,
     pair,
-    patches,
 )
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.multimodal import EYE, GENERATE, MOUTH, speaking, speaks
 from fastewq.architectures.parts import Part, Tensors, prefixed
-from fastewq.architectures.vision import CLIP_LAYER, PATCH_KERNEL, vision_layers
+from fastewq.architectures.towers import IDEFICS_VISION
 
 
 def windowed(size: str) -> Size:
@@ -38,10 +35,8 @@ def windowed(size: str) -> Size:
 
 
 TOWER = Assembly(
+    IDEFICS_VISION,
     Rest(
-        Convolution("embeddings.patch_embedding", WIDTH, "num_channels", PATCH_KERNEL),
-        Embedding("embeddings.position_embedding", patches),
-        Norm("post_layernorm"),
         Under(
             "vit_merger",
             *linears("self_attn", "k_proj v_proj q_proj out_proj"),
@@ -51,7 +46,6 @@ TOWER = Assembly(
             Linear("linear_2", WIDTH, windowed(FFN)),
         ),
     ),
-    vision_layers("encoder.layers", *CLIP_LAYER),
 )
 MERGED = "4*vision_config.hidden_size"
 

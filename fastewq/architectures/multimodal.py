@@ -528,6 +528,7 @@ MULTIMODAL: dict[str, Family] = {
     "glm46v": Family("Glm46V", speaking(*QWEN_VL), GENERATE),
     "exaone4_5": Family("Exaone4_5_", speaking(*EXAONE4_5), GENERATE),
     "internvl": Family("InternVL", speaking(*INTERNVL), GENERATE),
+    "qianfan_ocr": Family("QianfanOCR", speaking(*INTERNVL), GENERATE),
     "idefics3": Family("Idefics3", speaking(*IDEFICS3), GENERATE),
     "smolvlm": Family("SmolVLM", speaking(*IDEFICS3), GENERATE),
     "mistral3": Family("Mistral3", speaking(*MISTRAL3), GENERATE),

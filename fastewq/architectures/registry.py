@@ -48,6 +48,9 @@ FAMILIES: Final = (
     ("video", "VIDEO"),
     ("transcription", "TRANSCRIPTION"),
     ("speech_generation", "SPEECH_GENERATION"),
+    ("deepseek_ocr2", "DEEPSEEK_OCR2"),
+    ("muse", "MUSE"),
+    ("inkling", "INKLING"),
 )
 """Modules and their tables, the most asked for first; `text` has those before it, too."""
 

@@ -375,33 +375,38 @@ def layer_norms(f: Fields) -> bool:
     return bool(f.choice("norm_type", ("layer_norm", "rms_norm")) == "layer_norm")
 
 
-INTERNVL_VISION = Assembly(
-    Rest(
-        Under(
-            "embeddings",
-            Parameter("cls_token", (1, 1, WIDTH)),
-            When("use_mask_token", Parameter("mask_token", (1, 1, WIDTH))),
-            When(
-                "use_absolute_position_embeddings",
-                Parameter("position_embeddings", (1, plus(patches, 1), WIDTH), "embedding"),
+def internvl_tower(layers: str) -> BodyBuilder:
+    """A tower with layer scale; `layers` is the path of its blocks."""
+    return Assembly(
+        Rest(
+            Under(
+                "embeddings",
+                Parameter("cls_token", (1, 1, WIDTH)),
+                When("use_mask_token", Parameter("mask_token", (1, 1, WIDTH))),
+                When(
+                    "use_absolute_position_embeddings",
+                    Parameter("position_embeddings", (1, plus(patches, 1), WIDTH), "embedding"),
+                ),
+                Convolution("patch_embeddings.projection", WIDTH, "num_channels", PATCH_KERNEL),
             ),
-            Convolution("patch_embeddings.projection", WIDTH, "num_channels", PATCH_KERNEL),
+            When(unless("use_mean_pooling"), Norm("layernorm")),
         ),
-        When(unless("use_mean_pooling"), Norm("layernorm")),
-    ),
-    vision_layers(
-        "encoder.layer",
-        Parameter("lambda_1", (WIDTH,)),
-        Parameter("lambda_2", (WIDTH,)),
-        *linears("attention", "q_proj k_proj v_proj", bias="attention_bias"),
-        Linear("attention.projection_layer", WIDTH, WIDTH),
-        When("use_qk_norm", Norm("attention.q_norm", bias=False), Norm("attention.k_norm", bias=False)),
-        Linear("mlp.fc1", FFN, WIDTH),
-        Linear("mlp.fc2", WIDTH, FFN),
-        Norm("layernorm_before", bias=layer_norms),
-        Norm("layernorm_after", bias=layer_norms),
-    ),
-)
+        vision_layers(
+            layers,
+            Parameter("lambda_1", (WIDTH,)),
+            Parameter("lambda_2", (WIDTH,)),
+            *linears("attention", "q_proj k_proj v_proj", bias="attention_bias"),
+            Linear("attention.projection_layer", WIDTH, WIDTH),
+            When("use_qk_norm", Norm("attention.q_norm", bias=False), Norm("attention.k_norm", bias=False)),
+            Linear("mlp.fc1", FFN, WIDTH),
+            Linear("mlp.fc2", WIDTH, FFN),
+            Norm("layernorm_before", bias=layer_norms),
+            Norm("layernorm_after", bias=layer_norms),
+        ),
+    )
+
+
+INTERNVL_VISION = internvl_tower("encoder.layer")
 
 
 def step_field(name: str, older: str) -> Callable[[Fields], int]:
@@ -662,6 +667,7 @@ TOWERS: dict[str, Family] = {
     "smolvlm_vision": Family("SmolVLMVision", {"Transformer": IDEFICS_VISION}, "Transformer", "Transformer"),
     "idefics2_vision": Family("Idefics2Vision", {"Transformer": IDEFICS_VISION}, "Transformer", "Transformer"),
     "internvl_vision": Family("InternVLVision", {"Model": INTERNVL_VISION}),
+    "qianfan_ocr_vision": Family("QianfanOCRVision", {"Model": internvl_tower("layers")}),
     "mllama_vision_model": Family("MllamaVision", {"Model": MLLAMA_VISION}),
     "glm_ocr_vision": Family("GlmOcrVision", {"Model": GLM_OCR_VISION}),
     "paddleocr_vl_vision": Family("PaddleOCRVision", {"Model": PADDLE_OCR_VISION}),
