@@ -13,6 +13,7 @@ from fastewq.architectures.assembly import (
     Family,
     In,
     Linear,
+    Named,
     Nested,
     Norm,
     Parameter,
@@ -56,7 +57,7 @@ SAM = Adjusted(
 )
 READER: Decoder = uniform(Attention(bias=True, out_bias=False), GatedMLP(), embed="", name="encoder", role="vision")
 VISION2 = Assembly(
-    In("sam_config", SAM, path="sam_encoder"),
+    In("sam_config", Named("sam", SAM), path="sam_encoder"),
     In("encoder_config", READER, path="vision_encoder"),
     In(
         "encoder_config",
@@ -73,7 +74,7 @@ CLIP = Assembly(
     vision_layers("encoder.layers", *CLIP_LAYER),
 )
 UNLIMITED_VISION = Assembly(
-    In("sam_config", SAM, path="sam_encoder"), In("encoder_config", CLIP, path="vision_encoder")
+    In("sam_config", Named("sam", SAM), path="sam_encoder"), In("encoder_config", CLIP, path="vision_encoder")
 )
 EYES = {
     "deepseek_ocr2_vision": Family("DeepseekOcr2Vision", {"Model": VISION2}),
