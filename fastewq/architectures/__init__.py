@@ -39,6 +39,8 @@ PARTS: Final = EXPERTS | {
     "lora_adaptations",
 }
 """Fields by which code outside the transformers library adds parts to models of a type that the library has."""
+NESTED: Final = frozenset({"llm_config", "language_config", "thinker_config", "talker_config"})
+"""Where such code can have the sizes of models of a type that the library has."""
 
 OTHER_CLASSES: Final[Mapping[str, str]] = {
     "BailingMoeV2_5ForCausalLM": "bailing_hybrid",
@@ -133,14 +135,14 @@ def other_code(f: Fields, model: Model, head: str) -> tuple[str, ...]:
 
 
 def unread_parts(f: Fields, config: Mapping[str, Any], body: Body) -> tuple[str, ...]:
-    """A warning for each field that adds a part to other models and that nothing here reads."""
-    found = config.keys() & PARTS
+    """A warning for each field that adds a part to other models, or has their sizes, and that nothing here reads."""
+    found = config.keys() & (PARTS | NESTED if f.classes else PARTS)
     if not found:
         return ()
     if any(stack.experts for stack in body.stacks):
         found -= EXPERTS
     unread = sorted(name for name in found if f.unread(name) and config[name] not in (1, True))
-    return tuple(f"{name} is not known for model_type {f.model_type}; what it adds is not counted" for name in unread)
+    return tuple(f"{name} is not known for model_type {f.model_type}; what it says is not counted" for name in unread)
 
 
 def dtype(f: Fields, text: Fields) -> tuple[str, tuple[str, ...]]:

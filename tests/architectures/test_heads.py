@@ -116,6 +116,7 @@ def test_code_of_the_repository_with_another_class_is_flagged() -> None:
         {"vision_config": {"hidden_size": 8}},
         {"num_experts": 8},
         {"mm_vision_tower": "clip"},
+        {"llm_config": {"hidden_size": 8}},
     ],
 )
 def test_parts_that_nothing_reads_are_flagged(part: dict[str, Any]) -> None:
@@ -125,3 +126,12 @@ def test_parts_that_nothing_reads_are_flagged(part: dict[str, Any]) -> None:
     assert read_config(TINY | dict.fromkeys(part)).exact
     assert read_config(TINY | {"num_experts": 1}).exact
     assert read_config({"model_type": "mixtral", "num_local_experts": 4, "num_experts": 4}).exact
+
+
+def test_sizes_in_another_place_than_the_librarys_are_flagged() -> None:
+    """Qwen3-ASR's first files hold all of the model in `thinker_config`, which the library's class does not read."""
+    sizes = {"text_config": {"hidden_size": 2048}, "audio_config": {"d_model": 1024}}
+    found = read_config({"model_type": "qwen3_asr", "dtype": "bfloat16", "thinker_config": sizes})
+    assert not found.exact
+    assert "thinker_config is not known" in found.warnings[0]
+    assert read_config({"model_type": "qwen3_asr", "dtype": "bfloat16", **sizes}).exact
