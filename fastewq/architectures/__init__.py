@@ -39,8 +39,8 @@ PARTS: Final = EXPERTS | {
     "lora_adaptations",
 }
 """Fields by which code outside the transformers library adds parts to models of a type that the library has."""
-NESTED: Final = frozenset({"llm_config", "language_config", "thinker_config", "talker_config"})
-"""Where such code can have the sizes of models of a type that the library has."""
+PARTS_AND_SIZES: Final = PARTS | {"llm_config", "language_config", "thinker_config", "talker_config"}
+"""These, and where such code can have the sizes of the models."""
 
 OTHER_CLASSES: Final[Mapping[str, str]] = {
     "BailingMoeV2_5ForCausalLM": "bailing_hybrid",
@@ -136,7 +136,7 @@ def other_code(f: Fields, model: Model, head: str) -> tuple[str, ...]:
 
 def unread_parts(f: Fields, config: Mapping[str, Any], body: Body) -> tuple[str, ...]:
     """A warning for each field that adds a part to other models, or has their sizes, and that nothing here reads."""
-    found = config.keys() & (PARTS | NESTED if f.classes else PARTS)
+    found = config.keys() & (PARTS_AND_SIZES if f.classes else PARTS)
     if not found:
         return ()
     if any(stack.experts for stack in body.stacks):
