@@ -21,16 +21,9 @@ from fastewq.architecture import Architecture, Blocks, FeedForward, Layout, Mixe
 from fastewq.config import read_config
 from fastewq.errors import InvalidCheckpoint, UnsupportedArchitecture
 from fastewq.quantized import quantization_of, with_stored
-from fastewq.stored_bytes import filed, measured
+from fastewq.stored_bytes import DTYPES, EXPERT, filed, measured
 
 NAMES_LISTED: Final = 5
-DTYPES: Final[Mapping[str, str]] = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
-}
-"""safetensors dtype -> name in a config, of weights that are not quantized."""
 _NARROW: Final = frozenset({"U8", "I8", "I32", "U32", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2"})
 
 # What quantizers store beside a weight. The first group is the module (or the tensor) that the scale belongs to.
@@ -44,7 +37,6 @@ _AUXILIARY: Final = re.compile(
     r"|_scales?(?:_inv)?"  # MXFP4: X_blocks, X_scales
     r")$"
 )
-_EXPERT: Final = re.compile(r"(experts\.)(\d+)\.")
 _CACHE_SCALE: Final = re.compile(r"\.(?:[kvq]|prob)_(?:proj\.)?(?:output_)?(?:scale|zero_point)$")
 
 
@@ -197,13 +189,14 @@ def reconciled(architecture: Architecture, tensors: Sequence[TensorInfo], config
     The very same object comes back where the two agree to the last parameter. Blocks that differ are replaced as a
     whole, since one wrong size says that the config's reading cannot be trusted.
     """
-    blocks, outside, expected = _block_differences(architecture, tensors)
+    stacks = group_blocks(tensors)
+    blocks, outside, expected = _block_differences(architecture, tensors, stacks)
     if blocks:
         return with_stored(architecture_from(tensors, config, blocks), config)
     found = _outside_difference(architecture, outside, expected)
     changed = replace(architecture, outside=_outside(outside)) if found else architecture
     if architecture.quantization is not None:
-        changed, sizes = _with_bytes_of(tensors, changed)
+        changed, sizes = _with_bytes_of(stacks, outside, changed)
         found += sizes
     if quantization_of(config)[0] is None and (narrow := sorted({t.dtype for t in tensors if _is_packed(t)})):
         found.append(
@@ -218,11 +211,10 @@ def reconciled(architecture: Architecture, tensors: Sequence[TensorInfo], config
 
 
 def _block_differences(
-    architecture: Architecture, tensors: Sequence[TensorInfo]
+    architecture: Architecture, tensors: Sequence[TensorInfo], stacks: Sequence[StoredStack]
 ) -> tuple[list[str], list[TensorInfo], int]:
     """Differences in words; the stored tensors outside all blocks; how many parameters the config expects there."""
     found = []
-    stacks = group_blocks(tensors)
     inside: set[str] = set()
     for stack in architecture.stacks:
         if not stack.blocks:
@@ -240,9 +232,10 @@ def _block_differences(
     return found, outside, sum(group.parameters for group in architecture.outside)
 
 
-def _with_bytes_of(tensors: Sequence[TensorInfo], architecture: Architecture) -> tuple[Architecture, list[str]]:
+def _with_bytes_of(
+    partners: Sequence[StoredStack], outside: Sequence[TensorInfo], architecture: Architecture
+) -> tuple[Architecture, list[str]]:
     """The architecture with the bytes that its quantized matrices have in the files; where that differs, in words."""
-    partners = group_blocks(tensors)
     stacks, found = [], []
     for stack in architecture.stacks:
         partner = stored_stack(stack, partners) if stack.blocks else None
@@ -251,7 +244,7 @@ def _with_bytes_of(tensors: Sequence[TensorInfo], architecture: Architecture) ->
             found += words
         stacks.append(stack)
     groups = []
-    files = filed(tensors, "", DTYPES)
+    files = filed(outside, "")
     for group in architecture.outside:
         own = {
             t.name: files[name] for t in group.tensors for name in files if _same_path(name, f"{group.path}.{t.name}")
@@ -268,7 +261,7 @@ def _stack_with_bytes_of(partner: StoredStack, stack: Stack) -> tuple[Stack, lis
     own: list[Layout] = []
     differing: dict[str, list[int]] = {}
     for block, stored in zip(stack.blocks, partner.blocks, strict=True):
-        files = filed(stored.tensors, f"{stored.path}.", DTYPES)
+        files = filed(stored.tensors, f"{stored.path}.")
         changed = measured(block.layout.tensors, files)
         if changed is not None:
             differing.setdefault(_sizes(block.layout.tensors, changed), []).append(block.index)
@@ -317,7 +310,7 @@ def _stack_differences(path: str, stack: Stack, partner: StoredStack) -> list[st
     for block, stored in zip(stack.blocks, partner.blocks, strict=False):
         count = sum(t.parameters for t in stored.tensors)
         if count != block.layout.parameters:
-            here = {_EXPERT.sub(r"\1", t.name.removeprefix(f"{stored.path}.")) for t in stored.tensors}
+            here = {EXPERT.sub(r"\1", t.name.removeprefix(f"{stored.path}.")) for t in stored.tensors}
             there = {t.name for t in block.layout.tensors}
             words = f"{block.layout.parameters:,} parameters each by the config, {count:,} in the files"
             words += _only(sorted(here - there), sorted(there - here))
@@ -423,7 +416,7 @@ def _stacked_experts(tensors: Sequence[tuple[str, tuple[int, ...]]]) -> tuple[Te
     """Tensors of one block; experts stored one by one (experts.7.up_proj.weight) become one stacked tensor each."""
     groups: dict[str, list[tuple[int, ...]]] = {}
     for name, shape in tensors:
-        groups.setdefault(_EXPERT.sub(r"\1", name), []).append(shape)
+        groups.setdefault(EXPERT.sub(r"\1", name), []).append(shape)
     own = []
     for name, shapes in groups.items():
         single = len(shapes) == 1 or len(set(shapes)) > 1

@@ -16,7 +16,15 @@ from fastewq.quantized.marking import spellings
 
 NOTICED: Final = 1000
 """Differences below this fraction of a block are left alone: the text in bitsandbytes' matrices varies in length."""
-_EXPERT: Final = re.compile(r"(experts\.)\d+\.")
+DTYPES: Final[Mapping[str, str]] = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+}
+"""safetensors dtype -> name in a config, of weights that are not quantized."""
+EXPERT: Final = re.compile(r"(experts\.)\d+\.")
+"""The number of an expert in a tensor's name."""
 
 
 class Filed(NamedTuple):
@@ -26,15 +34,13 @@ class Filed(NamedTuple):
     quantized: bool
 
 
-def filed(tensors: Iterable[TensorInfo], prefix: str, plain: Iterable[str]) -> dict[str, Filed]:
-    """Name below a prefix -> what the files hold under it; experts count as the first. `plain`: dtypes of weights that
-    are not quantized."""
+def filed(tensors: Iterable[TensorInfo], prefix: str) -> dict[str, Filed]:
+    """Name below a prefix -> what the files hold under it; experts count as the first."""
     found: dict[str, Filed] = {}
-    kept = frozenset(plain)
     for tensor in tensors:
-        name = _EXPERT.sub(r"\g<1>0.", tensor.name.removeprefix(prefix))
+        name = EXPERT.sub(r"\g<1>0.", tensor.name.removeprefix(prefix))
         before = found.get(name, Filed(0, False))
-        found[name] = Filed(before.bytes + tensor.nbytes, before.quantized or tensor.dtype not in kept)
+        found[name] = Filed(before.bytes + tensor.nbytes, before.quantized or tensor.dtype not in DTYPES)
     return found
 
 
