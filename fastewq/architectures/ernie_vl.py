@@ -8,7 +8,6 @@ from typing import ClassVar
 
 from fastewq.architecture import FeedForward as FeedForwardKind
 from fastewq.architectures.assembly import (
-    FFN,
     WIDTH,
     Assembly,
     Family,
@@ -33,7 +32,7 @@ from fastewq.architectures.parts import (
     parameter,
     prefixed,
 )
-from fastewq.architectures.vision import vision_layers
+from fastewq.architectures.vision import FUSED_LAYERS
 
 EXPERTS = "moe_num_experts"
 
@@ -74,17 +73,7 @@ TEXT: Mapping[str, Model] = {
 }
 TOWER = Assembly(
     Rest(Linear("patch_embed.proj", WIDTH, "in_channels*patch_size*patch_size", False), Norm("ln")),
-    vision_layers(
-        "blocks",
-        Norm("norm1"),
-        Norm("norm2"),
-        Linear("attn.qkv", "3*hidden_size", WIDTH),
-        Linear("attn.proj", WIDTH, WIDTH),
-        Linear("mlp.fc1", FFN, WIDTH),
-        Linear("mlp.fc2", WIDTH, FFN),
-        count="depth",
-        heads="num_heads",
-    ),
+    FUSED_LAYERS,
 )
 
 

@@ -37,7 +37,7 @@ from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import Model
 from fastewq.architectures.multimodal import EYE, MOUTH
 from fastewq.architectures.text import TEXT
-from fastewq.architectures.vision import VISION, vision_layers
+from fastewq.architectures.vision import FUSED_LAYERS, VISION, vision_layers
 from fastewq.errors import UnsupportedArchitecture
 
 # -- InternVL: OpenGVLab/InternVL2-8B, modeling_internvl_chat.py and modeling_intern_vit.py ---------------------------
@@ -358,17 +358,7 @@ RICE = Assembly(
         Linear("merger.mlp.0", merged_square, merged_square),
         Linear("merger.mlp.2", "text_hidden_size", merged_square),
     ),
-    vision_layers(
-        "blocks",
-        Norm("norm1"),
-        Norm("norm2"),
-        Linear("attn.qkv", "3*hidden_size", WIDTH),
-        Linear("attn.proj", WIDTH, WIDTH),
-        Linear("mlp.fc1", FFN, WIDTH),
-        Linear("mlp.fc2", WIDTH, FFN),
-        count="depth",
-        heads="num_heads",
-    ),
+    FUSED_LAYERS,
 )
 LLAVA_ONEVISION_1_5 = Assembly(
     Nested("vision_config", "visual", {"rice_vit": Family("RiceTransformer", {"Model": RICE})}),

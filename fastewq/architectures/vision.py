@@ -52,6 +52,20 @@ def text_layers(path: str, *parts: Part, **facts: Any) -> Layers:
     return Layers(path, parts, **{"name": "text", **facts})
 
 
+FUSED_LAYERS = vision_layers(
+    "blocks",
+    Norm("norm1"),
+    Norm("norm2"),
+    Linear("attn.qkv", "3*hidden_size", WIDTH),
+    Linear("attn.proj", WIDTH, WIDTH),
+    Linear("mlp.fc1", FFN, WIDTH),
+    Linear("mlp.fc2", WIDTH, FFN),
+    count="depth",
+    heads="num_heads",
+)
+"""Blocks with one matrix for queries, keys and values, as towers after Qwen2-VL's have them."""
+
+
 def clip_vision(first_norm: str) -> Assembly:
     """CLIP's tower; the library misspells its first norm, and only there."""
     return Assembly(
