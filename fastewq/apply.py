@@ -19,6 +19,7 @@ from fastewq.exports import TOOLS, export
 from fastewq.exports.assignment import Assignment, assign
 from fastewq.exports.llama_cpp import gguf_names, outside_types, tensor_rules
 from fastewq.exports.readback import READERS, Check, check
+from fastewq.files import save, writable_folder
 
 Progress = Callable[[int, int, str], None]
 
@@ -51,14 +52,13 @@ def apply(
     if out.exists():
         raise StorageFailure(f"{out} exists; expected a new path", hint="Remove it or choose another one.")
     assignment = TOOLS[tool].adapt(assign(plan, TOOLS[tool].target))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".fastewq-", dir=out.parent) as work:
+    with tempfile.TemporaryDirectory(prefix=".fastewq-", dir=writable_folder(out.parent)) as work:
         result = Path(work) / "result"
         if tool == "llama.cpp":
             _write_gguf(assignment, model, result, progress)
         else:
             for name, text in exported.files.items():
-                (Path(work) / name).write_text(text, "utf-8")
+                save(Path(work) / name, text.encode())
             _run(python or Path(sys.executable), Path(work) / "quantize.py", model, result, arguments)
         found = check(assignment, tool, result)
         shutil.move(result, out)
@@ -75,9 +75,10 @@ def _write_gguf(assignment: Assignment, model: Path, result: Path, progress: Pro
 
 
 def _run(python: Path, script: Path, model: Path, result: Path, arguments: Sequence[str]) -> None:
-    command = [str(python), str(script), str(model.resolve()), str(result.resolve()), *arguments]
+    # Not resolved: the interpreter of a virtual environment is a link, and found by it.
+    command = [str(python), str(script.resolve()), str(model.resolve()), str(result.resolve()), *arguments]
     try:
-        done = subprocess.run(command, stdout=sys.stderr, check=False, cwd=script.parent)
+        done = subprocess.run(command, stdout=sys.stderr, check=False)
     except OSError as error:
         raise UnavailableError(f"{python} cannot be run: {error.strerror}") from error
     if done.returncode or not result.exists():

@@ -12,7 +12,7 @@ import typer
 from fastewq import __version__
 from fastewq.cli import catalog, exports, offline
 from fastewq.cli.common import Json, ObjectiveOption, need_extra, print_json
-from fastewq.errors import FastEWQError, exit_code
+from fastewq.errors import FastEWQError, StorageFailure, exit_code
 
 app = typer.Typer(
     help="Which transformer blocks can be quantized, from the model's config alone.",
@@ -166,11 +166,17 @@ def main() -> NoReturn:
     try:
         app()
     except FastEWQError as error:
-        if "--json" in sys.argv:
-            typer.echo(json.dumps({"error": error.as_dict()}), err=True)
-        else:
-            typer.echo(f"error: {error.message}", err=True)
-            if error.hint:
-                typer.echo(f"hint: {error.hint}", err=True)
-        sys.exit(exit_code(error))
+        _fail(error)
+    except OSError as error:  # what no module could say better: a full disk behind stdout, a folder closed to us
+        _fail(StorageFailure(f"{error.filename or 'the output'}: {error.strerror}"))
     sys.exit(0)
+
+
+def _fail(error: FastEWQError) -> NoReturn:
+    if "--json" in sys.argv:
+        typer.echo(json.dumps({"error": error.as_dict()}), err=True)
+    else:
+        typer.echo(f"error: {error.message}", err=True)
+        if error.hint:
+            typer.echo(f"hint: {error.hint}", err=True)
+    sys.exit(exit_code(error))

@@ -10,8 +10,8 @@ import typer
 
 from fastewq.cli.common import Json, need_extra, print_json
 from fastewq.document import Plan, read_plan
-from fastewq.errors import InvalidPlan, NotFound
-from fastewq.files import write_bytes
+from fastewq.errors import InvalidConfig, InvalidPlan, NotFound
+from fastewq.files import save, writable_folder
 from fastewq.jsonio import MAX_CONFIG_BYTES, load_config, parse_config
 
 POLICY = "Policy"
@@ -85,9 +85,9 @@ def export(
 
     made = make_export(_plan(plan), to, nearest=nearest)
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
+        writable_folder(output)
         for name, text in made.files.items():
-            write_bytes(output / name, text.encode())
+            save(output / name, text.encode())
     if as_json:
         print_json(made.as_dict())
     elif output is None:
@@ -116,9 +116,11 @@ def apply(
     as_json: Json = False,
 ) -> None:
     """Run a deployment tool on a plan, and check every module's precision and the size of what it wrote."""
+    from rich.console import Console
     from rich.progress import Progress
 
-    with need_extra("apply"), Progress(disable=as_json) as bar:
+    console = Console(stderr=True)
+    with need_extra("apply"), Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
         from fastewq.apply import apply as run
 
         task = bar.add_task("quantizing", total=None)
@@ -146,11 +148,14 @@ def apply(
 
 
 def _plan(path: Path) -> Plan:
-    if str(path) == "-":
-        return read_plan(parse_config(sys.stdin.buffer.read(MAX_CONFIG_BYTES + 1), "standard input"))
-    if not path.exists():
-        raise NotFound(f"{path} does not exist", hint="Give the output of `fastewq plan SOURCE --json`.")
-    document = load_config(path)
-    if "config" in document or "hidden_size" in document:
-        raise InvalidPlan(f"{path} is a config, not a plan", hint=f"fastewq plan {path} --json > plan.json")
+    try:
+        if str(path) == "-":
+            return read_plan(parse_config(sys.stdin.buffer.read(MAX_CONFIG_BYTES + 1), "standard input"))
+        if not path.exists():
+            raise NotFound(f"{path} does not exist", hint="Give the output of `fastewq plan SOURCE --json`.")
+        document = {} if path.is_dir() else load_config(path)
+    except InvalidConfig as error:
+        raise InvalidPlan(error.message) from error
+    if path.is_dir() or document.keys() & {"config", "hidden_size", "model_type"}:
+        raise InvalidPlan(f"{path} is a model, not a plan", hint=f"fastewq plan {path} --json > plan.json")
     return read_plan(document)

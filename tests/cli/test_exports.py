@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -112,10 +113,52 @@ def test_what_cannot_be_exported_is_an_error_and_nearest_lists_differences(
     assert nearest.stderr.count("differs: model.layers.") == 4 * 7
 
 
-def test_a_config_is_not_a_plan(config: Path, fastewq: Command) -> None:
-    done = fastewq("export", config, "--to", "mlx")
+def test_a_model_is_not_a_plan(config: Path, fastewq: Command) -> None:
+    for model in (config, config.parent):
+        done = fastewq("export", model, "--to", "mlx")
+        assert done.returncode == 3
+        assert f"fastewq plan {model} --json" in done.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\x00", b"[]", b'{"schema": "fastewq.plan/1"}'])
+def test_what_is_no_plan_is_refused_with_what_to_give(content: bytes, tmp_path: Path, fastewq: Command) -> None:
+    (tmp_path / "x.json").write_bytes(content)
+    done = fastewq("export", tmp_path / "x.json", "--to", "mlx", "--json")
     assert done.returncode == 3
-    assert f"fastewq plan {config} --json" in done.stderr
+    error = json.loads(done.stderr)["error"]
+    assert error["code"] == "invalid_plan"
+    assert error["hint"] == "Send the unmodified output of `fastewq plan --json`."
+
+
+@pytest.mark.parametrize("output", ["file", "file/below", "closed", "closed/below"])
+def test_a_folder_that_cannot_be_written_is_one_line(
+    output: str, plan: Path, tmp_path: Path, fastewq: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "closed").mkdir()
+    closed = str(tmp_path / "closed")
+    made, may = os.mkdir, os.access  # closed to this process, whoever runs it: root may write everywhere
+
+    def mkdir(path: str | Path, *rest: Any) -> None:
+        if str(path).startswith(closed + "/"):
+            raise PermissionError(13, "Permission denied", str(path))
+        made(path, *rest)
+
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: not (str(path) == closed and mode & os.W_OK) and may(path, mode)
+    )
+    done = fastewq("export", plan, "--to", "mlx", "-o", tmp_path / output)
+    assert done.returncode == 5
+    assert done.stderr.startswith(f"error: the folder {tmp_path / output} cannot be ")
+    assert done.stderr.count("\n") == 1
+    applied = fastewq("apply", plan, config_of(plan), tmp_path / output / "out", "--to", "mlx")
+    assert applied.returncode == 5
+    assert "the folder" in applied.stderr
+
+
+def config_of(plan: Path) -> Path:
+    return plan.with_name("config.json")
 
 
 def test_apply_writes_and_checks_a_gguf_file(plan: Path, tmp_path: Path, fastewq: Command) -> None:
@@ -141,3 +184,29 @@ def test_apply_reports_a_tool_that_fails(plan: Path, tmp_path: Path, fastewq: Co
     assert done.returncode == 5
     assert "quantize.py ended with code 1 and wrote no result" in done.stderr
     assert not (tmp_path / "out").exists()
+    assert done.stdout == ""
+
+
+TOOL = """
+import sys
+from pathlib import Path
+
+model, out, given = sys.argv[1:]
+assert Path(model, "config.json").is_file()
+assert Path(given).read_text() == "texts"
+Path(out).mkdir()
+"""
+
+
+def test_apply_takes_relative_paths(
+    plan: Path, tmp_path: Path, fastewq: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of model, result, interpreter and arguments, as a user types them."""
+    from fastewq.exports import quanto
+
+    monkeypatch.setattr(quanto, "script", lambda name: TOOL)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "python").symlink_to(sys.executable)
+    (tmp_path / "texts.txt").write_text("texts")
+    done = fastewq("apply", plan.name, ".", "out", "--to", "quanto", "--python", "./python", "--arg", "texts.txt")
+    assert "result holds no safetensors file" in done.stderr  # the script ran to its end, and what it wrote was read
