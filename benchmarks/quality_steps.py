@@ -105,7 +105,7 @@ def docs(logs: Path) -> Path:
 
 def table(logs: Path) -> None:
     """Write the table of sensitivities and, for every objective, the probabilities for blocks of families held out."""
-    from fastewq.training.dataset import write_csv
+    from fastewq.files import save_csv
     from fastewq.training.evaluation import Booster, leave_one_out
     from fastewq.training.objectives import OBJECTIVES
     from fastewq.training.sensitivity import write_sensitivities
@@ -123,7 +123,7 @@ def table(logs: Path) -> None:
                 rows.setdefault(key, {})[f"predicted {name}"] = round(float(p), 6)
     whole = [(key, found) for key, found in rows.items() if len(found) == len(OBJECTIVES)]
     identity = ("model", "stack", "exec_index")
-    write_csv(logs / "predicted.csv", [dict(zip(identity, key, strict=True)) | found for key, found in whole])
+    save_csv(logs / "predicted.csv", [dict(zip(identity, key, strict=True)) | found for key, found in whole])
 
 
 def wanted_plans(name: str, logs: Path, mixes: Sequence[str]) -> list[str]:

@@ -21,6 +21,7 @@ from fastewq.cli.common import (
     print_json,
     resumable,
 )
+from fastewq.files import save
 
 if TYPE_CHECKING:
     from fastewq.catalog.collect import Counts
@@ -202,12 +203,7 @@ def stats(
 
     figures = statistics(_open(catalog))
     if html is not None:
-        from fastewq.errors import StorageFailure
-
-        try:
-            html.write_text(page(figures), encoding="utf-8")
-        except OSError as error:
-            raise StorageFailure(f"{html} cannot be written: {error.strerror}") from error
+        save(html, page(figures).encode())
     if as_json:
         print_json(figures)
         return

@@ -12,7 +12,7 @@ import numpy as np
 import xgboost as xgb
 from numpy.typing import NDArray
 
-from fastewq.files import write_bytes
+from fastewq.files import save, writable_folder
 from fastewq.predictor import FORMAT
 
 GOLDEN_ROWS = 16
@@ -25,6 +25,7 @@ def write_artefact(
 
     `card` brings what the caller knows (threshold, calibration, domain, metrics ...); the format, the features, the
     booster's hash and golden predictions on rows of `matrix` are added here. The version is the hash's first digits.
+    Raises StorageFailure.
     """
     saved = bytes(booster.save_raw("json"))
     digest = hashlib.sha256(saved).hexdigest()
@@ -40,7 +41,7 @@ def write_artefact(
         "booster_sha256": digest,
         "golden": {"rows": rows.astype(float).tolist(), "margins": margins.astype(float).tolist()},
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_bytes(folder / "booster.json", saved)
-    write_bytes(folder / "card.json", (json.dumps(complete, indent=1, allow_nan=False) + "\n").encode())
+    writable_folder(folder)
+    save(folder / "booster.json", saved)
+    save(folder / "card.json", (json.dumps(complete, indent=1, allow_nan=False) + "\n").encode())
     return complete

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.figure import Figure
 
-from fastewq.files import write_bytes
+from fastewq.files import save, writable_folder
 from fastewq.training.rendering import markdown_table, svg
 from fastewq.training.table import Blocks
 
@@ -23,8 +23,11 @@ LIMITS: Final = {
 
 
 def write_card(card: Mapping[str, Any], blocks: Blocks, folder: Path) -> Path:
-    """Write `model-card.md` and its plots (SVG) to `folder`; the same card and table give the same bytes."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write `model-card.md` and its plots (SVG) to `folder`; the same card and table give the same bytes.
+
+    Raises StorageFailure.
+    """
+    writable_folder(folder)
     metrics = card["metrics"]
     for name, figure in (
         ("reliability", _reliability_plot(metrics["reliability"])),
@@ -32,9 +35,9 @@ def write_card(card: Mapping[str, Any], blocks: Blocks, folder: Path) -> Path:
         ("importance", _importance_plot(metrics["importance"])),
         ("profiles", _profile_plot(blocks)),
     ):
-        write_bytes(folder / f"model-card-{name}.svg", svg(figure))
+        save(folder / f"model-card-{name}.svg", svg(figure))
     path = folder / "model-card.md"
-    write_bytes(path, render(card).encode())
+    save(path, render(card).encode())
     return path
 
 

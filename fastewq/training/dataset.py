@@ -9,8 +9,6 @@ give the same bytes, whichever engine reads them and however often the run was k
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,9 +18,9 @@ from typing import Any
 from fastewq.analysis.blocks import block_entropy, cut
 from fastewq.analysis.kernel import ROUNDING_BITS, Reading
 from fastewq.engine import Engine
-from fastewq.errors import FastEWQError, StorageFailure
+from fastewq.errors import FastEWQError
 from fastewq.features import block_columns
-from fastewq.files import write_bytes
+from fastewq.files import save_csv, writable_folder
 from fastewq.hub import BATCH, Hub
 from fastewq.training.dataset_readings import EPSILONS, Log, Progress, read_sources
 from fastewq.training.dataset_sources import MODALITIES, BlockTensor, OpenedSource, Wanted, find_sources
@@ -99,6 +97,7 @@ def build_dataset(
     hub = hub or Hub(patience=BATCH)
     log = Log.of_this_code(cache / "readings")
     wanted = find_sources(sources, cache, hub)
+    writable_folder(output.parent)
     if not resume:
         log.clear()
     opened, failed = _open_all(wanted, opening or (lambda _: None))
@@ -125,9 +124,9 @@ def build_dataset(
         output.with_suffix(".sources.csv"),
     )
     if blocks:
-        write_csv(report.sources_file, [source.row() for source in report.sources])
-        write_csv(report.tensors_file, tensors)
-        write_csv(output, blocks)
+        save_csv(report.sources_file, [source.row() for source in report.sources])
+        save_csv(report.tensors_file, tensors)
+        save_csv(output, blocks)
     return report
 
 
@@ -239,19 +238,3 @@ def _plain(value: Any) -> int | float | str:
         return str(value)
     number = float(value)
     return int(number) if number.is_integer() else number
-
-
-# --- files ------------------------------------------------------------------------------------------------------------
-
-
-def write_csv(path: Path, rows: Sequence[Row]) -> None:
-    """Rows as CSV, under a temporary name first. Floats are exact (shortest representation), None is nothing."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, text.getvalue().encode())
-    except OSError as error:
-        raise StorageFailure(f"cannot write {path}: {error}") from error

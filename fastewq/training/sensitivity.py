@@ -8,7 +8,6 @@ sensitivity of a block is the mean divergence over chunks when that block alone 
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 from collections import defaultdict
@@ -20,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 
 from fastewq.errors import InvalidDataset, NotFound
-from fastewq.files import write_bytes
+from fastewq.files import save_csv
 
 RAW: Final = "r"
 BITS: Final = ("8", "4", "3")
@@ -125,11 +124,12 @@ def _rounded(value: float) -> float:
 
 
 def write_sensitivities(folder: Path, output: Path) -> int:
-    """Write the table of sensitivities of every log of a folder; how many blocks it has."""
+    """Write the table of sensitivities of every log of a folder; how many blocks it has.
+
+    Raises NotFound where no log measured a block alone, and StorageFailure.
+    """
     rows = sensitivity_rows(read_logs(folder))
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_bytes(output, text.getvalue().encode())
+    if not rows:
+        raise NotFound(f"{folder} holds no log in which a block was measured alone")
+    save_csv(output, rows)
     return len(rows)

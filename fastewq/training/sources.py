@@ -16,7 +16,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fastewq.errors import FastEWQError, InvalidDataset, NotFound, StorageFailure
-from fastewq.files import write_bytes
+from fastewq.files import save
 from fastewq.hub import check_id, check_revision
 
 MAX_SOURCES_BYTES = 4 << 20
@@ -172,10 +172,7 @@ def pin_revision(path: Path, model_id: str, commit: str) -> None:
     pinned, found = table.subn(rf'\1"{commit}"', text, count=1)
     if not found or _parsed(path, pinned) == _parsed(path, text):
         raise InvalidDataset(f"{path}: no line to write the revision of {model_id} to; expected id, then revision")
-    try:
-        write_bytes(path, pinned.encode())
-    except OSError as error:
-        raise StorageFailure(f"cannot write the revision of {model_id} to {path}: {error}") from error
+    save(path, pinned.encode())
 
 
 def _text_of(path: Path) -> str:
@@ -186,6 +183,8 @@ def _text_of(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise NotFound(f"no sources file at {path}") from error
+    except OSError as error:
+        raise StorageFailure(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InvalidDataset(f"{path} is not TOML: {error}") from error
 

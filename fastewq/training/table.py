@@ -115,7 +115,9 @@ def _with_sensitivities(table: pd.DataFrame, path: Path) -> pd.DataFrame:
 def read_table(path: Path) -> pd.DataFrame:
     """The table as written, unchecked. Raises NotFound, InvalidDataset."""
     if not path.is_file():
-        raise NotFound(f"{path} does not exist", hint="Build it with `fastewq dataset build`, or pass --data.")
+        raise NotFound(
+            f"{path} does not exist or is not a file", hint="Build it with `fastewq dataset build`, or pass --data."
+        )
     try:
         return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, engine="pyarrow")
     except (ValueError, OSError) as error:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from fastewq.features import FACTS, feature_matrix
+from fastewq.files import writable_folder
 from fastewq.training.artefact import write_artefact
 from fastewq.training.card import write_card
 from fastewq.training.evaluation import Booster
@@ -26,11 +27,10 @@ DOMAIN_FACTS: Final = ("num_blocks", "num_parameters", "width", "experts")
 def train(data: Path, output: Path, *, objective: str = "entropy", epsilon: float = 0.01) -> dict[str, Any]:
     """Fit, evaluate and write `booster.json`, `card.json` and `model-card.md` with its plots to `output`.
 
-    Returns the card.
-
-    The same table gives the same bytes. Raises NotFound, InvalidDataset, StorageFailure.
+    Returns the card. The same table gives the same bytes. Raises NotFound, InvalidDataset, StorageFailure.
     """
     blocks = load_blocks(data, objective=objective, epsilon=epsilon)
+    writable_folder(output)
     chosen = blocks.objective
     predict = Booster()
     calibration = predict.calibration(blocks, np.arange(len(blocks))) if predict.calibrated else Calibration(1.0, 0.0)

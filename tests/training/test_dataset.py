@@ -21,6 +21,7 @@ from fastewq.errors import (
     InvalidDataset,
     NonFiniteWeights,
     NotFound,
+    StorageFailure,
     UnavailableError,
 )
 from fastewq.features import FACTS
@@ -164,7 +165,7 @@ def failing(index: Path, tmp_path: Path, **changes: str):
     sources = write_sources(tmp_path, [entry])
     stock(index, tmp_path / "cache")
     report = build_dataset([str(sources)], tmp_path / "out" / "blocks.csv", tmp_path / "cache")
-    assert not (tmp_path / "out").exists()
+    assert not any((tmp_path / "out").iterdir())
     (error,) = report.errors
     return error
 
@@ -416,7 +417,7 @@ def test_the_datasheet_has_the_tables_of_the_data():
     assert summary(DATA / "blocks.csv") in (DATA / "README.md").read_text(encoding="utf-8")
 
 
-def test_entropies_agree_with_an_independent_program(capsys):
+def test_entropies_agree_with_an_independent_program():
     """Its figures lie beside some checkouts; see benchmarks/reference_entropies.py."""
     shared = REPOSITORY.parent / "shared"
     if not (shared / "reference_entropies.json").is_file():
@@ -447,3 +448,10 @@ def test_a_committed_source_gives_the_committed_rows_again(tmp_path, rows):
                 assert float(new[name]) == pytest.approx(float(old[name]), rel=1e-12)
             else:
                 assert new[name] == old[name]
+
+
+def test_where_rows_cannot_be_written_nothing_is_opened(tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(StorageFailure, match=r"the folder .*file cannot be made"):
+        build_dataset([str(tmp_path)], tmp_path / "file" / "blocks.csv", tmp_path / "cache", opening=pytest.fail)

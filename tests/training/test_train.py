@@ -6,6 +6,7 @@ import json
 import pandas as pd
 import pytest
 
+from fastewq.errors import StorageFailure
 from fastewq.predictor import OBJECTIVES, load_predictor
 from fastewq.training.card import render
 from fastewq.training.table import load_blocks
@@ -60,3 +61,10 @@ def test_the_shipped_card_is_about_the_shipped_table(root, objective):
 def test_the_shipped_model_card_is_that_of_the_shipped_artefact(root, objective):
     folder = root / "models" / objective
     assert (folder / "model-card.md").read_text() == render(json.loads((folder / "card.json").read_text()))
+
+
+def test_where_nothing_can_be_written_nothing_is_fitted(table, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("fastewq.training.train.fit_booster", pytest.fail)
+    with pytest.raises(StorageFailure, match=r"the folder .*file cannot be made"):
+        train(table, tmp_path / "file")
