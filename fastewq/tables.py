@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,14 @@ def stdout() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=PIPE_WIDTH)
 
 
+def _table(*columns: str, right: Collection[str] = (), title: str | None = None) -> Table:
+    """An empty table. Where a terminal is too narrow, cells go on in the next line: a figure cut short misleads."""
+    table = Table(title=title, title_justify="left")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
 def human_bytes(count: int) -> str:
     """Bytes in binary units, for instance `15.0 GiB`."""
     value = float(count)
@@ -44,16 +52,14 @@ def print_plan(plan: Plan) -> None:
         verdict = "agree with the config" if headers["agree"] else "differ from the config (see the warnings)"
         console.print(f"safetensors headers {verdict}: {headers['tensors']} tensors, {human_bytes(headers['bytes'])}")
     for stack in plan.stacks:
-        table = Table(title=f"{stack.name}: {len(stack.blocks)} blocks", title_justify="left")
-        for column in ("blocks", "kind"):
-            table.add_column(column)
-        for column in ("parameters each", "p(quantize)", "precision", "bytes"):
-            table.add_column(column, justify="right")
+        left, right = ("blocks", "kind"), ("parameters each", "p(quantize)", "precision", "bytes")
+        table = _table(*left, *right, right=right, title=f"{stack.name}: {len(stack.blocks)} blocks")
         for _, run in groupby(stack.blocks, key=lambda b: (b.kind, b.parameters, b.precision)):
             table.add_row(*_row(list(run)))
         console.print(table)
     outside = sum(group.bytes for group in plan.other)
-    console.print(f"outside blocks (kept): {human_bytes(outside)}")
+    precisions = ", ".join(dict.fromkeys(group.precision for group in plan.other))
+    console.print(f"outside blocks ({precisions}): {human_bytes(outside)}")
     totals = plan.totals
     console.print(
         f"total: {human_bytes(totals.bytes)} instead of {human_bytes(totals.raw_bytes)}"
@@ -75,9 +81,8 @@ def _print_memory(console: Console, memory: MemoryReport) -> None:
         proof = "least damage that fits" if memory.optimal else "fits; within one step of the least damage"
         console.print(f"memory: {human_bytes(memory.free)} free{reserve} ({proof})")
     if memory.runs:
-        table = Table(title=f"{len(memory.runs)} of {len(asked.devices)} devices", title_justify="left")
-        for column in ("device", "blocks", "bytes", "capacity"):
-            table.add_column(column, justify="right")
+        columns = ("device", "blocks", "bytes", "capacity")
+        table = _table(*columns, right=columns, title=f"{len(memory.runs)} of {len(asked.devices)} devices")
         for run in memory.runs:
             blocks, capacity = f"{run.start}-{run.end - 1}", human_bytes(asked.devices[run.device])
             table.add_row(str(run.device), blocks, human_bytes(run.bytes), capacity)
@@ -99,7 +104,7 @@ def _row(run: list[PlannedBlock]) -> tuple[str, ...]:
 
 def print_settings(rows: list[tuple[str, str, str]]) -> None:
     """(environment variable, value, description) of every setting of the service."""
-    table = Table("variable", "value", "description")
+    table = _table("variable", "value", "description")
     for row in rows:
         table.add_row(*row)
     stdout().print(table, markup=False)
@@ -109,13 +114,9 @@ def print_analysis(analysis: Analysis) -> None:
     """Entropy and label of every block, stack by stack."""
     console = stdout()
     for stack in analysis.stacks:
-        table = Table(
-            title=f"{analysis.model} {stack.name}: mean {stack.mean:.12f}, threshold {stack.threshold:.12f} nats",
-            title_justify="left",
-        )
-        for column, justify in (("block", "right"), ("path", "left"), ("parameters", "right"), ("entropy", "right")):
-            table.add_column(column, justify=justify)  # type: ignore[arg-type]
-        table.add_column("label")
+        title = f"{analysis.model} {stack.name}: mean {stack.mean:.12f}, threshold {stack.threshold:.12f} nats"
+        columns = ("block", "path", "parameters", "entropy", "label")
+        table = _table(*columns, right=("block", "parameters", "entropy"), title=title)
         for block in stack.blocks:
             entropy = f"{block.entropy:.12f}"
             table.add_row(str(block.index), block.path, f"{block.parameters:,}", entropy, block.label)
@@ -133,7 +134,7 @@ def print_evaluation(report: Mapping[str, Any]) -> None:
         f"{headline['blocks']} blocks, {headline['stacks']} stacks, {headline['families']} families; "
         f"larger class {headline['larger_class']:.3f}"
     )
-    table = Table("on held-out blocks", *(figure.replace("_", " ") for figure in FIGURES))
+    table = _table("on held-out blocks", *(figure.replace("_", " ") for figure in FIGURES))
     for name in ("leave_one_family_out", "random_70_30", "leave_one_modality_out"):
         table.add_row(name, *(f"{report[name][figure]:.3f}" for figure in FIGURES))
     intervals = headline["intervals"]

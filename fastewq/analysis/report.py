@@ -163,7 +163,8 @@ def analyze_checkpoint(
     stacks = _stacks(checkpoint)
     if not stacks:
         raise InvalidCheckpoint(
-            f"{checkpoint.name}: no numbered blocks (model.layers.N, blk.N, h.N ...) among the tensors"
+            f"{checkpoint.name}: no numbered blocks (model.layers.N, blk.N, h.N ...) among the tensors",
+            hint="Give the checkpoint of a transformer.",
         )
     readings = read_tensors(checkpoint, epsilons, threads=threads, progress=progress)
     labelled = []

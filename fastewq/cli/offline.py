@@ -108,7 +108,10 @@ def dataset_build(
     for source in report.sources:
         outcome = f"failed: {source.error.message}" if source.error else f"{source.blocks} blocks"
         typer.echo(f"{source.name}: {outcome}", err=source.error is not None)
-    typer.echo(f"{report.blocks_file}: {sum(source.blocks for source in report.sources)} blocks")
+    blocks = sum(source.blocks for source in report.sources)
+    typer.echo(
+        f"{report.blocks_file}: {blocks} blocks" if blocks else f"no blocks: {report.blocks_file} is not written"
+    )
     if report.errors:
         raise typer.Exit(exit_code(report.errors[0]))
 
@@ -133,7 +136,7 @@ def _opened(path: Path, revision: str | None) -> Iterator[Checkpoint]:
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="Labelled blocks, CSV or Parquet; see docs/training.md.")] = TABLE,
+    data: Annotated[Path, typer.Option(help="Labelled blocks, CSV or Parquet.")] = TABLE,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="Folder for booster.json and card.json; models/OBJECTIVE unless set."),

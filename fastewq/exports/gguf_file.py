@@ -33,7 +33,7 @@ def write_mixed(
     `progress` is told (tensors done, tensors, name). Raises NotFound, InvalidCheckpoint, CannotExport.
     """
     if not source.is_file():
-        raise NotFound(f"{source} does not exist")
+        raise NotFound(f"{source} does not exist or is not a file", hint="convert_hf_to_gguf.py makes a GGUF file.")
     try:
         reader = GGUFReader(source)
     except (ValueError, OSError, IndexError) as error:
