@@ -50,7 +50,11 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "bitnet": {"tie_word_embeddings": True},
     "falcon": {"hidden_size": 512, "num_attention_heads": 8, "num_kv_heads": 1},
     "kimi_linear": {"mlp_layer_types": ["sparse"] * 5},  # the library saves dense blocks under the name of the experts
-}
+    "minimax_m3_vl": {"text_config": {"layer_types": ["full_attention", *["minimax_m3_sparse"] * 4],
+                                      "mlp_layer_types": ["dense", *["sparse"] * 4]}},
+}  # fmt: skip
+SAME: dict[str, str] = {"kimi_k2": "deepseek_v3"}
+"""Model type of repositories -> that of the library whose class their configs name."""
 PUBLISHED: dict[str, dict[str, Any]] = {
     "bamba": {"attn_layer_indices": [1]},
     "gemma4_text": {"global_head_dim": 64},
@@ -90,11 +94,12 @@ def narrow(fields: dict[str, Any]) -> dict[str, Any]:
 
 def checkpoint(model_type: str, class_name: str, folder: Path) -> dict[int, str]:
     """Save a model whose parameters are constants; the parameter of each constant."""
-    config_type = CONFIG_MAPPING[model_type]
-    config = config_type.from_dict({**shallow(model_type), "architectures": [class_name], "dtype": "float32"})
-    config = config_type.from_dict({**narrow(config.to_dict()), **SPECIAL.get(model_type, {})})
+    known = SAME.get(model_type, model_type)
+    config_type = CONFIG_MAPPING[known]
+    config = config_type.from_dict({**shallow(known), "architectures": [class_name], "dtype": "float32"})
+    config = config_type.from_dict(changed(narrow(config.to_dict()), SPECIAL.get(model_type, {})))
     with torch.device("meta"):
-        model = model_class(model_type, class_name)(config)
+        model = model_class(known, class_name)(config)
     size = sum(parameter.numel() for parameter in model.parameters())
     if size > 1.2e9:
         raise MemoryError(f"{size} parameters are too many to write")
@@ -110,8 +115,15 @@ def checkpoint(model_type: str, class_name: str, folder: Path) -> dict[int, str]
     model.save_pretrained(folder)
     tokenizer = {"model": {"type": "WordPiece", "vocab": {str(i): i for i in range(256)}}, "added_tokens": []}
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
-    (folder / "config.json").write_text(json.dumps({**published(config), "architectures": [class_name]}), "utf-8")
+    fields = {**published(config), "architectures": [class_name], "model_type": model_type}
+    (folder / "config.json").write_text(json.dumps(fields), "utf-8")
     return numbers
+
+
+def changed(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """The fields with changes, also within the configs of parts."""
+    nested = {name: changed(fields[name], change) for name, change in changes.items() if isinstance(change, dict)}
+    return {**fields, **changes, **nested}
 
 
 def published(config: Any) -> dict[str, Any]:
@@ -149,12 +161,14 @@ Found = dict[str, list[str]]
 """Parameter -> the tool's tensors or modules."""
 
 
-def by_llama_cpp(class_name: str, folder: Path, numbers: dict[int, str]) -> tuple[str, Found, dict[str, int]]:
+def by_llama_cpp(
+    model_type: str, class_name: str, folder: Path, numbers: dict[int, str]
+) -> tuple[str, Found, dict[str, int]]:
     """GGUF architecture, tensors of each parameter, and bytes of the file's tensors: raw, and with quantized blocks."""
     import gguf
     from conversion import get_model_class
 
-    from fastewq.exports.llama_cpp import NEVER
+    from fastewq.exports.llama_cpp import never_quantized
 
     found: Found = {}
     sizes = {"raw": 0, "int8": 0, "int4": 0}
@@ -163,7 +177,9 @@ def by_llama_cpp(class_name: str, folder: Path, numbers: dict[int, str]) -> tupl
         for parameter in traced if len(shape) > 1 else []:
             found.setdefault(parameter, []).append(name)
         raw = int(np.prod(shape)) * {"F32": 4, "F16": 2, "BF16": 2}[kind]
-        matrix = len([n for n in shape if n > 1]) > 1 and not NEVER.search(name) and name.endswith(".weight")
+        matrix = (
+            len([n for n in shape if n > 1]) > 1 and not never_quantized(name, model_type) and name.endswith(".weight")
+        )
         for level, bits in (("raw", 0), ("int8", 8.5), ("int4", 4.5)):
             block = matrix and re.match(r"(enc\.|dec\.)?blk\.", name) and shape[-1] % 32 == 0
             sizes[level] += int(np.prod(shape) * bits / 8) if bits and block else raw
@@ -207,7 +223,7 @@ def trace(model_type: str, class_name: str, tools: list[str]) -> dict[str, Any]:
         for tool in tools:
             try:
                 if tool == "gguf":
-                    row["architecture"], found, row["bytes"] = by_llama_cpp(class_name, folder, numbers)
+                    row["architecture"], found, row["bytes"] = by_llama_cpp(model_type, class_name, folder, numbers)
                 else:
                     found = by_mlx(folder, numbers)
             except (Exception, SystemExit) as error:  # mlx-lm leaves where a model's package is missing
@@ -263,7 +279,8 @@ def candidates(tools: dict[str, Iterable[str]]) -> Iterator[tuple[str, str, list
         decoder = next((name for name in classes if name.endswith(("LMHeadModel", "ForCausalLM", "Generation"))), None)
         if converted or (runs and decoder):
             names = ["gguf"] * bool(converted) + ["mlx"] * (runs and bool(converted or decoder))
-            yield file.stem, converted or decoder or "", names
+            for model_type in (file.stem, *(same for same, known in SAME.items() if known == file.stem)):
+                yield model_type, converted or decoder or "", names
 
 
 def main() -> None:

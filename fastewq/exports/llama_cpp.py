@@ -15,11 +15,13 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import Final
 
+from fastewq.architecture import Tensor
 from fastewq.errors import CannotExport
 from fastewq.exports.assignment import Assignment, Module, whole_blocks
 from fastewq.exports.base import Parts, Tool
 from fastewq.exports.names import GGUF, GGUF_STACKS, gguf_leaves
 from fastewq.exports.text_part import TEXT, text_part
+from fastewq.modules import TOKEN_HEADS, module_name
 from fastewq.policy import KEEP
 from fastewq.schemes import Scheme
 
@@ -33,9 +35,21 @@ SENTENCEPIECE_WORDS = 32_768
 PER_LAYER: Final = "per_layer_token_embd"
 NEVER: Final = re.compile(
     r"_norm\.weight$|ffn_gate_inp\.weight$|altup|laurel|per_layer_model_proj|^position_embd|^token_types|"
-    r"ssm_conv1d|shortconv\.conv\.weight$|attn_rel_b\.weight$"
+    r"ssm_conv1d|shortconv\.conv\.weight$|attn_rel_b\.weight$|indexer\.[kq]_proj\.weight$"
 )
 """Names of the tensors that llama-quantize leaves alone whatever the rules say."""
+NEVER_IN: Final = {
+    "glm5_next": re.compile(
+        r"hc_|indexer\.(attn_q_b|attn_k|proj)|indexer_compressor_|ssm_(f_a|f_b|g_a|g_b|beta)\.weight$|"
+        r"attn_(kv_a_mqa|k_b|v_b)\.weight$"
+    )
+}
+"""The same in one architecture only, by model type."""
+WIDENED: Final = {
+    "glm5_next": re.compile(r"indexer\.proj\.weight$|indexer_compressor_gate\.weight$"),
+    "minimax_m3_vl": re.compile(r"indexer\.[kq]_proj\.weight$"),
+}
+"""Of those, the matrices that the converter writes in float32, by model type."""
 
 DROPPED: Final = re.compile(r"(^|\.)pooler\.dense$|^cls\.")
 
@@ -44,15 +58,33 @@ RAW_TYPES = {"bf16": "bf16", "fp16": "f16", "fp32": "f32"}
 
 def adapt(assignment: Assignment) -> Assignment:
     """The language model, without what llama-quantize never quantizes."""
-    names = gguf_names(assignment)
+    names, model_type = gguf_names(assignment), assignment.plan.model["model_type"]
     text = _converted(text_part(assignment, "towers go to an mmproj file, which llama.cpp writes in one type"))
 
     def refused(module: Module) -> tuple[str, str] | None:
-        if module.scheme is None or not any(NEVER.search(f"{name}.weight") for name in names.get(module.name, ())):
+        if module.scheme is None:
             return None
-        return KEEP, "llama-quantize never quantizes it"
+        if module.block < 0 and module.tensor.role == "linear" and not is_head(module):
+            return KEEP, "llama-quantize has options for the embeddings and the head alone outside the blocks"
+        if any(never_quantized(f"{name}.weight", model_type) for name in names.get(module.name, ())):
+            return KEEP, "llama-quantize never quantizes it"
+        return None
 
-    return text.changed(refused)
+    return _widened(text.changed(refused), names)
+
+
+def _widened(assignment: Assignment, names: dict[str, tuple[str, ...]]) -> Assignment:
+    """With the bytes of the matrices that stay as the converter writes them, in float32 like routers."""
+    plan = assignment.plan
+    wide = WIDENED.get(plan.model["model_type"])
+    if wide is None:
+        return assignment
+
+    def counted(tensor: Tensor) -> Tensor:
+        found = names.get(module_name(tensor.name), ())
+        return tensor._replace(role="router") if any(wide.search(f"{name}.weight") for name in found) else tensor
+
+    return replace(assignment, plan=plan._replace(layouts=tuple(tuple(map(counted, ts)) for ts in plan.layouts)))
 
 
 def _converted(assignment: Assignment) -> Assignment:
@@ -157,10 +189,21 @@ def outside_types(assignment: Assignment) -> tuple[str, str]:
     """The types of token embedding and head; a tied head has the embedding's."""
     raw = RAW_TYPES[assignment.raw]
     outside = [module for module in assignment.modules if module.block < 0]
-    kinds = {module.tensor.role: module.scheme.name.lower() if module.scheme else raw for module in reversed(outside)}
-    embedding = kinds.get("embedding", raw)
-    tied = assignment.plan.model.get("tied_embeddings")
-    return embedding, embedding if tied else kinds.get("linear", raw)
+    embedding = next((type_name(m.scheme, raw) for m in outside if m.tensor.role == "embedding"), raw)
+    if assignment.plan.model.get("tied_embeddings"):
+        return embedding, embedding
+    return embedding, next((type_name(m.scheme, raw) for m in outside if is_head(m)), raw)
+
+
+def is_head(module: Module) -> bool:
+    """Whether a matrix outside the blocks turns the last hidden state into token scores."""
+    return module.path.rpartition(".")[2] in TOKEN_HEADS
+
+
+def never_quantized(name: str, model_type: str) -> bool:
+    """Whether llama-quantize leaves a tensor alone whatever the rules say."""
+    only_here = NEVER_IN.get(model_type)
+    return bool(NEVER.search(name) or (only_here and only_here.search(name)))
 
 
 def gguf_names(assignment: Assignment) -> dict[str, tuple[str, ...]]:

@@ -10,14 +10,15 @@ from typing import Final
 
 _GGUF_TYPES: Final = """
     afmoe apertus arcee audioflamingo3 bamba bert bloom camembert cohere cohere2 cohere2_moe dbrx deepseek_v2
-    deepseek_v3 deepseek_v32 distilbert dots1 ernie4_5 ernie4_5_moe eurobert exaone4 exaone_moe falcon falcon_h1
-    falcon_mamba gemma gemma2 gemma3 gemma3_text gemma3n_text gemma4 gemma4_text glm glm4 glm4_moe glm4_moe_lite
-    glm4v glm4v_moe glm_moe_dsa glm_ocr gpt-sw3 gpt2 gpt_bigcode gpt_neox gpt_oss granite granite_swa granitemoe
-    granitemoe_swa granitemoehybrid granitemoeshared hunyuan_v1_dense hunyuan_v1_moe hy_v3 internlm3 iquestcoder
-    jais2 jamba kimi_linear laguna lfm2 lfm2_moe llama llama4 llama4_text llava mamba mamba2 mellum
-    mimo_v2_flash minicpm3 minimax_m2 ministral3 mistral mistral3 mixtral modernbert mt5 nemotron nemotron_h
-    olmo olmo2 olmo3 olmoe paddleocr_vl phi phi3 qwen2 qwen2_5_vl qwen2_audio qwen2_moe qwen2_vl qwen3 qwen3_5
-    qwen3_5_moe qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next qwen3_vl qwen3_vl_moe roberta seed_oss
+    deepseek_v3 deepseek_v32 distilbert dots1 ernie4_5 ernie4_5_moe eurobert exaone4 exaone4_5 exaone_moe falcon
+    falcon_h1 falcon_mamba gemma gemma2 gemma3 gemma3_text gemma3n_text gemma4 gemma4_text gemma4_unified glm glm4
+    glm4_moe glm4_moe_lite glm4v glm4v_moe glm5_next glm_moe_dsa glm_ocr gpt-sw3 gpt2 gpt_bigcode gpt_neox gpt_oss
+    granite granite_swa granitemoe granitemoe_swa granitemoehybrid granitemoeshared hunyuan_v1_dense hunyuan_v1_moe
+    hunyuan_vl hy_v3 internlm3 iquestcoder jais2 jamba kimi_k2 kimi_linear laguna lfm2 lfm2_moe llama llama4
+    llama4_text llava mamba mamba2 mellum mimo_v2_flash minicpm3 minicpmv4_6 minimax_m2 minimax_m3_vl ministral3
+    mistral mistral3 mixtral modernbert mt5 muse_glimmer nemotron nemotron_h olmo olmo2 olmo3 olmoe paddleocr_vl phi
+    phi3 qwen2 qwen2_5_vl qwen2_audio qwen2_moe qwen2_vl qwen3 qwen3_5 qwen3_5_moe qwen3_5_moe_text qwen3_5_text
+    qwen3_asr qwen3_moe qwen3_next qwen3_omni_moe qwen3_vl qwen3_vl_moe qwen4_exp qwen4_exp_text roberta seed_oss
     smollm3 solar_open stablelm starcoder2 step3p7 t5 umt5 voxtral xlm-roberta youtu
 """
 GGUF: Final = frozenset(_GGUF_TYPES.split())
@@ -44,6 +45,9 @@ _GGUF_LEAVES: Final[dict[str, tuple[str, ...]]] = {
     "attn.Wqkv": ("attn_qkv",),
     "attn.c_attn": ("attn_qkv",),
     "attn.c_proj": ("attn_output",),
+    "attn_hyper_connection.block_inject_weight": ("hc_attn_inject",),
+    "attn_hyper_connection.input_mix_weight_down": ("hc_attn_down",),
+    "attn_hyper_connection.input_mix_weight_up": ("hc_attn_up",),
     "block_sparse_moe.experts.down_proj": ("ffn_down_exps",),
     "block_sparse_moe.experts.gate_up_proj": ("ffn_gate_exps", "ffn_up_exps"),
     "block_sparse_moe.router": ("ffn_gate_inp",),
@@ -136,11 +140,15 @@ _GGUF_LEAVES: Final[dict[str, tuple[str, ...]]] = {
     "mlp.shared_expert_gate": ("ffn_gate_inp_shexp",),
     "mlp.shared_experts.down_proj": ("ffn_down_shexp",),
     "mlp.shared_experts.gate_proj": ("ffn_gate_shexp",),
+    "mlp.shared_experts.gate_up_proj": ("ffn_gate_shexp", "ffn_up_shexp"),
     "mlp.shared_experts.up_proj": ("ffn_up_shexp",),
     "mlp.shared_mlp.down_proj": ("ffn_down_shexp",),
     "mlp.shared_mlp.gate_proj": ("ffn_gate_shexp",),
     "mlp.shared_mlp.up_proj": ("ffn_up_shexp",),
     "mlp.up_proj": ("ffn_up",),
+    "mlp_hyper_connection.block_inject_weight": ("hc_ffn_inject",),
+    "mlp_hyper_connection.input_mix_weight_down": ("hc_ffn_down",),
+    "mlp_hyper_connection.input_mix_weight_up": ("hc_ffn_up",),
     "norm_attn_norm.attn.Wqkv": ("attn_qkv",),
     "norm_attn_norm.attn.out_proj": ("attn_output",),
     "output.dense": ("ffn_down",),
@@ -156,6 +164,10 @@ _GGUF_LEAVES: Final[dict[str, tuple[str, ...]]] = {
     "self_attn.g_b_proj": ("ssm_g_b",),
     "self_attn.g_proj": ("attn_gate",),
     "self_attn.gate_proj": ("attn_gate",),
+    "self_attn.indexer.index_kpool_compress_gate": ("indexer_compressor_gate",),
+    "self_attn.indexer.index_qk_proj": ("indexer.k_proj", "indexer.q_proj"),
+    "self_attn.indexer.k_proj": ("indexer.k_proj",),
+    "self_attn.indexer.q_proj": ("indexer.q_proj",),
     "self_attn.indexer.weights_proj": ("indexer.proj",),
     "self_attn.indexer.wk": ("indexer.attn_k",),
     "self_attn.indexer.wq_b": ("indexer.attn_q_b",),
@@ -177,13 +189,14 @@ _GGUF_LEAVES: Final[dict[str, tuple[str, ...]]] = {
 _GGUF_OTHERWISE: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "granitemoe_swa": {"block_sparse_moe.experts.gate_up_proj": ("ffn_gate_up_exps",)},
     "minicpm3": {"self_attn.kv_b_proj": ("attn_kv_b",)},
+    "minimax_m3_vl": {"mlp.gate_up_proj": ("ffn_gate", "ffn_up")},
 }
 
 _MLX_TYPES: Final = """
-    afmoe apertus cohere cohere2 deepseek_v2 deepseek_v3 deepseek_v32 dots1 ernie4_5 ernie4_5_moe exaone4
-    falcon_h1 falcon_mamba gemma gemma2 gemma3 gemma3_text gemma4 gemma4_text glm glm4 glm4_moe glm4_moe_lite
-    glm_moe_dsa gpt_neox gptj granite granitemoe granitemoehybrid helium hunyuan_v1_dense internlm3 iquestcoder
-    jamba laguna lfm2_moe llama llama4 llava mamba mellum ministral3 mistral mistral4 mixtral nemotron
+    afmoe apertus cohere cohere2 deepseek_v2 deepseek_v3 deepseek_v32 dots1 ernie4_5 ernie4_5_moe exaone4 falcon_h1
+    falcon_mamba gemma gemma2 gemma3 gemma3_text gemma4 gemma4_text glm glm4 glm4_moe glm4_moe_lite glm_moe_dsa
+    gpt_neox gptj granite granitemoe granitemoehybrid helium hunyuan_v1_dense internlm3 iquestcoder jamba kimi_k2
+    laguna lfm2_moe llama llama4 llava mamba mellum minimax_m3_vl ministral3 mistral mistral4 mixtral nemotron
     nemotron_h olmo2 olmo3 olmoe phi phi3 qwen2 qwen2_5_vl qwen2_moe qwen2_vl qwen3 qwen3_5 qwen3_moe qwen3_next
     qwen3_vl seed_oss smollm3 solar_open stablelm starcoder2
 """
@@ -238,6 +251,23 @@ _MLX_OTHERWISE: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "feed_forward.experts.gate_up_proj": ("feed_forward.experts.gate_proj", "feed_forward.experts.up_proj"),
     },
     "llava": _HEAD,
+    "minimax_m3_vl": _HEAD
+    | {
+        "mlp.experts.down_proj": ("block_sparse_moe.switch_mlp.down_proj",),
+        "mlp.experts.gate_up_proj": (
+            "block_sparse_moe.switch_mlp.gate_proj",
+            "block_sparse_moe.switch_mlp.up_proj",
+        ),
+        "mlp.gate": ("block_sparse_moe.gate",),
+        "mlp.gate_up_proj": ("mlp.gate_proj", "mlp.up_proj"),
+        "mlp.shared_experts.down_proj": ("block_sparse_moe.shared_experts.down_proj",),
+        "mlp.shared_experts.gate_up_proj": (
+            "block_sparse_moe.shared_experts.gate_proj",
+            "block_sparse_moe.shared_experts.up_proj",
+        ),
+        "self_attn.indexer.k_proj": ("self_attn.index_k_proj",),
+        "self_attn.indexer.q_proj": ("self_attn.index_q_proj",),
+    },
     "mixtral": {
         "mlp.experts.down_proj": ("block_sparse_moe.switch_mlp.down_proj",),
         "mlp.experts.gate_up_proj": (

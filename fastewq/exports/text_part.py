@@ -30,7 +30,7 @@ def text_part(assignment: Assignment, reason: str) -> Assignment:
     return replace(
         kept,
         plan=plan._replace(
-            stacks=tuple(stack for stack in plan.stacks if stack.name not in towers(plan)),
+            stacks=tuple(stack for stack in plan.stacks if is_text(stack.blocks[0].path)),
             other=tuple(group for group in plan.other if is_text(group.path)),
         ),
         modules=tuple(replace(m, block=renumbered[m.block]) for m in kept.modules if is_text(m.path)),
@@ -39,4 +39,4 @@ def text_part(assignment: Assignment, reason: str) -> Assignment:
 
 def is_text(path: str) -> bool:
     """Whether a module of a multimodal model belongs to its language model."""
-    return TEXT in path.split(".") or path in TOKEN_HEADS
+    return TEXT in path.split(".") or path.rpartition(".")[2] in TOKEN_HEADS

@@ -34,10 +34,10 @@ def known(tool: str) -> set[str]:
     return {model_type for model_type, row in TRACED.items() if isinstance(row.get(tool), dict)}
 
 
-def planned(model_type: str, precision: str) -> Plan:
+def planned(model_type: str, precision: str, **policy: Any) -> Plan:
     architecture = read_config(_bfloat16(TRACED[model_type]["config"]))
     blocks = sum(len(stack.blocks) for stack in architecture.stacks)
-    policy = {"name": "ternary-mixed", "overrides": [f"0-{blocks - 1}={precision}"]}
+    policy = {"name": "ternary-mixed", "overrides": [f"0-{blocks - 1}={precision}"], **policy}
     return plan_architecture(architecture, np.full(blocks, 0.5), predictor=load_predictor(), policy=policy)
 
 
@@ -57,7 +57,8 @@ def numbered(path: str) -> str:
 
 def test_every_traced_model_type_is_known() -> None:
     assert known("gguf") == GGUF
-    assert known("mlx") - MLX == {"dbrx"}, "mlx-lm keeps each expert of dbrx in a module of its own"
+    # mlx-lm keeps each expert of dbrx in a module of its own, and the towers and fused projections of Muse Spark.
+    assert known("mlx") - MLX == {"dbrx", "muse_spark"}
     assert not MLX - known("mlx")
 
 
@@ -71,13 +72,38 @@ def test_gguf_names_are_the_converters(model_type: str) -> None:
             prefix = GGUF_STACKS.get(module.stack, "blk")
             ours = [f"{prefix}.N.{name}.weight" for name in tensors(module, names)]
             assert ours == traced[numbered(module.path)], module.path
-        elif module.scheme is not None:
-            assert [gguf_outside(module)] == traced[module.path]
     left = {numbered(module.path) for module in assignment.modules}
     towers = {path for path, found in traced.items() if not found}
     assert set(traced) - towers <= left | {
         path for path in traced if "gate" in path or "router" in path or "bias" in path
     }
+
+
+@pytest.mark.parametrize("model_type", sorted(GGUF))
+def test_gguf_options_reach_the_embeddings_and_the_head(model_type: str) -> None:
+    """Every matrix outside the blocks that is quantized is the tensor that one of the options names."""
+    plan = planned(model_type, "int8", embeddings="int8", lm_head="int8")
+    assignment = TOOLS["llama.cpp"].adapt(assign(plan, "gguf"))
+    quantized = [module for module in assignment.modules if module.block < 0 and module.scheme]
+    embedding, head = outside_types(assignment)
+    # Gemma's second embedding has a rule of its own.
+    kinds = {"token_embd.weight": embedding, "output.weight": head, "per_layer_token_embd.weight": "q8_0"}
+    for module in quantized:
+        (tensor,) = TRACED[model_type]["gguf"][module.path]
+        assert gguf_outside(module) == tensor
+        assert kinds[tensor] == "q8_0"
+    # Tables of rows that no group divides stay as they are; the narrow models of these two types have such.
+    assert quantized or model_type in ("bloom", "gpt_oss")
+
+
+def test_gguf_has_no_option_for_other_matrices_outside_the_blocks() -> None:
+    """What lies outside the blocks beside the head neither gets a type nor decides that of the head."""
+    mixer = "model.hyper_connection_mixer.input_mix_weight_down"
+    plan = planned("qwen4_exp_text", "int8", overrides=[f"{mixer}=int8"])
+    made = export(plan, "llama.cpp", nearest=True)
+    assert "--output-tensor-type bf16" in made.usage
+    (difference,) = [difference for difference in made.differences if difference.path == mixer]
+    assert "options for the embeddings and the head alone" in difference.reason
 
 
 @pytest.mark.parametrize("model_type", sorted(GGUF))
@@ -135,3 +161,11 @@ def test_a_model_type_that_the_tool_does_not_know() -> None:
     plan = planned("bert", "int8")
     with pytest.raises(CannotExport, match="model_type 'bert' in mlx-lm are not known"):
         export(plan, "mlx")
+
+
+def test_the_documentation_counts_the_model_types() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    assert f"({len(GGUF)} are known)" in (docs / "exports.md").read_text("utf-8")
+    assert f"({len(MLX)} are)" in (docs / "exports.md").read_text("utf-8")
+    verified = " ".join((docs / "exports-verified.md").read_text("utf-8").split())
+    assert f"{len(GGUF)} model types for llama.cpp, {len(MLX)} for mlx-lm" in verified
