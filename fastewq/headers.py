@@ -13,14 +13,15 @@ import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
-from typing import Any, Final, Protocol
+from pathlib import PurePosixPath
+from typing import Any, Final
 
 from fastewq.analysis.format_safetensors import INDEX_LIMIT, header_length, parse_header, parse_index
 from fastewq.analysis.tensors import MAX_TENSORS, TensorInfo
 from fastewq.architecture import Architecture
-from fastewq.errors import InvalidCheckpoint, NotFound, StorageFailure
+from fastewq.errors import InvalidCheckpoint, NotFound
 from fastewq.hub import DEFAULT_REVISION, Hub
+from fastewq.model_files import Files
 from fastewq.stored import exact_architecture, logical_tensors
 
 FIRST_READ: Final = 128 * 1024
@@ -28,51 +29,6 @@ FIRST_READ: Final = 128 * 1024
 IN_FLIGHT: Final = 8
 MAX_SHARDS: Final = 2000
 _SHARD: Final = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.safetensors")
-
-
-class Files(Protocol):
-    """The files of one model."""
-
-    name: str
-
-    def names(self) -> Sequence[str]: ...
-
-    def read(self, file: str, limit: int) -> bytes:
-        """A whole file of at most `limit` bytes."""
-
-    def range(self, file: str, start: int, stop: int) -> tuple[bytes, int]:
-        """The bytes start <= i < stop, fewer only where the file ends, and the file's size."""
-
-
-class FolderFiles:
-    """The files of a local folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.name = str(folder)
-        self._folder = folder
-
-    def names(self) -> Sequence[str]:
-        try:
-            return sorted(entry.name for entry in self._folder.iterdir() if entry.is_file())
-        except OSError as error:
-            raise StorageFailure(f"{self._folder} cannot be read: {error.strerror}") from error
-
-    def read(self, file: str, limit: int) -> bytes:
-        text, size = self.range(file, 0, limit)
-        if size > limit:
-            raise InvalidCheckpoint(f"{file} has {size} bytes; expected at most {limit}")
-        return text
-
-    def range(self, file: str, start: int, stop: int) -> tuple[bytes, int]:
-        path = self._folder / file
-        try:
-            with path.open("rb") as stream:
-                stream.seek(start)
-                return stream.read(stop - start), path.stat().st_size
-        except FileNotFoundError:
-            raise NotFound(f"{path} does not exist") from None
-        except OSError as error:
-            raise StorageFailure(f"{path} cannot be read: {error.strerror}") from error
 
 
 class HubFiles:

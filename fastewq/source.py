@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastewq.errors import InputError
 from fastewq.jsonio import MAX_CONFIG_BYTES, load_config, parse_config
+from fastewq.model_files import Files, FolderFiles
 from fastewq.names import is_hub_id
 
 if TYPE_CHECKING:
@@ -34,15 +35,11 @@ class Source:
 
     def read_exact(self) -> Exact:
         """What the safetensors headers beside the config say. Raises InputError where there is nothing beside it."""
-        from fastewq.headers import FolderFiles, HubFiles, read_exact
+        from fastewq.headers import HubFiles, read_exact
 
         if self.hub is not None and self.model_id is not None:
             files = HubFiles(self.hub, self.model_id, self.commit or "main")
-            config = self.config
-            if "quantization_config" not in config and MODELOPT_FILE in files.names():
-                said = parse_config(files.read(MODELOPT_FILE, MAX_CONFIG_BYTES), f"{files.name}: {MODELOPT_FILE}")
-                config = {**config, "quantization_config": said}
-            return read_exact(config, files)
+            return read_exact(_with_quantization(self.config, files), files)
         if self.folder is not None:
             return read_exact(self.config, FolderFiles(self.folder))
         raise InputError(
@@ -54,11 +51,12 @@ MODELOPT_FILE = "hf_quant_config.json"
 """Where NVIDIA's older checkpoints say how they are quantized, which newer ones do in the config."""
 
 
-def _with_quantization(config: dict[str, Any], folder: Path | None) -> dict[str, Any]:
-    beside = folder / MODELOPT_FILE if folder else None
-    if beside is None or "quantization_config" in config or not beside.is_file():
+def _with_quantization(config: dict[str, Any], files: Files) -> dict[str, Any]:
+    """The config, with what MODELOPT_FILE beside it says where it says nothing of its quantization itself."""
+    if "quantization_config" in config or MODELOPT_FILE not in files.names():
         return config
-    return {**config, "quantization_config": load_config(beside)}
+    said = parse_config(files.read(MODELOPT_FILE, MAX_CONFIG_BYTES), f"{files.name}: {MODELOPT_FILE}")
+    return {**config, "quantization_config": said}
 
 
 def read_source(source: str, *, revision: str | None = None, offline: bool = False) -> Source:
@@ -72,7 +70,8 @@ def read_source(source: str, *, revision: str | None = None, offline: bool = Fal
     elif Path(source).exists() or not is_hub_id(source):
         path = Path(source)
         folder = path if path.is_dir() else path.parent if path.name == "config.json" else None
-        found = Source(_with_quantization(load_config(path), folder), folder=folder)
+        config = load_config(path)
+        found = Source(_with_quantization(config, FolderFiles(folder)) if folder else config, folder=folder)
     else:
         from fastewq.hub import DEFAULT_REVISION, Hub
 

@@ -14,7 +14,8 @@ import fastewq
 from fastewq.analysis.tensors import BITS, TensorInfo
 from fastewq.architecture import Architecture
 from fastewq.errors import InvalidCheckpoint, NotFound
-from fastewq.headers import FIRST_READ, FolderFiles, read_exact, read_headers
+from fastewq.headers import FIRST_READ, read_exact, read_headers
+from fastewq.model_files import FolderFiles
 from fastewq.stored import logical_tensors
 
 TINY = {
