@@ -31,6 +31,15 @@ def area_under_curve(labels: NDArray[np.int_], probabilities: NDArray[np.float64
     return float((ranks - ones * (ones + 1) / 2) / (ones * (len(labels) - ones)))
 
 
+def spearman(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Spearman's rank correlation along the last axis; equal values share a rank. NaN where all of one are equal."""
+    ranks = [rankdata(values, axis=-1) for values in (one, other)]
+    first, second = (found - found.mean(axis=-1, keepdims=True) for found in ranks)
+    with np.errstate(invalid="ignore"):
+        product = (first * second).sum(axis=-1)
+        return np.asarray(product / np.sqrt((first**2).sum(axis=-1) * (second**2).sum(axis=-1)))
+
+
 def average_precision(labels: NDArray[np.int_], probabilities: NDArray[np.float64]) -> float:
     """Precision at each distinct probability as the threshold, weighted by the recall gained there."""
     order = np.argsort(-probabilities, kind="stable")

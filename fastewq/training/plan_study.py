@@ -15,9 +15,9 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from fastewq.errors import InvalidDataset
+from fastewq.training.metrics import spearman
 from fastewq.training.sensitivity import RAW, QualityLog
 
 MIXES: Final[dict[str, tuple[str, str]]] = {
@@ -143,15 +143,6 @@ def compare(log: QualityLog, assignments: Mapping[str, str], reference: str) -> 
             "difference_high": most,
         }
     return found
-
-
-def spearman(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Spearman's rank correlation along the last axis; equal values share a rank. NaN where all of one are equal."""
-    ranks = [rankdata(values, axis=-1) for values in (one, other)]
-    first, second = (found - found.mean(axis=-1, keepdims=True) for found in ranks)
-    with np.errstate(invalid="ignore"):
-        product = (first * second).sum(axis=-1)
-        return np.asarray(product / np.sqrt((first**2).sum(axis=-1) * (second**2).sum(axis=-1)))
 
 
 @dataclass(frozen=True)

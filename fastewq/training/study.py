@@ -7,13 +7,12 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from fastewq.features import feature_matrix
 from fastewq.training.evaluation import Booster, decide, evaluate, leave_one_out, score
 from fastewq.training.fit import SEED, fit_booster, margins
 from fastewq.training.levels import compare_rules
-from fastewq.training.metrics import CALIBRATION_BINS, area_under_curve
+from fastewq.training.metrics import CALIBRATION_BINS, area_under_curve, spearman
 from fastewq.training.table import Blocks, load_blocks
 
 EPSILONS: Final = (0.0, 1e-12, 0.01)
@@ -61,15 +60,12 @@ def per_family(blocks: Blocks, probabilities: NDArray[np.float64]) -> dict[str, 
 def rank_correlation(blocks: Blocks, rows: NDArray[np.intp], probabilities: NDArray[np.float64]) -> float:
     """Spearman's correlation of the probability with minus the score, within each stack; the mean over stacks.
 
-    Equal probabilities share their rank; where all of a stack are equal, nothing is ordered and the correlation is 0.
+    Where all of a stack have one probability or one score, nothing is ordered and the correlation is 0.
     """
-    found = []
-    for stack in np.unique(blocks.stacks[rows]):
-        members = blocks.stacks[rows] == stack
-        ranks, scores = rankdata(probabilities[members]), rankdata(-blocks.scores[rows[members]])
-        constant = np.ptp(ranks) == 0 or np.ptp(scores) == 0
-        found.append(0.0 if constant else float(np.corrcoef(ranks, scores)[0, 1]))
-    return float(np.mean(found))
+    stacks = blocks.stacks[rows]
+    members = [stacks == stack for stack in np.unique(stacks)]
+    found = [spearman(probabilities[stack], -blocks.scores[rows[stack]]) for stack in members]
+    return float(np.mean(np.nan_to_num(found)))
 
 
 def reliability(labels: NDArray[np.int_], probabilities: NDArray[np.float64]) -> list[dict[str, float]]:

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from fastewq.errors import InvalidDataset
-from fastewq.training.plan_study import bootstrap, compare, correlation, plans, rules, spearman, uniform
+from fastewq.training.metrics import spearman
+from fastewq.training.plan_study import bootstrap, compare, correlation, plans, rules, uniform
 from fastewq.training.sensitivity import QualityLog
 
 ENTROPIES = [4.0, 1.0, 3.0, 2.0, 5.0, 6.0]
