@@ -51,7 +51,10 @@ class Envelope:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        exchange = Exchange(scope, send, self.service.version, self.access_log)
+        method = scope["method"]
+        if method == "HEAD":
+            scope = {**scope, "method": "GET"}  # of whose answer the server then sends the head alone
+        exchange = Exchange(scope, send, self.service.version, self.access_log, method)
         try:
             await self.app(scope, receive, exchange.send)
         except ClientGone:
@@ -68,10 +71,11 @@ class Envelope:
 class Exchange:
     """One request and what has been answered to it."""
 
-    __slots__ = ("_access_log", "_send", "_version", "request_id", "scope", "started", "status")
+    __slots__ = ("_access_log", "_send", "_version", "method", "request_id", "scope", "started", "status")
 
-    def __init__(self, scope: Scope, send: Send, version: str, access_log: AccessLog) -> None:
+    def __init__(self, scope: Scope, send: Send, version: str, access_log: AccessLog, method: str) -> None:
         self.scope = scope
+        self.method = method
         self.started = time.perf_counter()
         self.request_id = _request_id(scope)
         self.status = 0
@@ -102,7 +106,7 @@ class Exchange:
     def record(self) -> None:
         """One log line and the metrics of this exchange."""
         seconds = time.perf_counter() - self.started
-        method, path = self.scope["method"], self.scope["path"]
+        method, path = self.method, self.scope["path"]
         route = getattr(self.scope.get("route"), "path", "other")
         metrics.IN_PROGRESS.dec()
         metrics.observe_request(route, method, self.status, seconds)

@@ -39,6 +39,9 @@ def serve(settings: Settings) -> None:
             access_log=False,
             server_header=False,
             http=Protocol,
+            # By default the server would believe whatever a client on this machine says of its address.
+            proxy_headers=settings.trusted_proxies is not None,
+            forwarded_allow_ips=settings.trusted_proxies,
             ws="none",
             timeout_graceful_shutdown=settings.grace_seconds,
             # A busy machine takes longer to start a worker than the few seconds after which it would be killed as hung.

@@ -32,6 +32,10 @@ class Settings(BaseSettings):
     max_json_depth: int = Field(default=64, ge=1, le=250, description="Deepest nesting of a body.")
     body_seconds: float = Field(default=10, gt=0, description="Time a client may take to send a body.")
     work_seconds: float = Field(default=30, gt=0, description="Time a batch, a budget or an export may take.")
+    trusted_proxies: str | None = Field(
+        default=None,
+        description="Addresses or networks of proxies whose X-Forwarded-For is believed, separated by commas.",
+    )
     keys_file: Path | None = Field(default=None, description="File of bearer keys; unset: no key is needed.")
     rate_limit: str | None = Field(default=None, description="Requests per key or address, such as 600/minute.")
     max_concurrency: int = Field(default=256, ge=1, description="Requests in work per worker; more get 503.")

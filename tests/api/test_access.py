@@ -89,6 +89,17 @@ def test_each_key_has_its_own_rate(tmp_path):
     assert statuses == [200, 200, 429] * 2
 
 
+@pytest.mark.parametrize(("trusted", "statuses"), [(None, [200, 429, 429]), ("127.0.0.0/8", [200, 200, 429])])
+def test_only_a_trusted_proxy_says_whose_request_it_is(trusted, statuses):
+    settings = {"trusted_proxies": trusted} if trusted else {}
+    with Server(rate_limit="1/minute", **settings) as server, server.client() as client:
+        found = [
+            client.get("/v1/predictor", headers={"X-Forwarded-For": address}).status_code
+            for address in ("192.0.2.1", "192.0.2.2", "192.0.2.2")
+        ]
+    assert found == statuses
+
+
 def test_settings_come_from_the_environment_and_are_checked(monkeypatch):
     monkeypatch.setenv("FASTEWQ_PORT", "1234")
     monkeypatch.setenv("FASTEWQ_RATE_LIMIT", "5/second")

@@ -119,6 +119,23 @@ def test_a_body_of_50_mb_is_refused_when_its_length_is_not_declared(client):
     assert client.get("/readyz").status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/", "/livez", "/readyz", "/docs", "/openapi.json", "/v1/predictor", "/v1/exports"])
+def test_a_head_request_has_the_headers_of_the_answer_and_no_body(client, server, path):
+    response = client.head(path, headers={"X-Request-ID": f"head{path.replace('/', '.')}"})
+    whole = client.get(path)
+    assert (response.status_code, response.content) == (200, b"")
+    for name in ("content-length", "content-type", "etag"):
+        assert response.headers.get(name) == whole.headers.get(name)
+    assert server.log_of(response.headers["x-request-id"])["method"] == "HEAD"
+
+
+def test_a_head_request_can_fail(client):
+    for path, status in {"/nope": 404, "/v1/plans": 405, "/v1/models/a/b/plan": 404}.items():
+        response = client.head(path)
+        assert (response.status_code, response.content) == (status, b"")
+    assert client.post("/livez").headers["allow"] == "GET, HEAD"
+
+
 def test_a_request_id_is_echoed_and_logged(client, server):
     response = client.get("/livez", headers={"X-Request-ID": "my-id:1"})
     assert response.headers["x-request-id"] == "my-id:1"
