@@ -24,6 +24,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +95,14 @@ def generate(path: Path, rows: int, copies: float) -> None:
 
 
 class PeakMemory:
-    """The largest resident memory of this process and all its descendants, sampled; Linux only."""
+    """The largest memory of this process and all its descendants, sampled, and whose it was; Linux only.
+
+    Pages that processes share count once: a process's share of a page is its size over the number of those that map it.
+    """
 
     def __enter__(self) -> PeakMemory:
         self.peak = 0
+        self.parts: Counter[str] = Counter()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -109,7 +114,11 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._stop.wait(0.25):
-            self.peak = max(self.peak, sum(map(_resident, _descendants(os.getpid()))))
+            parts: Counter[str] = Counter()
+            for pid in _descendants(os.getpid()):
+                parts.update(_resident(pid))
+            if parts.total() > self.peak:
+                self.peak, self.parts = parts.total(), parts
 
 
 def _descendants(root: int) -> list[int]:
@@ -128,13 +137,27 @@ def _descendants(root: int) -> list[int]:
     return found
 
 
-def _resident(pid: int) -> int:
+def _resident(pid: int) -> dict[str, int]:
+    """Bytes of a process by its name, and of what it shares by mapping (Ray's object store) under `shared memory`."""
+    folder = Path(f"/proc/{pid}")
     try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-        # Proportional: pages that processes share are counted once.
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
-    except (OSError, StopIteration):
-        return 0
+        rows = [line.split() for line in (folder / "smaps_rollup").read_text().splitlines()]
+        share = {row[0]: int(row[1]) * 1024 for row in rows if row[0].startswith("Pss")}
+        name = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").split()
+    except (OSError, IndexError, ValueError):
+        return {}
+    shared = share.get("Pss_Shmem:", 0)
+    return {_title(name): share.get("Pss:", 0) - shared, "shared memory": shared}
+
+
+def _title(command: list[str]) -> str:
+    """`ray::Name` as Ray calls its workers, or the last part of the program that a Python or a binary runs."""
+    if not command:
+        return "ended"
+    if command[0].startswith("ray::"):
+        return command[0]
+    scripts = [part for part in command[1:] if part.endswith(".py")]
+    return (scripts or command)[0].rpartition("/")[2]
 
 
 def plan_command(arguments: argparse.Namespace) -> None:
@@ -173,6 +196,7 @@ def plan_once(rows: int, arguments: argparse.Namespace) -> dict[str, Any]:
             figures["models_per_second"] = round(rows / figures["seconds"])
             figures["cpu_ms_per_model"] = round(1000 * (_cpu() - cpu) / rows, 3)
             figures["peak_memory_mib"] = memory.peak >> 20
+            figures["peak_memory_by_process_mib"] = {name: size >> 20 for name, size in memory.parts.most_common()}
         (version,) = store.versions()
         figures["planned_rows"], figures["block_rows"] = store.rows("models", version), store.rows("blocks", version)
         started = time.monotonic()

@@ -28,7 +28,7 @@ class Engine:
     """Where a DataFrame runs.
 
     name      local or ray
-    address   of a running Ray cluster; None starts one on this machine
+    address   of a running Ray cluster; None: that of RAY_ADDRESS, or else one is started on this machine
     workers   processes (actors) that compute; None: one per processor
     """
 
@@ -38,9 +38,21 @@ class Engine:
 
     def start(self) -> int:
         """Choose Daft's runner, which a process can do once; returns the number of workers."""
+        workers = self.workers or os.cpu_count() or 1
         if self.name == "ray":
+            if self.address is None and "RAY_ADDRESS" not in os.environ:
+                _start_ray(workers)
             daft.set_runner_ray(self.address, noop_if_initialized=True)
-        return self.workers or os.cpu_count() or 1
+        return workers
+
+
+def _start_ray(workers: int) -> None:
+    """A cluster of this machine with what the work needs: no dashboard, and no more processes than workers."""
+    import ray
+
+    os.environ.setdefault("RAY_DISABLE_DASHBOARD", "1")  # for Daft, which would ask for its address
+    if not ray.is_initialized():
+        ray.init(address="local", num_cpus=workers, include_dashboard=False)
 
 
 def worker_class(cls: type, workers: int) -> Any:

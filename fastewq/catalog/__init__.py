@@ -8,3 +8,8 @@ stats.py     the index -> a report
     from fastewq.catalog.index import Catalog
     Catalog("catalog/index.sqlite").get("org/name")
 """
+
+import os
+
+# Before anything imports Arrow, in this process and those it starts: Arrow's own allocators keep memory that is free.
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
