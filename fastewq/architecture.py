@@ -96,16 +96,16 @@ class Layout:
     __hash__ = object.__hash__
 
     @cached_property
-    def alike(self) -> list[list[Tensor]]:
-        """The tensors, those together that differ in name alone."""
+    def alike(self) -> dict[tuple[Any, ...], list[Tensor]]:
+        """The tensors, those together that differ in name alone, by what they have in common: all fields but that."""
         found: dict[tuple[Any, ...], list[Tensor]] = {}
         for tensor in self.tensors:
             found.setdefault(tensor[1:], []).append(tensor)
-        return list(found.values())
+        return found
 
     @cached_property
     def parameters(self) -> int:
-        return sum([len(tensors) * tensors[0].parameters for tensors in self.alike])
+        return sum([len(tensors) * tensors[0].parameters for tensors in self.alike.values()])
 
     @cached_property
     def quantized(self) -> bool:

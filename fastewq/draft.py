@@ -8,11 +8,14 @@ from functools import cached_property
 from itertools import islice
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fastewq.architecture import Architecture, Block, Layout, Outside, Role, Tensor
 from fastewq.document import Common, PlannedBlocks, PlannedGroup, PlannedStack
 from fastewq.errors import InvalidPolicy
 from fastewq.modules import TOKEN_HEADS, fused, module_name, modules
-from fastewq.policy import KEEP, Pattern, Policy, quantized_blocks
+from fastewq.policy import KEEP, PRECISIONS, Pattern, Policy, quantized_blocks
 from fastewq.schemes import MATRICES, OUTSIDE_MATRICES, Target, follows, raw_precision
 
 NO_EXCEPTIONS: Final[Mapping[str, str]] = {}
@@ -24,17 +27,20 @@ def kept_towers(architecture: Architecture) -> list[bool]:
     return [several and stack.role == "vision" for stack in architecture.stacks]
 
 
-def followed(policies: Sequence[Policy], architecture: Architecture, probabilities: Sequence[float]) -> list[list[str]]:
-    """The precision of every block under each of the policies, before their overrides."""
-    found: list[list[str]] = [[] for _ in policies]
-    end = 0
-    for stack, tower in zip(architecture.stacks, kept_towers(architecture), strict=True):
-        start, end = end, end + len(stack.blocks)
-        own = probabilities[start:end]
-        quantized = {threshold: quantized_blocks(own, threshold) for threshold in {p.threshold for p in policies}}
-        for precisions, policy in zip(found, policies, strict=True):
-            keep = tower and not policy.vision
-            precisions += [KEEP] * len(own) if keep else policy.precisions(own, quantized[policy.threshold])
+def followed(
+    policies: Sequence[Policy], architectures: Sequence[Architecture], probabilities: NDArray[np.float64]
+) -> list[NDArray[np.intp]]:
+    """The precision of every block of one model or of many under each of the policies, before their overrides.
+
+    They are indices into `fastewq.policy.PRECISIONS`.
+    """
+    lengths = np.array([len(stack.blocks) for model in architectures for stack in model.stacks], np.intp)
+    towers = np.array([tower for model in architectures for tower in kept_towers(model)], np.bool_).repeat(lengths)
+    quantized = {t: quantized_blocks(probabilities, lengths, t) for t in {policy.threshold for policy in policies}}
+    found = [policy.precisions(probabilities, lengths, quantized[policy.threshold]) for policy in policies]
+    for precisions, policy in zip(found, policies, strict=True):
+        if not policy.vision:
+            precisions[towers] = PRECISIONS.index(KEEP)
     return found
 
 
@@ -68,13 +74,22 @@ def usual(weights: Mapping[str, int], asked: str, raw: str) -> str:
     return max(weights, key=weights.__getitem__, default=precision_name(asked, raw))
 
 
-def usual_precision(layout: Layout, asked: str, roles: frozenset[Role], raw: str) -> str:
-    """What most of a block's weights get: the precision that a plan says it has."""
-    weights: Counter[str] = Counter()
-    for alike in layout.alike:
-        if alike[0].role in roles:
-            weights[precision_of(alike[0], asked, raw)] += len(alike) * alike[0].parameters
-    return usual(weights, asked, raw)
+def usual_precisions(layout: Layout, asked: Sequence[str], roles: frozenset[Role], raw: str) -> list[str]:
+    """What most of a block's weights get, for each precision asked for: the precision that a plan says it has."""
+    weights: Counter[tuple[str, int] | None] = Counter()
+    examples: dict[tuple[str, int] | None, Tensor] = {}
+    for tensor, *others in layout.alike.values():
+        if tensor.role in roles:
+            stored = tensor.stored and tensor.stored[:2]
+            weights[stored] += (1 + len(others)) * tensor.parameters
+            examples[stored] = tensor
+    found = []
+    for precision in asked:
+        named: Counter[str] = Counter()
+        for stored, number in weights.items():
+            named[precision_of(examples[stored], precision, raw)] += number
+        found.append(usual(named, precision, raw))
+    return found
 
 
 def mixed(
@@ -104,17 +119,18 @@ class Draft:
     """
 
     def __init__(
-        self, architecture: Architecture, probabilities: Sequence[float], policy: Policy, target: Target
+        self, architecture: Architecture, probabilities: NDArray[np.float64], policy: Policy, target: Target
     ) -> None:
         self.architecture = architecture
-        self.probabilities = probabilities
+        self.probabilities = probabilities.tolist()
         self.policy = policy
         self.target = target
         self.raw, self.raw_bytes = raw_precision(architecture.dtype)
         self.roles: frozenset[Role] = MATRICES | {"router"} if policy.routers else MATRICES
         self.layouts = [layout for stack in architecture.stacks for layout in stack.blocks.layouts]
         self.warnings: list[str] = []
-        (self.precisions,) = followed([policy], architecture, probabilities)
+        (chosen,) = followed([policy], [architecture], probabilities)
+        self.precisions = [PRECISIONS[number] for number in chosen.tolist()]
         self.exceptions: dict[int, dict[str, str]] = {}
         self.groups = [self._group_precision(group) for group in architecture.outside]
         self._sizes: dict[tuple[Layout, str], int] = {}

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from math import prod
 from pathlib import Path
@@ -195,6 +195,11 @@ class Predictor:
         slope, intercept = self.card["calibration"]["slope"], self.card["calibration"]["intercept"]
         return np.asarray(1 / (1 + np.exp(-(slope * margins.astype(np.float64) + intercept))))
 
+    @cached_property
+    def _trained_on(self) -> dict[str, str]:
+        """The ranges of the training domain in words."""
+        return {name: f"{low:.15g} to {high:.15g}" for name, (low, high) in self.card["domain"]["ranges"].items()}
+
     def outside_domain(self, architecture: Architecture) -> list[str]:
         """The facts in which a model lies outside the blocks the booster was trained on, in words; empty if none."""
         if not architecture.layouts:
@@ -204,7 +209,7 @@ class Predictor:
             lowest, highest = span(architecture, name)
             if lowest < low or highest > high:
                 values = f"{lowest:.15g}" if lowest == highest else f"{lowest:.15g} to {highest:.15g}"
-                found.append(f"{name} is {values}; the predictor was trained on {low:.15g} to {high:.15g}")
+                found.append(f"{name} is {values}; the predictor was trained on {self._trained_on[name]}")
         kinds = sorted({layout.kind for layout in architecture.layouts}.difference(domain["kinds"]))
         if kinds:
             found.append(f"block kind is {', '.join(kinds)}; the predictor was trained on {', '.join(domain['kinds'])}")

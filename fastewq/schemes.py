@@ -136,7 +136,7 @@ class Target:
             [
                 len(tensors)
                 * self.tensor_bytes(tensors[0], precision if tensors[0].role in roles else "raw", raw_bytes)
-                for tensors in layout.alike
+                for tensors in layout.alike.values()
             ]
         )
 

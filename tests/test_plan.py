@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from fastewq.architectures.body import numbered
 from fastewq.document import Common, Plan, PlannedBlocks, read_plan
 from fastewq.errors import InvalidPlan, InvalidPolicy
 from fastewq.plan import plan_architecture
-from fastewq.policy import Policy, policies, read_policy
+from fastewq.policy import ORDERS, PRECISIONS, Policy, policies, quantized_blocks, read_policy
 from fastewq.predictor import load_predictor
 from fastewq.schemes import LEVELS, TARGETS
 
@@ -409,12 +410,46 @@ def test_blocks_are_written_with_every_field_in_order() -> None:
     assert plain | {"modules": {}} == blocks[-1]._asdict()
 
 
+def decided(policy: Policy, *stacks: list[float]) -> list[str]:
+    probabilities = np.array([p for stack in stacks for p in stack], np.float64)
+    lengths = np.array([len(stack) for stack in stacks], np.intp)
+    quantized = quantized_blocks(probabilities, lengths, policy.threshold)
+    return [PRECISIONS[number] for number in policy.precisions(probabilities, lengths, quantized)]
+
+
 def test_the_lower_precision_goes_to_the_highest_index_or_to_the_most_probable() -> None:
     probabilities = [0.9, 0.2, 0.8, 0.7, 0.1, 0.6]
     policy = Policy("test", threshold=0.5, aggressive_share=0.5)
-    assert policy.precisions(probabilities) == ["int8", "raw", "int8", "int4", "raw", "int4"]
+    assert decided(policy, probabilities) == ["int8", "raw", "int8", "int4", "raw", "int4"]
     by_probability = replace(policy, aggressive_order="probability")
-    assert by_probability.precisions(probabilities) == ["int4", "raw", "int4", "int8", "raw", "int8"]
+    assert decided(by_probability, probabilities) == ["int4", "raw", "int4", "int8", "raw", "int8"]
+
+
+@given(
+    stacks=st.lists(st.lists(st.sampled_from((0.0, 0.1, 0.25, 0.5, 0.6, 0.9, 1.0)), max_size=12), max_size=4),
+    threshold=st.sampled_from((None, 0.5)),
+    share=st.sampled_from((0.0, 0.3, 0.5, 1.0)),
+    order=st.sampled_from(ORDERS),
+    keep_ends=st.booleans(),
+)
+def test_stacks_are_decided_each_by_itself_and_as_the_policy_is_described(
+    stacks: list[list[float]], threshold: float | None, share: float, order: str, keep_ends: bool
+) -> None:
+    """The rule in words: so many of the most probable, later ones first; the last, or most probable, of them lower."""
+
+    def described(p: list[float]) -> list[str]:
+        likely = sorted(range(len(p)), key=lambda i: (p[i], i))
+        count = max(1, math.floor(math.fsum(p) + 0.5))
+        chosen = [i for i in likely if p[i] >= threshold] if threshold else likely[-count:]
+        if keep_ends:
+            chosen = [i for i in chosen if 0 < i < len(p) - 1]
+        if order == "exec_index":
+            chosen.sort()
+        lower = chosen[len(chosen) - round(share * len(chosen)) :]
+        return ["int4" if i in lower else "int8" if i in chosen else "raw" for i in range(len(p))]
+
+    policy = Policy("test", threshold, share, order, keep_ends=keep_ends)
+    assert decided(policy, *stacks) == [precision for stack in stacks for precision in described(stack)]
 
 
 def test_a_plan_of_measured_sensitivity_keeps_the_ends_of_a_decoder_and_the_last_blocks_of_bert() -> None:

@@ -12,7 +12,6 @@ import marshal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, count, islice
-from operator import mul
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -22,19 +21,19 @@ from numpy.typing import NDArray
 from fastewq.architecture import Architecture, Layout, Tensor
 from fastewq.catalog.schema import BLOCK, PLAN, POLICIES, total_column
 from fastewq.config import read_config
-from fastewq.draft import followed, usual_precision
+from fastewq.draft import followed, usual_precisions
 from fastewq.errors import FastEWQError, InvalidConfig
 from fastewq.features import block_columns
 from fastewq.jsonio import parse_config
 from fastewq.plan import quantized_warning
-from fastewq.policy import DEFAULT_POLICY, KEEP, PRECISIONS, Policy, read_policy
+from fastewq.policy import DEFAULT_POLICY, KEEP, PRECISIONS, read_policy
 from fastewq.predictor import Predictor
 from fastewq.schemes import DEFAULT_TARGET, LEVELS, MATRICES, raw_precision, stored_bytes, target_named
 from fastewq.stored import dumped_architecture
 
 REMEMBERED: Final = 4096
 """Configs whose result is kept: most repositories of the Hub are fine-tunes that carry another model's config."""
-MAX_SHAPES: Final = 2**16
+MAX_SHAPES: Final = 2**14
 """Shapes of tensors whose sizes are kept."""
 IRRELEVANT: Final = frozenset(
     {"_name_or_path", "transformers_version", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache"}
@@ -110,7 +109,7 @@ class Batch:
         outside_domain = [self._predictor.outside_domain(architecture) for architecture in architectures]
         raw_bytes = np.array([stored_bytes(a, raw_precision(a.dtype)[1]) for a in architectures], np.int64)
         probabilities = np.round(self._predictor.probabilities(block_columns(*architectures)), 6)
-        precisions = dict(zip(POLICIES, _precisions(self._policies, architectures, probabilities), strict=True))
+        precisions = dict(zip(POLICIES, followed(self._policies, architectures, probabilities), strict=True))
         blocks = _Blocks(architectures, self._scale)
         columns = {
             "model_type": [a.model_type for a in architectures],
@@ -135,42 +134,47 @@ class Batch:
         return _plans(arrays, len(models))
 
 
-def _precisions(
-    policies: Sequence[Policy], architectures: Sequence[Architecture], probabilities: NDArray[np.float64]
-) -> list[NDArray[np.intp]]:
-    """For each policy, an index into PRECISIONS for every block of the models."""
-    found: list[list[str]] = [[] for _ in policies]
-    values = iter(probabilities.tolist())
-    for architecture in architectures:
-        own = [*islice(values, sum(architecture.counts.values()))]
-        for precisions, more in zip(found, followed(policies, architecture, own), strict=True):
-            precisions += more
-    index = {precision: number for number, precision in enumerate(PRECISIONS)}
-    return [np.fromiter(map(index.__getitem__, precisions), np.intp, len(precisions)) for precisions in found]
+class _Rows(dict[tuple[Any, ...], int]):
+    """The fields of a tensor but its name -> the row of its bytes in `sizes`, which gets one for every new tensor."""
+
+    def __init__(self, raw_bytes: int, sizes: list[list[int]]) -> None:
+        super().__init__()
+        self._plain = target_named(DEFAULT_TARGET)
+        self._raw_bytes = raw_bytes
+        self._sizes = sizes
+
+    def __missing__(self, alike: tuple[Any, ...]) -> int:
+        tensor = Tensor("", *alike)
+        levels = PRECISIONS if tensor.role in MATRICES else [KEEP] * len(PRECISIONS)
+        self._sizes.append([self._plain.tensor_bytes(tensor, level, self._raw_bytes) for level in levels])
+        row = self[alike] = len(self._sizes) - 1
+        return row
 
 
 class Scale:
-    """Bytes at each of PRECISIONS. Shapes recur from model to model, so a tensor's are remembered."""
+    """Bytes at each of PRECISIONS. Shapes recur from model to model, so those of tensors are remembered."""
 
     def __init__(self) -> None:
-        self._plain = target_named(DEFAULT_TARGET)
-        self._known: dict[tuple[Any, ...], list[int]] = {}
+        self._sizes: list[list[int]] = []
+        self._rows: dict[int, _Rows] = {}
 
-    def weigh(self, layout: Layout, raw_bytes: int) -> list[int]:
-        """A block of a layout."""
-        counts = [len(tensors) for tensors in layout.alike]
-        sizes = [self._tensor(tensors[0], raw_bytes) for tensors in layout.alike]
-        return [sum(map(mul, counts, column)) for column in zip(*sizes, strict=True)] or [0] * len(PRECISIONS)
-
-    def _tensor(self, tensor: Tensor, raw_bytes: int) -> list[int]:
-        key = tensor[1:], raw_bytes
-        known = self._known.get(key)
-        if known is None:
-            if len(self._known) >= MAX_SHAPES:
-                self._known.clear()
-            levels = PRECISIONS if tensor.role in MATRICES else [KEEP] * len(PRECISIONS)
-            known = self._known[key] = [self._plain.tensor_bytes(tensor, level, raw_bytes) for level in levels]
-        return known
+    def weigh(self, layouts: Sequence[Layout], raw_bytes: Sequence[int]) -> NDArray[np.int64]:
+        """A block of each layout, shape (layouts, PRECISIONS); `raw_bytes` per weight of the models they are from."""
+        if len(self._sizes) > MAX_SHAPES:
+            self._sizes.clear()
+            self._rows.clear()
+        rows: list[int] = []
+        counts: list[int] = []
+        ends = [0]
+        for layout, raw in zip(layouts, raw_bytes, strict=True):
+            known = self._rows.get(raw) or self._rows.setdefault(raw, _Rows(raw, self._sizes))
+            rows += map(known.__getitem__, layout.alike)
+            counts += map(len, layout.alike.values())
+            ends.append(len(rows))
+        sizes = np.array(self._sizes, np.int64).reshape(-1, len(PRECISIONS))
+        upto = np.zeros((len(rows) + 1, len(PRECISIONS)), np.int64)
+        np.cumsum(sizes[rows] * np.array(counts, np.int64)[:, None], axis=0, out=upto[1:])
+        return np.diff(upto[ends], axis=0)
 
 
 class _Blocks:
@@ -186,21 +190,21 @@ class _Blocks:
         self.per_model = np.array([sum(a.counts.values()) for a in architectures], np.intp)
         self.layouts: list[Layout] = []
         layout: list[int] = []
-        sizes: list[list[int]] = []
-        names: list[list[str]] = []
+        raw_bytes: list[int] = []
+        self.names: list[str] = []
         for architecture in architectures:
-            number = dict(zip(architecture.layouts, count(len(self.layouts))))
+            own = architecture.layouts
+            number = dict(zip(own, count(len(self.layouts))))
             layout += map(number.__getitem__, chain.from_iterable([s.blocks.layouts for s in architecture.stacks]))
-            self.layouts += architecture.layouts
-            raw, raw_bytes = raw_precision(architecture.dtype)
-            for own in architecture.layouts:
-                sizes.append(scale.weigh(own, raw_bytes))
-                names.append(
-                    [usual_precision(own, p, MATRICES, raw) for p in PRECISIONS] if own.quantized else [raw, *LEVELS]
-                )
+            self.layouts += own
+            raw, bytes_per_weight = raw_precision(architecture.dtype)
+            raw_bytes += [bytes_per_weight] * len(own)
+            if architecture.quantization is None:
+                self.names += [raw, *LEVELS] * len(own)
+            else:
+                self.names += chain.from_iterable([usual_precisions(one, PRECISIONS, MATRICES, raw) for one in own])
         self.layout = np.array(layout, np.intp)
-        self.sizes = np.array(sizes, np.int64).reshape(-1, len(PRECISIONS))
-        self.names = [name for found in names for name in found]
+        self.sizes = scale.weigh(self.layouts, raw_bytes)
 
     def saved(self, precisions: NDArray[np.intp]) -> NDArray[np.int64]:
         """Bytes that each model saves with these precisions, indices into PRECISIONS."""
