@@ -125,7 +125,7 @@ def span(architecture: Architecture, fact: str) -> tuple[float, float]:
     if fact == "num_parameters":
         values: list[float] = [layout.parameters for layout in architecture.layouts]
     else:
-        values = [STACK_FACTS[fact](architecture, stack) for stack in architecture.stacks if stack.blocks]
+        values = [STACK_FACTS[fact](architecture, stack) for stack in architecture.stacks if stack.blocks.paths]
     return float(min(values)), float(max(values))
 
 

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from fastewq.analysis.tensors import TensorInfo
 from fastewq.architecture import Tensor
-from fastewq.quantized.marking import spellings
+from fastewq.quantized.selection import spellings
 
 NOTICED: Final = 1000
 """Differences below this fraction of a block are left alone: the text in bitsandbytes' matrices varies in length."""

@@ -17,6 +17,7 @@ from fastewq.errors import CannotExport, InvalidConfig, InvalidPlan
 from fastewq.exports import export
 from fastewq.plan import plan
 from fastewq.quantized import dequantized
+from fastewq.quantized.selection import _remembered
 from fastewq.source import read_source
 from fastewq.stored import dump_tensors, dumped_architecture, logical_tensors
 
@@ -150,6 +151,24 @@ def with_quantization(base: dict[str, Any], **q: Any) -> dict[str, Any]:
 
 INT4 = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32, "symmetric": True}
 INT8 = {"num_bits": 8, "type": "int", "strategy": "channel", "symmetric": True}
+
+
+def test_what_is_remembered_of_one_model_says_nothing_wrong_about_another() -> None:
+    """One list for models of other sizes, names and roles, read in turn, and lists that differ in a word."""
+    q = {"quant_method": "fp8", "weight_block_size": [128, 128], "modules_to_not_convert": ["mlp.down_proj", "fc1"]}
+    kept_elsewhere = {**q, "modules_to_not_convert": ["self_attn.q_proj"]}
+    llama = json.loads((Path(__file__).parents[1] / "examples" / "llama-3.1-8b.json").read_text("utf-8"))
+    models = [llama, {**llama, "hidden_size": 2048}, {**llama, "model_type": "starcoder2", "architectures": None}]
+    configs = [{**model, "quantization_config": own} for model in models for own in (q, kept_elsewhere)]
+
+    def alone(config: dict[str, Any]) -> Architecture:
+        _remembered.cache_clear()
+        return read_config(config)
+
+    expected = [alone(config) for config in configs]
+    _remembered.cache_clear()
+    assert [read_config(config) for config in (*configs, *configs)] == expected * 2
+    assert expected[0] != expected[1]
 
 
 def test_groups_of_compressed_tensors_go_by_name_before_class() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import marshal
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, count, islice
@@ -33,7 +34,7 @@ from fastewq.stored import dumped_architecture
 
 REMEMBERED: Final = 4096
 """Configs whose result is kept: most repositories of the Hub are fine-tunes that carry another model's config."""
-MAX_SHAPES: Final = 2**14
+MAX_SHAPES: Final = 2**16
 """Shapes of tensors whose sizes are kept."""
 IRRELEVANT: Final = frozenset(
     {"_name_or_path", "transformers_version", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache"}
@@ -137,7 +138,7 @@ class Batch:
 class _Rows(dict[tuple[Any, ...], int]):
     """The fields of a tensor but its name -> the row of its bytes in `sizes`, which gets one for every new tensor."""
 
-    def __init__(self, raw_bytes: int, sizes: list[list[int]]) -> None:
+    def __init__(self, raw_bytes: int, sizes: array[int]) -> None:
         super().__init__()
         self._plain = target_named(DEFAULT_TARGET)
         self._raw_bytes = raw_bytes
@@ -146,8 +147,8 @@ class _Rows(dict[tuple[Any, ...], int]):
     def __missing__(self, alike: tuple[Any, ...]) -> int:
         tensor = Tensor("", *alike)
         levels = PRECISIONS if tensor.role in MATRICES else [KEEP] * len(PRECISIONS)
-        self._sizes.append([self._plain.tensor_bytes(tensor, level, self._raw_bytes) for level in levels])
-        row = self[alike] = len(self._sizes) - 1
+        row = self[alike] = len(self._sizes) // len(PRECISIONS)
+        self._sizes.extend([self._plain.tensor_bytes(tensor, level, self._raw_bytes) for level in levels])
         return row
 
 
@@ -155,13 +156,13 @@ class Scale:
     """Bytes at each of PRECISIONS. Shapes recur from model to model, so those of tensors are remembered."""
 
     def __init__(self) -> None:
-        self._sizes: list[list[int]] = []
+        self._sizes = array("q")  # a row of PRECISIONS for each tensor
         self._rows: dict[int, _Rows] = {}
 
     def weigh(self, layouts: Sequence[Layout], raw_bytes: Sequence[int]) -> NDArray[np.int64]:
         """A block of each layout, shape (layouts, PRECISIONS); `raw_bytes` per weight of the models they are from."""
-        if len(self._sizes) > MAX_SHAPES:
-            self._sizes.clear()
+        if len(self._sizes) > MAX_SHAPES * len(PRECISIONS):
+            self._sizes = array("q")
             self._rows.clear()
         rows: list[int] = []
         counts: list[int] = []
@@ -171,7 +172,7 @@ class Scale:
             rows += map(known.__getitem__, layout.alike)
             counts += map(len, layout.alike.values())
             ends.append(len(rows))
-        sizes = np.array(self._sizes, np.int64).reshape(-1, len(PRECISIONS))
+        sizes = np.frombuffer(self._sizes, np.int64).reshape(-1, len(PRECISIONS))
         upto = np.zeros((len(rows) + 1, len(PRECISIONS)), np.int64)
         np.cumsum(sizes[rows] * np.array(counts, np.int64)[:, None], axis=0, out=upto[1:])
         return np.diff(upto[ends], axis=0)

@@ -6,7 +6,8 @@ Embeddings, routers, norms and biases stay in the model's own type.
     methods        the config's word, by the tool that wrote the checkpoint -> rules
     packing        what rules are made of, and the bytes of a matrix in a format
     module_names   which modules a list of names and patterns stands for
-    marking        rules -> the architecture with its matrices marked
+    selection      rules -> the format of every matrix, by name and place
+    marking        formats -> the architecture with its matrices marked
 """
 
 from fastewq.quantized.marking import dequantized, with_stored

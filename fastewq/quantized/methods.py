@@ -25,6 +25,8 @@ MAX_OWN_FORMATS: Final = 4096
 """Modules that a config gives a format of their own."""
 MAX_STEPS: Final = 4
 """In which Quark quantizes a matrix; published files have two."""
+MODEL_FIELDS: Final = ("expert_dtype", "index_n_heads")
+"""Fields beside `quantization_config` that say how matrices are stored; functions here get no others."""
 DEFAULT_BLOCK: Final = (128, 128)
 F32: Final = 32
 FP8_SCALES: Final = 8
