@@ -8,9 +8,6 @@ from functools import cached_property
 from itertools import islice
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastewq.architecture import Architecture, Block, Layout, Outside, Role, Tensor
 from fastewq.document import Common, PlannedBlocks, PlannedGroup, PlannedStack
 from fastewq.errors import InvalidPolicy
@@ -27,20 +24,18 @@ def kept_towers(architecture: Architecture) -> list[bool]:
     return [several and stack.role == "vision" for stack in architecture.stacks]
 
 
-def followed(
-    policies: Sequence[Policy], architectures: Sequence[Architecture], probabilities: NDArray[np.float64]
-) -> list[NDArray[np.intp]]:
-    """The precision of every block of one model or of many under each of the policies, before their overrides.
-
-    They are indices into `fastewq.policy.PRECISIONS`.
-    """
-    lengths = np.array([len(stack.blocks) for model in architectures for stack in model.stacks], np.intp)
-    towers = np.array([tower for model in architectures for tower in kept_towers(model)], np.bool_).repeat(lengths)
-    quantized = {t: quantized_blocks(probabilities, lengths, t) for t in {policy.threshold for policy in policies}}
-    found = [policy.precisions(probabilities, lengths, quantized[policy.threshold]) for policy in policies]
-    for precisions, policy in zip(found, policies, strict=True):
-        if not policy.vision:
-            precisions[towers] = PRECISIONS.index(KEEP)
+def followed(policies: Sequence[Policy], architecture: Architecture, probabilities: Sequence[float]) -> list[bytearray]:
+    """The precision of every block under each of the policies before their overrides, as indices into PRECISIONS."""
+    found = [bytearray() for _ in policies]
+    thresholds = {policy.threshold for policy in policies}
+    end = 0
+    for stack, tower in zip(architecture.stacks, kept_towers(architecture), strict=True):
+        start, end = end, end + len(stack.blocks)
+        own = probabilities[start:end]
+        quantized = {threshold: quantized_blocks(own, threshold) for threshold in thresholds}
+        for precisions, policy in zip(found, policies, strict=True):
+            keep = tower and not policy.vision
+            precisions += bytes(len(own)) if keep else policy.precisions(own, quantized[policy.threshold])
     return found
 
 
@@ -119,18 +114,18 @@ class Draft:
     """
 
     def __init__(
-        self, architecture: Architecture, probabilities: NDArray[np.float64], policy: Policy, target: Target
+        self, architecture: Architecture, probabilities: Sequence[float], policy: Policy, target: Target
     ) -> None:
         self.architecture = architecture
-        self.probabilities = probabilities.tolist()
+        self.probabilities = probabilities
         self.policy = policy
         self.target = target
         self.raw, self.raw_bytes = raw_precision(architecture.dtype)
         self.roles: frozenset[Role] = MATRICES | {"router"} if policy.routers else MATRICES
         self.layouts = [layout for stack in architecture.stacks for layout in stack.blocks.layouts]
         self.warnings: list[str] = []
-        (chosen,) = followed([policy], [architecture], probabilities)
-        self.precisions = [PRECISIONS[number] for number in chosen.tolist()]
+        (chosen,) = followed([policy], architecture, probabilities)
+        self.precisions = [PRECISIONS[number] for number in chosen]
         self.exceptions: dict[int, dict[str, str]] = {}
         self.groups = [self._group_precision(group) for group in architecture.outside]
         self._sizes: dict[tuple[Layout, str], int] = {}

@@ -103,7 +103,7 @@ def plan_architecture(
     """
     chosen = read_policy(policy, predictor.card)
     start = starting_point(architecture, target)
-    draft = Draft(start, np.round(probabilities, 6), chosen, target_named(target))
+    draft = Draft(start, np.round(probabilities, 6).tolist(), chosen, target_named(target))
     report = None if memory is None else fit(draft, memory, list(cache) if cache else [0] * len(draft.layouts))
     stacks, other, layouts = draft.document()
     outside_domain = predictor.outside_domain(architecture)

@@ -21,9 +21,6 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastewq.errors import InvalidPolicy
 from fastewq.schemes import LEVELS
 
@@ -71,54 +68,38 @@ class Policy:
         document = {name: getattr(self, name) for name in self.__slots__}
         return {**document, "overrides": [list(pair) for pair in self.overrides]}
 
-    def precisions(
-        self, probabilities: NDArray[np.float64], lengths: NDArray[np.intp], quantized: NDArray[np.bool_]
-    ) -> NDArray[np.intp]:
-        """The precision of every block before overrides, as an index into PRECISIONS.
+    def precisions(self, probabilities: Sequence[float], quantized: Sequence[int]) -> bytearray:
+        """The precision of each block of one stack before overrides, as an index into PRECISIONS.
 
-        probabilities   of the blocks of one stack or of many, stack after stack in execution order
-        lengths         blocks of each stack
-        quantized       what `quantized_blocks` says of these under this threshold
+        `quantized`: what `quantized_blocks` says under this threshold.
         """
-        ends = lengths.cumsum()
-        starts = ends - lengths
+        blocks = len(probabilities)
         if self.keep_ends:
-            quantized = quantized.copy()
-            quantized[starts[lengths > 0]] = quantized[ends[lengths > 0] - 1] = False
-        order = np.arange(len(probabilities))
-        if self.aggressive_order == "probability":
-            order = np.lexsort((probabilities, np.arange(len(lengths)).repeat(lengths)))
-        upto = np.concatenate([[0], quantized[order].cumsum()])
-        counts = upto[ends] - upto[starts]
-        mild = upto[starts] + counts - np.rint(self.aggressive_share * counts)
-        aggressive = np.empty_like(quantized)
-        aggressive[order] = upto[1:] > mild.repeat(lengths)
-        levels = np.where(aggressive, PRECISIONS.index(self.aggressive), PRECISIONS.index(self.moderate))
-        return np.where(quantized, levels, PRECISIONS.index(KEEP))
+            quantized = [index for index in quantized if 0 < index < blocks - 1]
+        if self.aggressive_order != "probability":
+            quantized = sorted(quantized)
+        mild = len(quantized) - round(self.aggressive_share * len(quantized))
+        moderate, aggressive = PRECISIONS.index(self.moderate), PRECISIONS.index(self.aggressive)
+        found = bytearray(blocks)  # zero stands for KEEP
+        for index in quantized[:mild]:
+            found[index] = moderate
+        for index in quantized[mild:]:
+            found[index] = aggressive
+        return found
 
 
-def quantized_blocks(
-    probabilities: NDArray[np.float64], lengths: NDArray[np.intp], threshold: float | None = None
-) -> NDArray[np.bool_]:
-    """Which blocks to quantize, of one stack or of many, stack after stack; `lengths` counts the blocks of each.
+def quantized_blocks(probabilities: Sequence[float], threshold: float | None = None) -> list[int]:
+    """The indices of the blocks of one stack to quantize, the most probable last.
 
-    With a threshold, those at or above it. Without one, the k most probable of a stack, where k is the expected number
-    of quantized blocks (the sum of the probabilities, rounded), at least one: a label compares a block with the mean of
+    With a threshold, those at or above it. Without one, the k most probable, where k is the expected number of
+    quantized blocks (the sum of the probabilities, rounded), at least one: a label compares a block with the mean of
     its own stack, so every stack has blocks below it, and a model unlike those trained on must not get an empty plan.
-    Equal probabilities: the higher execution index first, as the paper targets the last blocks.
+    Equal probabilities: the higher execution index is taken first, as the paper targets the last blocks.
     """
+    likely = sorted(range(len(probabilities)), key=probabilities.__getitem__)  # stable: of equal ones the later is last
     if threshold is not None:
-        return probabilities >= threshold
-    ends = lengths.cumsum()
-    starts = ends - lengths
-    bounds = zip(starts.tolist(), ends.tolist(), strict=True)
-    values = probabilities.tolist()
-    expected = [max(1, math.floor(math.fsum(values[start:end]) + 0.5)) for start, end in bounds]
-    # Stable, and the least probable first: so of equal ones the later stands later.
-    order = np.lexsort((probabilities, np.arange(len(lengths)).repeat(lengths)))
-    found = np.empty(len(probabilities), np.bool_)
-    found[order] = np.arange(len(probabilities)) >= (ends - expected).repeat(lengths)
-    return found
+        return [index for index in likely if probabilities[index] >= threshold]
+    return likely[-max(1, math.floor(math.fsum(probabilities) + 0.5)) :]
 
 
 @cache

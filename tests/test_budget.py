@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import pairwise, product
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,7 +34,7 @@ def architecture(widths: list[int]) -> Architecture:
 
 
 def draft(widths: list[int], probabilities: list[float], policy: str | dict | Policy = "ternary-mixed") -> Draft:
-    return Draft(architecture(widths), np.array(probabilities), read_policy(policy, CARD), TARGETS["plain"])
+    return Draft(architecture(widths), probabilities, read_policy(policy, CARD), TARGETS["plain"])
 
 
 def damage(d: Draft, precisions: list[str]) -> float:

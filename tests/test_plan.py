@@ -410,11 +410,9 @@ def test_blocks_are_written_with_every_field_in_order() -> None:
     assert plain | {"modules": {}} == blocks[-1]._asdict()
 
 
-def decided(policy: Policy, *stacks: list[float]) -> list[str]:
-    probabilities = np.array([p for stack in stacks for p in stack], np.float64)
-    lengths = np.array([len(stack) for stack in stacks], np.intp)
-    quantized = quantized_blocks(probabilities, lengths, policy.threshold)
-    return [PRECISIONS[number] for number in policy.precisions(probabilities, lengths, quantized)]
+def decided(policy: Policy, probabilities: list[float]) -> list[str]:
+    found = policy.precisions(probabilities, quantized_blocks(probabilities, policy.threshold))
+    return [PRECISIONS[number] for number in found]
 
 
 def test_the_lower_precision_goes_to_the_highest_index_or_to_the_most_probable() -> None:
@@ -426,30 +424,24 @@ def test_the_lower_precision_goes_to_the_highest_index_or_to_the_most_probable()
 
 
 @given(
-    stacks=st.lists(st.lists(st.sampled_from((0.0, 0.1, 0.25, 0.5, 0.6, 0.9, 1.0)), max_size=12), max_size=4),
+    p=st.lists(st.sampled_from((0.0, 0.1, 0.25, 0.5, 0.6, 0.9, 1.0)), max_size=12),
     threshold=st.sampled_from((None, 0.5)),
     share=st.sampled_from((0.0, 0.3, 0.5, 1.0)),
     order=st.sampled_from(ORDERS),
     keep_ends=st.booleans(),
 )
-def test_stacks_are_decided_each_by_itself_and_as_the_policy_is_described(
-    stacks: list[list[float]], threshold: float | None, share: float, order: str, keep_ends: bool
+def test_a_stack_is_decided_as_the_policy_is_described(
+    p: list[float], threshold: float | None, share: float, order: str, keep_ends: bool
 ) -> None:
-    """The rule in words: so many of the most probable, later ones first; the last, or most probable, of them lower."""
-
-    def described(p: list[float]) -> list[str]:
-        likely = sorted(range(len(p)), key=lambda i: (p[i], i))
-        count = max(1, math.floor(math.fsum(p) + 0.5))
-        chosen = [i for i in likely if p[i] >= threshold] if threshold else likely[-count:]
-        if keep_ends:
-            chosen = [i for i in chosen if 0 < i < len(p) - 1]
-        if order == "exec_index":
-            chosen.sort()
-        lower = chosen[len(chosen) - round(share * len(chosen)) :]
-        return ["int4" if i in lower else "int8" if i in chosen else "raw" for i in range(len(p))]
-
-    policy = Policy("test", threshold, share, order, keep_ends=keep_ends)
-    assert decided(policy, *stacks) == [precision for stack in stacks for precision in described(stack)]
+    """In words: so many of the most probable, of equal ones the later; the last, or most probable, of them lower."""
+    last_first = sorted(range(len(p)), key=lambda i: (-p[i], -i))
+    count = max(1, math.floor(math.fsum(p) + 0.5))
+    chosen = [i for i in last_first if p[i] >= threshold] if threshold else last_first[:count]
+    if keep_ends:
+        chosen = [i for i in chosen if 0 < i < len(p) - 1]
+    lower = (chosen if order == "probability" else sorted(chosen, reverse=True))[: round(share * len(chosen))]
+    expected = ["int4" if i in lower else "int8" if i in chosen else "raw" for i in range(len(p))]
+    assert decided(Policy("test", threshold, share, order, keep_ends=keep_ends), p) == expected
 
 
 def test_a_plan_of_measured_sensitivity_keeps_the_ends_of_a_decoder_and_the_last_blocks_of_bert() -> None:

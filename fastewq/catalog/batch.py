@@ -27,7 +27,7 @@ from fastewq.errors import FastEWQError, InvalidConfig
 from fastewq.features import block_columns
 from fastewq.jsonio import parse_config
 from fastewq.plan import quantized_warning
-from fastewq.policy import DEFAULT_POLICY, KEEP, PRECISIONS, read_policy
+from fastewq.policy import DEFAULT_POLICY, KEEP, PRECISIONS, Policy, read_policy
 from fastewq.predictor import Predictor
 from fastewq.schemes import DEFAULT_TARGET, LEVELS, MATRICES, raw_precision, stored_bytes, target_named
 from fastewq.stored import dumped_architecture
@@ -110,7 +110,7 @@ class Batch:
         outside_domain = [self._predictor.outside_domain(architecture) for architecture in architectures]
         raw_bytes = np.array([stored_bytes(a, raw_precision(a.dtype)[1]) for a in architectures], np.int64)
         probabilities = np.round(self._predictor.probabilities(block_columns(*architectures)), 6)
-        precisions = dict(zip(POLICIES, followed(self._policies, architectures, probabilities), strict=True))
+        precisions = dict(zip(POLICIES, _precisions(self._policies, architectures, probabilities), strict=True))
         blocks = _Blocks(architectures, self._scale)
         columns = {
             "model_type": [a.model_type for a in architectures],
@@ -133,6 +133,18 @@ class Batch:
         arrays = {name: pa.array(values, PLAN.field(name).type) for name, values in columns.items()}
         arrays["blocks"] = blocks.lists(probabilities, precisions[DEFAULT_POLICY])
         return _plans(arrays, len(models))
+
+
+def _precisions(
+    policies: Sequence[Policy], architectures: Sequence[Architecture], probabilities: NDArray[np.float64]
+) -> list[NDArray[np.intp]]:
+    """For each policy, an index into PRECISIONS for every block of the models."""
+    values = iter(probabilities.tolist())
+    found = [
+        followed(policies, architecture, [*islice(values, sum(architecture.counts.values()))])
+        for architecture in architectures
+    ]
+    return [np.frombuffer(b"".join(models), np.uint8).astype(np.intp) for models in zip(*found, strict=True)]
 
 
 class _Rows(dict[tuple[Any, ...], int]):

@@ -146,7 +146,7 @@ def decide(
     for stack in np.unique(blocks.stacks[rows]):
         members = np.flatnonzero(blocks.stacks[rows] == stack)
         members = members[np.argsort(blocks.columns["exec_index"][rows[members]], kind="stable")]
-        found[members] = quantized_blocks(probabilities[members], np.array([len(members)]), threshold)
+        found[members[quantized_blocks(probabilities[members].tolist(), threshold)]] = True
     return found
 
 

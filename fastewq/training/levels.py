@@ -57,7 +57,7 @@ def compare_rules(blocks: Blocks, folds: Sequence[Fold]) -> dict[str, Any]:
         share = aggressive_share(blocks, train)
         for stack in np.unique(blocks.stacks[held_out]):
             members = np.flatnonzero(blocks.stacks[held_out] == stack)
-            quantized = np.flatnonzero(quantized_blocks(p[members], np.array([len(members)]))).tolist()
+            quantized = sorted(quantized_blocks(p[members].tolist()))
             count = round(share * len(quantized))
             for name, rule in RULES.items():
                 levels = found[name]
