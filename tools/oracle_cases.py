@@ -31,7 +31,52 @@ PROJECTED = {
 }
 MINICPM = {"text_config": {"model_type": "qwen3_5_text", "num_hidden_layers": 4}}
 
+LOOKS_AT_RESNET = {"model_type": "resnet", "out_features": ["stage2", "stage3", "stage4"], "depths": [1, 1, 2, 1]}
+
+SEAMLESS = {
+    "encoder_layers": 2,
+    "decoder_layers": 3,
+    "speech_encoder_layers": 2,
+    "t2u_encoder_layers": 1,
+    "t2u_decoder_layers": 2,
+    "vocab_size": 99,
+}
+
+ROPE = {"rope_type": "default", "rope_theta": 10000.0}
+COMPASS = {
+    "num_hidden_layers": 3,
+    "rope_parameters": {"full_attention": ROPE, "sliding_attention": ROPE},
+}
+
+FORECASTERS = ("time_series_transformer", "informer", "autoformer")
+
 BASE: dict[str, dict[str, Any]] = {
+    **{name: {"prediction_length": 6} for name in FORECASTERS},
+    "cohere_compass_text": COMPASS,
+    "cohere_compass": {
+        "text_config": {"model_type": "cohere_compass_text", **COMPASS},
+        "vision_config": {"model_type": "cohere_compass_vision", "depth": 3},
+    },
+    "chameleon": {"num_hidden_layers": 3, "vocabulary_map": {"<image>": 8711}},
+    "emu3": {
+        "vocabulary_map": {"<image>": 151851, "<|extra_200|>": 151846},
+        "text_config": {"model_type": "emu3_text_model", "num_hidden_layers": 3},
+    },
+    **dict.fromkeys(("seamless_m4t", "seamless_m4t_v2"), SEAMLESS),
+    "deformable_detr": {"encoder_layers": 2, "decoder_layers": 3, "backbone_config": LOOKS_AT_RESNET},
+    "mask2former": {
+        "encoder_layers": 2,
+        "decoder_layers": 3,
+        "backbone_config": {
+            "model_type": "swin",
+            "depths": [1, 1, 2, 1],
+            "out_features": ["stage1", "stage2", "stage3", "stage4"],
+        },
+    },
+    "maskformer": {
+        "backbone_config": {"model_type": "swin", "depths": [1, 1, 2, 1]},
+        "decoder_config": {"model_type": "detr", "decoder_layers": 2},
+    },
     "moonshine_streaming": {
         "num_hidden_layers": 3,
         "num_key_value_heads": 4,
@@ -174,7 +219,257 @@ DETECTORS = [
     {"encoder_layers": 2, "backbone_config": {"model_type": "resnet", "out_indices": [2]}},
 ]
 SHALLOW_DINO = {"model_type": "dinov2", "num_hidden_layers": 3, "out_indices": [1, 2], "reshape_hidden_states": False}
+SAM2_TOWERS = [
+    {
+        "embed_dim_per_stage": [32, 64, 64],
+        "blocks_per_stage": [2, 1, 3],
+        "num_attention_heads_per_stage": [1, 2, 4],
+        "window_size_per_stage": [4, 5, 6],
+        "hidden_size": 32,
+    },
+    {"patch_kernel_size": [5, 3], "window_positional_embedding_background_size": [6, 8], "mlp_ratio": 2.3},
+    {"blocks_per_stage": [1, 1, 2, 1], "window_size_per_stage": [3, 4, 5, 6], "hidden_size": 96},
+]
+RT_DETRS: list[dict[str, Any]] = [
+    {"backbone_config": {"model_type": "rt_detr_resnet", **change}}
+    for change in (
+        {"layer_type": "basic", "hidden_sizes": [64, 128, 256, 512], "out_indices": [2, 3, 4]},
+        {"layer_type": "basic", "downsample_in_first_stage": True, "out_indices": [1, 3, 4]},
+        {"downsample_in_first_stage": True, "depths": [1, 2, 1, 3], "embedding_size": 32},
+        {"embedding_size": 256, "out_features": ["stage1", "stage4"]},
+    )
+] + [
+    {"num_feature_levels": 5, "decoder_n_levels": 5, "decoder_in_channels": [64, 96]},
+    {"encode_proj_layers": [0, 2], "encoder_layers": 2, "hidden_expansion": 0.5},
+    {"encoder_in_channels": [64, 96, 128, 256], "with_box_refine": False, "freeze_backbone_batch_norms": False},
+]
+DEFORMABLES: list[dict[str, Any]] = [
+    {**BASE["deformable_detr"], "two_stage": two, "with_box_refine": refine, "tie_word_embeddings": ties, **change}
+    for two, refine in ((False, False), (False, True), (True, True))
+    for ties in (True, False)
+    for change in ({}, {"num_feature_levels": 1}, {"num_feature_levels": 6})
+]
+SEES_SWIN: list[dict[str, Any]] = [
+    {"backbone_config": {"model_type": "swin", **change}}
+    for change in (
+        {"embed_dim": 32, "num_heads": [1, 2, 4, 8], "depths": [1, 2, 1, 1], "out_indices": [2, 3, 4]},
+        {"out_features": ["stage1", "stage2", "stage3", "stage4"], "window_size": 5, "depths": [1, 1, 1, 1]},
+        {"out_indices": [1, 2, 3, 4], "mlp_ratio": 2.5, "depths": [1, 1, 2, 1], "use_absolute_embeddings": True},
+    )
+]
+PYRAMIDS = [
+    {"num_encoder_blocks": 3, "hidden_sizes": [16, 32, 64], "depths": [1, 2, 1], **change}
+    for change in (
+        {},
+        {"num_attention_heads": [1, 2, 2, 8], "mlp_ratios": [3, 2, 5, 4], "qkv_bias": False},
+        {"sequence_reduction_ratios": [4, 1, 2, 1], "sr_ratios": [4, 1, 2, 1], "num_attention_heads": [1, 2, 4, 8]},
+        {"patch_sizes": [8, 3, 2, 2], "strides": [8, 2, 1, 2], "num_attention_heads": [1, 2, 4, 8]},
+        {"linear_attention": True, "num_attention_heads": [1, 2, 4, 8], "num_channels": 1},
+    )
+]
+SEES_RESNET = [
+    {"backbone_config": {"model_type": "resnet", "depths": [1, 1, 2, 1], **change}}
+    for change in (
+        {"out_features": ["stage1", "stage2", "stage3", "stage4"]},
+        {"layer_type": "basic", "hidden_sizes": [32, 64, 96, 128], "out_indices": [1, 2, 3, 4]},
+    )
+]
+CODECS = [
+    {"channel_multiplier": [1, 2, 2], "num_res_blocks": 1, "base_channels": 32},
+    {"channel_multiplier": [2, 1, 3, 1], "base_channels": 64, "double_latent": True},
+]
+BRIDGES: dict[str, Any] = {
+    "num_hidden_layers": 2,
+    "contrastive_hidden_size": 96,
+    "text_config": {"num_hidden_layers": 2},
+    "vision_config": {"num_hidden_layers": 3},
+}
 EXTRA: dict[str, list[dict[str, Any]]] = {
+    "vitdet": [
+        {**LAYERS, "use_relative_position_embeddings": True, "window_size": size, **change}
+        for size in (0, 3)
+        for change in (
+            {"window_block_indices": [0, 2]},
+            {"window_block_indices": [1], "residual_block_indices": [1, 3], "image_size": [64, 96]},
+            {"residual_block_indices": [0], "pretrain_image_size": 64, "use_absolute_position_embeddings": False},
+        )
+    ],
+    "resnet": [
+        {"layer_type": "basic", "hidden_sizes": [16, 32, 64, 96], "depths": [1, 2, 1, 1]},
+        {"downsample_in_first_stage": True, "embedding_size": 256, "num_channels": 1, "depths": [2, 1]},
+        {
+            "architectures": ["ResNetForImageClassification"],
+            "num_labels": 9,
+            "hidden_sizes": [32, 64],
+            "depths": [1, 1],
+        },
+    ],
+    **{
+        name: [
+            {"prediction_length": 6, "encoder_layers": 3, "distribution_output": output, **change}
+            for output in ("student_t", "normal", "negative_binomial")
+            for change in (
+                {"context_length": 9, "lags_sequence": [1, 4], "input_size": 1},
+                {"num_static_categorical_features": 2, "cardinality": [7, 200], "num_time_features": 3},
+                {"num_static_categorical_features": 1, "cardinality": [7], "embedding_dimension": [5]},
+                {"num_static_real_features": 2, "num_dynamic_real_features": 1, "distil": False},
+            )
+        ]
+        for name in FORECASTERS
+    },
+    "hyperclovax_vision_v2": [
+        {"text_config": LAYERS, "vision_config": {"model_type": name, "depth": 2, "hidden_size": 96, "num_heads": 4}}
+        for name in ("qwen2_5_vl", "qwen2_5_vl_vision")
+    ],
+    "hrm_text": [
+        {"num_hidden_layers": 9, "num_layers_per_stack": 3},
+        {"num_hidden_layers": 2, "H_cycles": 3, "head_dim": 48, "num_key_value_heads": 2},
+    ],
+    "embedding_gemma2_text": [
+        {**LAYERS, "layer_types": ["full_attention", "sliding_attention"] * 2},
+        {"num_hidden_layers": 7, "global_head_dim": 96, "num_global_key_value_heads": 2},
+        {"num_hidden_layers": 7, "sliding_window_pattern": 3},
+        {**LAYERS, "per_layer_config": {"1": {"head_dim": 80}, "3": {"head_dim": 96, "num_key_value_heads": 1}}},
+    ],
+    "embedding_gemma2": [
+        {
+            "text_config": {"num_hidden_layers": 6},
+            "vision_config": {"num_hidden_layers": 2},
+            "audio_config": {"num_hidden_layers": 2},
+        }
+    ],
+    "minicpm_ocr": [{**MINICPM, "merger_times": 2, "vision_config": {"num_hidden_layers": 2}}],
+    **{
+        name: [
+            {"n_layers": 2, "architectures": [f"{prefix}{end}"], **change}
+            for end in ("ForMultipleChoice", "ForSequenceClassification")
+            for change in (
+                {"summary_type": "mean", "num_labels": 5},
+                {"summary_proj_to_labels": False},
+                {"summary_use_proj": False},
+            )
+        ]
+        + [{"n_layers": 2, "n_langs": 15, "use_lang_emb": use} for use in (True, False)]
+        for name, prefix in (("xlm", "XLM"), ("flaubert", "Flaubert"))
+    },
+    "lxmert": [
+        {"l_layers": 2, "r_layers": 1, "x_layers": 3, "architectures": ["LxmertForPreTraining"], **change}
+        for change in (
+            {"task_qa": False, "tie_word_embeddings": False},
+            {"task_obj_predict": False},
+            {"visual_feat_loss": False, "num_attr_labels": 7},
+            {"visual_obj_loss": False, "visual_attr_loss": False},
+        )
+    ],
+    "groupvit_vision_model": [
+        {"depths": [2, 1, 1, 3], "num_group_tokens": [9, 7, 5, 0], "num_output_groups": [6, 5, 4, 3], **change}
+        for change in ({}, {"assign_mlp_ratio": [1, 2.5]}, {"assign_mlp_ratio": [0.3, 3], "hidden_size": 96})
+    ]
+    + [{"depths": [1, 2], "num_group_tokens": [0, 5], "num_output_groups": [6, 5]}],
+    "bridgetower": [
+        {**BRIDGES, **change}
+        for change in (
+            {"architectures": ["BridgeTowerForContrastiveLearning"]},
+            {"architectures": ["BridgeTowerForMaskedLM"], "tie_word_embeddings": True},
+            {"link_tower_type": "scaled_add", "share_link_tower_layers": True},
+            {"link_tower_type": "interpolate", "share_cross_modal_transformer_layers": False},
+            {"vision_config": {"num_hidden_layers": 3, "remove_last_layer": True, "share_layernorm": False}},
+            {"vision_config": {"num_hidden_layers": 1, "hidden_size": 128, "image_size": 64}},
+        )
+    ],
+    "flava": [
+        {"architectures": ["FlavaForPreTraining"], "image_codebook_config": {"hidden_size": 32, **change}, **outer}
+        for change, outer in (
+            ({}, {"tie_word_embeddings": False}),
+            ({"num_blocks_per_group": 3, "input_channels": 1}, {"hidden_size": 64}),
+            ({"vocab_size": 99}, {"init_codebook": False}),
+        )
+    ],
+    "chameleon_vqgan": [
+        *CODECS,
+        {"attn_resolutions": [512, 64]},
+        {"attn_resolutions": [512, 64], "attn_type": "none"},
+        {"attn_resolutions": [128], "num_res_blocks": 3, "resolution": 256},
+    ],
+    "emu3_vqgan": [
+        *CODECS,
+        {"attn_resolutions": [0, 2]},
+        {"attn_resolutions": [], "temporal_downsample_factor": 8},
+    ],
+    "janus_vqgan": CODECS,
+    "mimi": [
+        {"num_hidden_layers": 2, **change}
+        for change in (
+            {"upsampling_ratios": [4, 2]},
+            {"upsampling_ratios": [7, 3], "num_residual_layers": 2, "use_conv_shortcut": True},
+            {"frame_rate": 12.5},
+            {"upsample_groups": 256, "vector_quantization_hidden_dimension": 512},
+        )
+    ],
+    "csm": [
+        {**LAYERS, "tie_codebooks_embeddings": ties, "depth_decoder_config": {"num_hidden_layers": 2, **change}}
+        for ties, change in ((False, {}), (False, {"hidden_size": 512}), (True, {"hidden_size": 512, "vocab_size": 99}))
+    ],
+    "moshi": [
+        {**LAYERS, "depth_decoder_config": {"num_hidden_layers": 2, **change}, **outer}
+        for change, outer in (
+            ({}, {"hidden_size": 512}),
+            ({"hidden_size": 64, "num_codebooks": 3}, {"num_codebooks": 5, "vocab_size": 99}),
+            ({"num_codebooks": 3}, {"audio_vocab_size": 77}),
+            ({"audio_vocab_size": 55, "input_size": 77}, {"audio_encoder_config": {"codebook_size": 66}}),
+            ({"ffn_dim": 88, "num_key_value_heads": 4}, {"num_codebooks": 1}),
+        )
+    ],
+    "mask2former": SEES_SWIN
+    + SEES_RESNET
+    + [
+        {"encoder_layers": 2, "decoder_layers": 3, **change}
+        for change in (
+            {"feature_size": 64, "mask_feature_size": 96},
+            {"enforce_input_projection": True, "feature_strides": [4, 8, 16, 64]},
+            {"common_stride": 2},
+            {"feature_strides": [4, 4, 8, 16]},
+        )
+    ],
+    "maskformer": SEES_SWIN
+    + SEES_RESNET
+    + [
+        {"decoder_config": {"model_type": "detr", "decoder_layers": 2, "d_model": 64, "decoder_ffn_dim": 99}},
+        {"decoder_config": {"decoder_layers": 2, "d_model": 1024, "num_queries": 7}, "mask_feature_size": 96},
+        {"fpn_feature_size": 96, "decoder_config": {"decoder_layers": 1}},
+    ],
+    **dict.fromkeys(("pvt", "pvt_v2"), PYRAMIDS),
+    "hiera": [
+        {"depths": [1, 2, 1], "num_heads": [1, 2, 4], "embed_dim": 32, "architectures": [name], **change}
+        for name in ("HieraModel", "HieraBackbone", "HieraForImageClassification")
+        for change in (
+            {"masked_unit_attention": [True, False, False]},
+            {"masked_unit_attention": [True, False, False], "patch_size": [5, 3], "image_size": [64, 96]},
+            {"masked_unit_attention": [True, False, False], "embed_dim_multiplier": 1.5, "out_features": ["stage1"]},
+            {"masked_unit_attention": [True, False, False], "mlp_ratio": 2.3, "out_indices": [0, 2]},
+        )
+    ],
+    "rt_detr": RT_DETRS,
+    "rt_detr_v2": RT_DETRS,
+    "deformable_detr": DEFORMABLES,
+    "grounding-dino": SEES_SWIN
+    + [
+        {"encoder_layers": 2, "decoder_layers": 3, "decoder_bbox_embed_share": shared, "tie_word_embeddings": ties}
+        for shared in (True, False)
+        for ties in (True, False)
+    ],
+    "mm-grounding-dino": SEES_SWIN,
+    "sam2_hiera_det_model": SAM2_TOWERS,
+    "sam2_vision_model": [{"backbone_config": tower, "backbone_channel_list": [64, 48]} for tower in SAM2_TOWERS],
+    **{
+        name: [{"vision_config": {"backbone_config": tower, "fpn_hidden_size": 64}} for tower in SAM2_TOWERS]
+        + [
+            {"prompt_encoder_config": {"mask_input_channels": 24, "num_point_embeddings": 5, "hidden_size": 64}},
+            {"mask_decoder_config": {"num_hidden_layers": 4, "attention_downsample_rate": 4, "mlp_dim": 99}},
+            {"mask_decoder_config": {"num_multimask_outputs": 5, "iou_head_depth": 4, "iou_head_hidden_dim": 33}},
+        ]
+        for name in ("sam2", "sam2_video")
+    },
     "vits": [
         {
             "num_hidden_layers": 2,
@@ -216,7 +511,16 @@ EXTRA: dict[str, list[dict[str, Any]]] = {
         for name in ("vit", "deit", "beit", "dinov2")
         for writer in ("trocr", "mbart", "bart", "roberta", "bert")
     ]
-    + [{"encoder": {"model_type": "swin"}, "decoder": {"model_type": "mbart", "decoder_layers": 2, "d_model": 1024}}],
+    + [
+        {"encoder": {"model_type": name}, "decoder": {"model_type": "mbart", "decoder_layers": 2, "d_model": 1024}}
+        for name in ("swin", "donut-swin")
+    ]
+    + [
+        {
+            "encoder": {"model_type": "donut-swin", "embed_dim": 64, "depths": [1, 2], "num_heads": [2, 4]},
+            "decoder": {"model_type": "mbart", "decoder_layers": 2, "d_model": 1024, "add_cross_attention": True},
+        }
+    ],
     "gemma3n_text": [
         {"num_hidden_layers": 7, "num_kv_shared_layers": 2, "intermediate_size": [8, 9, 10, 11, 12, 13, 14]},
         {"num_hidden_layers": 12, "num_kv_shared_layers": 0, "altup_num_inputs": 2},

@@ -374,6 +374,7 @@ class Stages:
     """Several lists of blocks that form one stack, as in a hierarchical vision model.
 
     `stage` gives the builder of the i-th list, `level` the fields it reads. The stack's facts are those of the longest.
+    `path` is set where the blocks are numbered through.
     """
 
     def __init__(
@@ -381,16 +382,24 @@ class Stages:
         count: Size,
         stage: Callable[[int], Layers],
         level: Callable[[Fields, int], Fields] = lambda f, i: f,  # noqa: ARG005
+        path: str | None = None,
     ) -> None:
-        self.count, self.stage, self.level = count, stage, level
+        self.count, self.stage, self.level, self.path = count, stage, level, path
 
     def __call__(self, f: Fields, path: str) -> Body:
         count = f[self.count]
         if count > MAX_ENTRIES:
             raise f.refuse(str(self.count), count, f"at most {MAX_ENTRIES}")
+        if count == 0:
+            return NOTHING
         stacks = [self.stage(i)(self.level(f, i), path).stacks[0] for i in range(count)]
         lists = [stack.blocks for stack in stacks]
-        joined = Blocks(tuple(p for one in lists for p in one.paths), tuple(x for one in lists for x in one.layouts))
+        layouts = tuple(x for one in lists for x in one.layouts)
+        if self.path is None:
+            paths = tuple(p for one in lists for p in one.paths)
+        else:
+            paths = numbered(join(path, self.path), len(layouts))
+        joined = Blocks(paths, layouts)
         longest = max(stacks, key=lambda stack: len(stack.blocks))
         return Body((longest._replace(blocks=joined),), (), width=stacks[-1].width)
 
@@ -462,6 +471,16 @@ class Adjusted:
         return self.build(self.change(f), path)
 
 
+def assuming(build: BodyBuilder, **values: Any) -> BodyBuilder:
+    """A builder that reads these values where a field is null: what the class derives itself."""
+
+    def filled(f: Fields) -> Fields:
+        missing = {name: value for name, value in values.items() if f.value(name, None) is None}
+        return f.replaced(**missing) if missing else f
+
+    return Adjusted(build, filled)
+
+
 def adjusted(classes: Mapping[str, BodyBuilder], change: Callable[[Fields], Fields]) -> dict[str, BodyBuilder]:
     return {ending: Adjusted(build, change) for ending, build in classes.items()}
 
@@ -498,7 +517,9 @@ class Expect:
         self.name, self.values = name, values
 
     def __call__(self, f: Fields, path: str) -> Body:  # noqa: ARG002
-        f.choice(self.name, self.values, self.values[0])
+        if f.value(self.name, self.values[0]) is None and None not in self.values:
+            raise f.refuse(self.name, None, f"one of {', '.join(map(repr, self.values))}")
+        f.require(self.name, self.values)
         return NOTHING
 
 

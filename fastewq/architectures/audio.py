@@ -40,6 +40,7 @@ from fastewq.architectures.assembly import (
 )
 from fastewq.architectures.bart import bart_layer, bart_stack
 from fastewq.architectures.body import BodyBuilder
+from fastewq.architectures.deberta import DEBERTA_V2_ENCODER
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.parts import Option, Part, Tensors, head_dim, kv_heads
 
@@ -264,16 +265,26 @@ def conformer_layer(conv_norm: str) -> tuple[Part, ...]:
 
 CONFORMER = wav2vec2_body(*conformer_layer("batch_norm"))
 DISTANCES = plus(plus("left_max_position_embeddings", "right_max_position_embeddings"), 1)
-BERT_ADAPTER_LAYER: tuple[Part, ...] = (
-    Norm("residual_layer_norm", output_width),
-    Convolution("residual_conv", times(2, output_width), output_width, ("adapter_kernel_size",)),
-    Norm("self_attn_layer_norm", output_width),
-    Convolution("self_attn_conv", times(2, output_width), output_width, ("adapter_kernel_size",)),
-    *linears("self_attn", "linear_q linear_k linear_v linear_out", output_width, output_width),
-    Norm("ffn_layer_norm", output_width),
-    Linear("ffn.intermediate_dense", FFN, output_width),
-    Linear("ffn.output_dense", output_width, FFN),
+KEY_DISTANCES = When(
+    equals("position_embeddings_type", "relative_key"),
+    Embedding("self_attn.distance_embedding", DISTANCES, quotient(WIDTH, HEADS)),
 )
+
+
+def adapter_layer(width: Size, kernel: str) -> tuple[Part, ...]:
+    """Shortens what was heard by strided convolutions, before attention and beside it."""
+    return (
+        Norm("residual_layer_norm", width),
+        Convolution("residual_conv", times(2, width), width, (kernel,)),
+        Norm("self_attn_layer_norm", width),
+        Convolution("self_attn_conv", times(2, width), width, (kernel,)),
+        *linears("self_attn", "linear_q linear_k linear_v linear_out", width, width),
+        Norm("ffn_layer_norm", width),
+        Linear("ffn.intermediate_dense", FFN, width),
+        Linear("ffn.output_dense", width, FFN),
+    )
+
+
 WAV2VEC2_BERT = Assembly(
     Rest(
         When(masks_features, Parameter("masked_spec_embed", (WIDTH,))),
@@ -289,10 +300,7 @@ WAV2VEC2_BERT = Assembly(
         "encoder.layers",
         (
             *conformer_layer("depthwise_layer_norm"),
-            When(
-                equals("position_embeddings_type", "relative_key"),
-                Embedding("self_attn.distance_embedding", DISTANCES, quotient(WIDTH, HEADS)),
-            ),
+            KEY_DISTANCES,
         ),
         name="audio",
         role="audio",
@@ -301,7 +309,7 @@ WAV2VEC2_BERT = Assembly(
         "add_adapter",
         Rest(
             When(narrower, Linear("adapter.proj", output_width, WIDTH), Norm("adapter.proj_layer_norm", output_width)),
-            Each("adapter.layers", "num_adapter_layers", BERT_ADAPTER_LAYER),
+            Each("adapter.layers", "num_adapter_layers", adapter_layer(output_width, "adapter_kernel_size")),
         ),
     ),
 )
@@ -329,7 +337,7 @@ DATA2VEC_AUDIO = Assembly(
     Layers("encoder.layers", WAV2VEC2_LAYER, name="audio", role="audio"),
     ADAPTER,
 )
-SEW = Assembly(
+SEW_EARS = Assembly(
     Rest(
         When(masks_features, Parameter("masked_spec_embed", (WIDTH,))),
         Under("feature_extractor", feature_encoder),
@@ -339,11 +347,15 @@ SEW = Assembly(
             Linear("feature_projection", WIDTH, entry("conv_dim", -1)),
         ),
         Under("encoder.pos_conv_embed", *POSITION_CONVOLUTION),
-        Norm("encoder.layer_norm"),
         Linear("encoder.upsample.projection", "hidden_size*squeeze_factor", WIDTH),
     ),
+)
+SEW = Assembly(
+    SEW_EARS,
+    Rest(Norm("encoder.layer_norm")),
     Layers("encoder.layers", WAV2VEC2_LAYER, name="audio", role="audio"),
 )
+SEW_D = Assembly(SEW_EARS, At("encoder.encoder", DEBERTA_V2_ENCODER))
 UNISPEECH = wav2vec2_body(*WAV2VEC2_LAYER, ATTENTION_ADAPTER)
 
 
@@ -564,6 +576,7 @@ AUDIO: dict[str, Family] = {
     "wav2vec2-conformer": Family("Wav2Vec2Conformer", speech_classes("wav2vec2_conformer", CONFORMER)),
     "wav2vec2-bert": Family("Wav2Vec2Bert", speech_classes("wav2vec2_bert", WAV2VEC2_BERT)),
     "data2vec-audio": Family("Data2VecAudio", speech_classes("data2vec_audio", DATA2VEC_AUDIO)),
+    "sew-d": Family("SEWD", speech_classes("sew_d", SEW_D)),
     "sew": Family("SEW", speech_classes("sew", SEW)),
     "unispeech": Family(
         "UniSpeech",

@@ -7,10 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final
 
-from fastewq.architectures.assembly import Convolution, Norm, sizes, tensors
+from fastewq.architectures.assembly import (
+    Assembly,
+    At,
+    Convolution,
+    Family,
+    Linear,
+    Norm,
+    Rest,
+    entry,
+    labels,
+    sizes,
+    tensors,
+)
 from fastewq.architectures.body import Body, outside
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.parts import Part, Tensors
@@ -29,24 +42,33 @@ def convolution(name: str, rows: int, columns: int, kernel: int, normalization: 
 # -- the transformers library's ResNet --------------------------------------------------------------------------------
 
 
-def resnet(f: Fields, *, frozen: bool = False) -> Tensors:
-    """All stages; `frozen` batch norms have no parameters."""
-    widths, depths = sizes(f, "hidden_sizes"), sizes(f, "depths")
+def resnet(f: Fields, *, frozen: bool = False, deep: bool = False) -> Tensors:
+    """All stages; `frozen` batch norms have no parameters.
+
+    A `deep` one is RT-DETR's: three convolutions at the start, and shortcuts that pool before they project.
+    """
+    widths, depths, first = sizes(f, "hidden_sizes"), sizes(f, "depths"), f["embedding_size"]
     if len(widths) != len(depths) or max(depths) > MAX_DEPTH:
         raise f.refuse("depths", depths, f"{len(widths)} numbers of layers, at most {MAX_DEPTH} each")
-    f.choice("layer_type", ("bottleneck", "basic"))
+    basic = f.choice("layer_type", ("bottleneck", "basic")) == "basic"
 
     def layer(name: str, rows: int, columns: int, kernel: int) -> list[Part]:
         return convolution(f"{name}.convolution", rows, columns, kernel, "" if frozen else f"{name}.normalization")
 
-    parts = layer("embedder.embedder", f["embedding_size"], f["num_channels"], 7)
-    for i, (before, width) in enumerate(pairwise((f["embedding_size"], *widths))):
+    if deep:
+        parts = layer("embedder.embedder.0", first // 2, f["num_channels"], 3)
+        parts += layer("embedder.embedder.1", first // 2, first // 2, 3)
+        parts += layer("embedder.embedder.2", first, first // 2, 3)
+    else:
+        parts = layer("embedder.embedder", first, f["num_channels"], 7)
+    for i, (before, width) in enumerate(pairwise((first, *widths))):
         for j in range(depths[i]):
             path, entering = f"encoder.stages.{i}.layers.{j}", before if j == 0 else width
             strided = j == 0 and (i > 0 or f.flag("downsample_in_first_stage"))
-            if entering != width or strided:
-                parts += layer(f"{path}.shortcut", width, entering, 1)
-            if f.text("layer_type") == "basic":
+            if entering != width or strided or (deep and basic and j == 0):
+                pools = deep and (entering != width if basic else strided)
+                parts += layer(f"{path}.shortcut.1" if pools else f"{path}.shortcut", width, entering, 1)
+            if basic:
                 parts += layer(f"{path}.layer.0", width, entering, 3)
                 parts += layer(f"{path}.layer.1", width, width, 3)
             else:
@@ -128,23 +150,43 @@ def timm_options(f: Fields, named: Mapping[str, Any]) -> Fields:
     return Fields(given or named, "timm_backbone", f.where("backbone_config"))
 
 
-def handed_on(f: Fields, widths: list[int], names: list[str]) -> list[int]:
-    """The widths of the stages that a backbone gives out, by `out_features` or `out_indices`; the last by default."""
+def chosen_stages(f: Fields, names: list[str]) -> list[int]:
+    """The stages that a backbone gives out, by `out_features` or `out_indices`; the last by default."""
     features, indices = f.value("out_features", None), f.value("out_indices", None)
     if features is not None:
         if not isinstance(features, list | tuple) or not features or not all(name in names for name in features):
             raise f.refuse("out_features", features, "names of stages")
-        return [widths[names.index(name)] for name in names if name in features]
+        return [i for i, name in enumerate(names) if name in features]
     if indices is None:
-        return widths[-1:]
-    places = range(-len(widths), len(widths))
+        return [len(names) - 1]
+    places = range(-len(names), len(names))
     if not isinstance(indices, list | tuple) or not indices or not all(type(i) is int and i in places for i in indices):
         raise f.refuse("out_indices", indices, "numbers of stages")
-    return [widths[i] for i in sorted(i % len(widths) for i in indices)]
+    return sorted(i % len(names) for i in indices)
+
+
+def handed_on(f: Fields, widths: list[int], names: list[str]) -> list[int]:
+    """The widths of the stages that a backbone gives out."""
+    return [widths[i] for i in chosen_stages(f, names)]
 
 
 def stage_names(stages: int) -> list[str]:
     return ["stem", *(f"stage{i + 1}" for i in range(stages))]
+
+
+def resnet_widths(f: Fields) -> list[int]:
+    """What the library's ResNet gives out."""
+    stages = [f["embedding_size"], *sizes(f, "hidden_sizes")]
+    return handed_on(f, stages, stage_names(len(stages) - 1))
+
+
+def swin_stages(f: Fields) -> tuple[list[int], list[str]]:
+    """Widths and names of what Swin gives out."""
+    depths = len(sizes(f, "depths"))
+    names = stage_names(depths)
+    widths = [f["embed_dim"], *(f["embed_dim"] << i for i in range(depths))]
+    chosen = chosen_stages(f, names)
+    return [widths[i] for i in chosen], [names[i] for i in chosen]
 
 
 @dataclass(frozen=True)
@@ -162,8 +204,7 @@ class Backbone:
         if name:
             return handed_on(self.timm(f), [64, *timm_widths(name)], stage_names(4))
         nested = f.sub("backbone_config")
-        stages = [nested["embedding_size"], *sizes(nested, "hidden_sizes")]
-        return handed_on(nested, stages, stage_names(len(stages) - 1))
+        return resnet_widths(nested)
 
     def timm(self, f: Fields) -> Fields:
         return timm_options(f, {"num_channels": f["num_channels"], "out_indices": self.indices(f)})
@@ -178,3 +219,19 @@ class Backbone:
                 f"{nested.where('model_type')} is {nested.model_type[:80]!r}; described is 'resnet', and timm's"
             )
         return Body((), outside(path, resnet(nested, frozen=True)))
+
+
+RESNET = Rest(resnet)
+BACKBONES: Final[Mapping[str, Family]] = {
+    "resnet": Family(
+        "ResNet",
+        {
+            "Model": RESNET,
+            "Backbone": RESNET,
+            "ForImageClassification": Assembly(
+                At("resnet", RESNET), Rest(Linear("classifier.1", labels, entry("hidden_sizes", -1)))
+            ),
+        },
+    ),
+    "rt_detr_resnet": Family("RTDetrResNet", {"Backbone": Rest(partial(resnet, deep=True))}, "Backbone", "Backbone"),
+}

@@ -20,10 +20,19 @@ from fastewq.architectures.assembly import (
     linears,
 )
 from fastewq.architectures.body import BodyBuilder
-from fastewq.architectures.fields import Size
+from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.parts import Option, Part
 
 # -- BERT -----------------------------------------------------------------------------------------------------------
+
+
+def embedding_width(f: Fields) -> int:
+    """Of relatives whose embeddings can be narrower than their blocks."""
+    return f.optional_size("embedding_size") or f[WIDTH]
+
+
+def widened(f: Fields) -> bool:
+    return embedding_width(f) != f[WIDTH]
 
 
 def word_embeddings(width: Size = WIDTH, *extra: Part, positions: Size = "max_position_embeddings") -> Rest:

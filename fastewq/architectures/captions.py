@@ -190,6 +190,19 @@ def queried(former: BodyBuilder, language_model: BodyBuilder) -> BodyBuilder:
     )
 
 
+def instructed(model_type: str, prefix: str) -> dict[str, Family]:
+    """BLIP-2 whose Q-Former reads the instruction, too."""
+    classes = {
+        "Model": queried(INSTRUCT_QFORMER, Nested("text_config", "language_model", TEXT)),
+        "ForConditionalGeneration": queried(INSTRUCT_QFORMER, writes),
+    }
+    return {
+        model_type: Family(prefix, classes, "ForConditionalGeneration"),
+        f"{model_type}_qformer": Family(f"{prefix}QFormer", {"Model": INSTRUCT_QFORMER}),
+        f"{model_type}_vision_model": Family(f"{prefix}Vision", {"Model": BLIP_VISION}),
+    }
+
+
 CAPTIONS: dict[str, Family] = {
     "blip": Family("Blip", BLIP, "ForConditionalGeneration"),
     "blip-2": Family(
@@ -197,12 +210,12 @@ CAPTIONS: dict[str, Family] = {
         {ending: queried(BLIP2_QFORMER, writes) for ending in ("Model", "ForConditionalGeneration")},
         "ForConditionalGeneration",
     ),
-    "instructblip": Family(
-        "InstructBlip",
-        {
-            "Model": queried(INSTRUCT_QFORMER, Nested("text_config", "language_model", TEXT)),
-            "ForConditionalGeneration": queried(INSTRUCT_QFORMER, writes),
-        },
-        "ForConditionalGeneration",
+    "blip_text_model": Family(
+        "BlipText", {"Model": Assembly(BLIP_TEXT, POOLER), "LMHeadModel": Assembly(At("bert", BLIP_TEXT), BERT_MLM)}
     ),
+    "blip_vision_model": Family("BlipVision", {"Model": BLIP_VISION}),
+    "blip_2_qformer": Family("Blip2QFormer", {"Model": BLIP2_QFORMER}),
+    "blip_2_vision_model": Family("Blip2Vision", {"Model": BLIP_VISION}),
+    **instructed("instructblip", "InstructBlip"),
+    **instructed("instructblipvideo", "InstructBlipVideo"),
 }

@@ -27,8 +27,8 @@ from fastewq.architectures.assembly import (
 from fastewq.architectures.bert import BERT, POOLER
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields
-from fastewq.architectures.images import swin_merge
 from fastewq.architectures.parts import Part, Tensors
+from fastewq.architectures.swin import swin_merge
 from fastewq.architectures.vision import PATCH_KERNEL
 
 WIDTH, INNER = "stage_width", scaled("stage_width", "mlp_ratio")

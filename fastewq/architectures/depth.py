@@ -42,6 +42,7 @@ from fastewq.architectures.images import (
     vit,
 )
 from fastewq.architectures.parts import Part, Tensors
+from fastewq.architectures.swin import SWIN
 
 FUSED = "fusion_hidden_size"
 NECK = "neck_hidden_sizes"
@@ -122,7 +123,7 @@ DPT = vit(
     path="encoder.layer",
     head_dim=None,
 )
-BACKBONES: Mapping[str, Family] = {name: IMAGES[name] for name in ("beit", "dinov2", "swinv2")}
+BACKBONES: Mapping[str, Family] = {"beit": IMAGES["beit"], "dinov2": IMAGES["dinov2"], "swinv2": SWIN["swinv2"]}
 
 
 def dpt_width(f: Fields) -> int:

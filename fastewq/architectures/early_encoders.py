@@ -1,6 +1,8 @@
-"""Encoders of the years after BERT that are neither BERT nor RoBERTa in their heads: XLNet, DPR."""
+"""Encoders of the years after BERT that are neither BERT nor RoBERTa in their heads: XLNet, XLM, DPR."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from fastewq.architectures.assembly import (
     UNTIED,
@@ -15,12 +17,19 @@ from fastewq.architectures.assembly import (
     Only,
     Parameter,
     Rest,
+    Under,
+    Variant,
+    When,
+    both,
     labels,
+    linears,
     positive,
     quotient,
 )
 from fastewq.architectures.bert import BERT
+from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
+from fastewq.architectures.parts import Part, Tensors, norm, prefixed
 
 # -- XLNet ------------------------------------------------------------------------------------------------------------
 
@@ -49,23 +58,31 @@ XLNET = Assembly(
 XLNET_BODY = At("transformer", XLNET)
 
 
-def summarized(f: Fields) -> int:
-    """Outputs of the summary's projection: the labels where the config says so."""
-    return labels(f) if f.flag("summary_proj_to_labels", False) else f[DEPTH]
+def summary(width: Size) -> BodyBuilder:
+    """One vector for a text. Its projection has as many outputs as there are labels where the config says so."""
+
+    def outputs(f: Fields) -> int:
+        return labels(f) if f.flag("summary_proj_to_labels", False) else f[width]
+
+    return Assembly(
+        Expect("summary_type", "last", "first", "mean"),
+        Only("summary_use_proj", Rest(Linear("sequence_summary.summary", outputs, width))),
+    )
 
 
-SUMMARY = Assembly(
-    Expect("summary_type", "last", "first", "mean"),
-    Only("summary_use_proj", Rest(Linear("sequence_summary.summary", summarized, DEPTH))),
-)
-XLNET_QUESTIONS = Rest(
-    Linear("start_logits.dense", 1, DEPTH),
-    Linear("end_logits.dense_0", DEPTH, "2*d_model"),
-    Norm("end_logits.LayerNorm", DEPTH),
-    Linear("end_logits.dense_1", 1, DEPTH),
-    Linear("answer_class.dense_0", DEPTH, "2*d_model"),
-    Linear("answer_class.dense_1", 1, DEPTH, False),
-)
+def questions(width: str) -> tuple[Part, ...]:
+    """Where an answer begins, where it ends, and whether there is one."""
+    return (
+        Linear("start_logits.dense", 1, width),
+        Linear("end_logits.dense_0", width, f"2*{width}"),
+        Norm("end_logits.LayerNorm", width),
+        Linear("end_logits.dense_1", 1, width),
+        Linear("answer_class.dense_0", width, f"2*{width}"),
+        Linear("answer_class.dense_1", 1, width, False),
+    )
+
+
+SUMMARY = summary(DEPTH)
 XLNET_CLASSES = {
     "Model": XLNET,
     "LMHeadModel": Assembly(XLNET_BODY, Rest(Linear("lm_loss", "vocab_size", DEPTH, weight=UNTIED))),
@@ -73,7 +90,66 @@ XLNET_CLASSES = {
     "ForMultipleChoice": Assembly(XLNET_BODY, SUMMARY, Rest(Linear("logits_proj", 1, DEPTH))),
     "ForTokenClassification": Assembly(XLNET_BODY, Rest(Linear("classifier", labels, DEPTH))),
     "ForQuestionAnsweringSimple": Assembly(XLNET_BODY, Rest(Linear("qa_outputs", labels, DEPTH))),
-    "ForQuestionAnswering": Assembly(XLNET_BODY, XLNET_QUESTIONS),
+    "ForQuestionAnswering": Assembly(XLNET_BODY, Rest(*questions(DEPTH))),
+}
+
+# -- XLM and FlauBERT: attention and feed-forward in lists of their own -----------------------------------------------
+
+XLM_WIDTH = "emb_dim"
+
+
+def norms(name: str) -> Part:
+    """One for every block."""
+
+    def part(f: Fields) -> Tensors:
+        once = norm("", f[XLM_WIDTH], True)
+        return tuple(t for i in range(f.layers("n_layers")) for t in prefixed(f"{name}.{i}", once))
+
+    return part
+
+
+XLM_LAYERS: dict[str, Any] = {
+    "count": "n_layers",
+    "width": XLM_WIDTH,
+    "heads": "n_heads",
+    "ffn": f"4*{XLM_WIDTH}",
+}
+XLM = Assembly(
+    Expect("is_encoder", True),
+    Rest(
+        Embedding("position_embeddings", "max_position_embeddings", XLM_WIDTH),
+        When(both(lambda f: f["n_langs"] > 1, "use_lang_emb"), Embedding("lang_embeddings", "n_langs", XLM_WIDTH)),
+        Embedding("embeddings", "vocab_size", XLM_WIDTH),
+        Norm("layer_norm_emb", XLM_WIDTH),
+        norms("layer_norm1"),
+        norms("layer_norm2"),
+    ),
+    Layers(
+        "attentions",
+        linears("", "q_lin k_lin v_lin out_lin", XLM_WIDTH, XLM_WIDTH),
+        name="attentions",
+        variants={"": Variant(feed_forward="none")},
+        **XLM_LAYERS,
+    ),
+    Layers(
+        "ffns",
+        (Linear("lin1", f"4*{XLM_WIDTH}", XLM_WIDTH), Linear("lin2", XLM_WIDTH, f"4*{XLM_WIDTH}")),
+        name="feed_forwards",
+        variants={"": Variant(mixer="none")},
+        **XLM_LAYERS,
+    ),
+)
+XLM_BODY, XLM_SUMMARY = At("transformer", XLM), summary(XLM_WIDTH)
+XLM_CLASSES = {
+    "Model": XLM,
+    "WithLMHeadModel": Assembly(
+        Expect("asm", False), XLM_BODY, Rest(Linear("pred_layer.proj", "vocab_size", XLM_WIDTH, weight=UNTIED))
+    ),
+    "ForSequenceClassification": Assembly(XLM_BODY, XLM_SUMMARY),
+    "ForMultipleChoice": Assembly(XLM_BODY, XLM_SUMMARY, Rest(Linear("logits_proj", 1, labels))),
+    "ForTokenClassification": Assembly(XLM_BODY, Rest(Linear("classifier", labels, XLM_WIDTH))),
+    "ForQuestionAnsweringSimple": Assembly(XLM_BODY, Rest(Linear("qa_outputs", labels, XLM_WIDTH))),
+    "ForQuestionAnswering": Assembly(XLM_BODY, Rest(Under("qa_outputs", *questions(XLM_WIDTH)))),
 }
 
 # -- DPR --------------------------------------------------------------------------------------------------------------
@@ -99,5 +175,7 @@ DPR_CLASSES = {
 
 EARLY: dict[str, Family] = {
     "xlnet": Family("XLNet", XLNET_CLASSES, default="LMHeadModel"),
+    "xlm": Family("XLM", XLM_CLASSES, default="WithLMHeadModel"),
+    "flaubert": Family("Flaubert", XLM_CLASSES, default="WithLMHeadModel"),
     "dpr": Family("DPR", DPR_CLASSES, default="ContextEncoder", base="ContextEncoder"),
 }

@@ -7,32 +7,25 @@ from fastewq.architectures.assembly import (
     HEADS,
     UNTIED,
     WIDTH,
-    Adjusted,
     Assembly,
     At,
     Convolution,
     Embedding,
-    Expect,
     Family,
     Layers,
     Linear,
     Norm,
-    Only,
     Parameter,
     Rest,
     Stages,
     Under,
     Variant,
     When,
-    either,
     equals,
-    key_width,
     labels,
     linears,
     plus,
-    positive,
     present,
-    query_width,
     quotient,
     unless,
 )
@@ -50,29 +43,24 @@ from fastewq.architectures.bert import (
     ROBERTA,
     ROBERTA_PRE_NORM,
     SELF_ATTENTION,
-    SPAN,
     START_AND_END,
     XLM_ROBERTA_XL,
     bert_classes,
     bert_layers,
+    embedding_width,
     mlm,
     roberta_classes,
     roberta_lm,
+    widened,
     word_embeddings,
 )
 from fastewq.architectures.body import BodyBuilder
-from fastewq.architectures.fields import MAX_SIZE, Fields, Size
-from fastewq.architectures.parts import Option, Part, Tensors, head_dim, kv_heads, prefixed
+from fastewq.architectures.deberta import DEBERTA_LINE
+from fastewq.architectures.fields import Fields, Size
+from fastewq.architectures.parts import Part, Tensors, prefixed
+from fastewq.architectures.rotary_encoders import ROTARY_ENCODERS
 
 # -- embeddings narrower than the blocks: ELECTRA, RoFormer, ConvBERT, RemBERT, ALBERT ------------------------------
-
-
-def embedding_width(f: Fields) -> int:
-    return f.optional_size("embedding_size") or f[WIDTH]
-
-
-def widened(f: Fields) -> bool:
-    return embedding_width(f) != f[WIDTH]
 
 
 PROJECTED = Rest(When(widened, Linear("embeddings_project", WIDTH, embedding_width)))
@@ -201,7 +189,7 @@ ALBERT_CLASSES: dict[str, BodyBuilder] = {
     ),
 }
 
-# -- other attention: DistilBERT, MPNet, DeBERTa, Longformer, ESM ---------------------------------------------------
+# -- other attention: DistilBERT, MPNet, Longformer, ESM ------------------------------------------------------------
 
 DISTILBERT = Assembly(
     Rest(
@@ -260,146 +248,6 @@ MPNET = Assembly(
         ),
     ),
 )
-
-
-def attends(kind: str) -> Option:
-    """Whether DeBERTa's relative attention has content-to-position (c2p) or position-to-content (p2c) terms."""
-
-    def option(f: Fields) -> bool:
-        kinds = f.value("pos_att_type", None) or ()
-        if isinstance(kinds, str):
-            kinds = [part.strip() for part in kinds.lower().split("|")]
-        if not isinstance(kinds, list | tuple):
-            raise f.refuse("pos_att_type", kinds, "a list such as ['c2p', 'p2c']")
-        return f.flag("relative_attention", False) and kind in kinds
-
-    return option
-
-
-def deberta_relative_positions(f: Fields) -> int:
-    """Rows of the relative-position table: both directions of the longest distance, or of the buckets."""
-    buckets = f.count("position_buckets", -1, low=-1)
-    distance = f.count("max_relative_positions", -1, low=-MAX_SIZE)
-    return 2 * (buckets if buckets > 0 else distance if distance > 0 else f["max_position_embeddings"])
-
-
-def deberta_farthest(f: Fields) -> int:
-    distance = f.count("max_relative_positions", -1, low=-MAX_SIZE)
-    return 2 * (distance if distance > 0 else f["max_position_embeddings"])
-
-
-def position_biased(f: Fields) -> bool:
-    return f.flag("position_biased_input", True)
-
-
-DEBERTA_EMBEDDINGS = Rest(
-    Under(
-        "embeddings",
-        Embedding("word_embeddings", "vocab_size", embedding_width),
-        When(position_biased, Embedding("position_embeddings", "max_position_embeddings", embedding_width)),
-        When(positive("type_vocab_size"), Embedding("token_type_embeddings", "type_vocab_size", embedding_width)),
-        When(
-            widened,
-            Linear("embed_proj", WIDTH, embedding_width, False),
-        ),
-        Norm("LayerNorm"),
-    )
-)
-DEBERTA = Assembly(
-    DEBERTA_EMBEDDINGS,
-    Layers(
-        "encoder.layer",
-        (
-            Parameter("attention.self.q_bias", (WIDTH,), "bias"),
-            Parameter("attention.self.v_bias", (WIDTH,), "bias"),
-            Linear("attention.self.in_proj", "3*hidden_size", WIDTH, False),
-            When(
-                "talking_head",
-                Linear("attention.self.head_logits_proj", HEADS, HEADS, False),
-                Linear("attention.self.head_weights_proj", HEADS, HEADS, False),
-            ),
-            When(attends("c2p"), Linear("attention.self.pos_proj", WIDTH, WIDTH, False)),
-            When(attends("p2c"), Linear("attention.self.pos_q_proj", WIDTH, WIDTH)),
-            Linear("attention.output.dense", WIDTH, WIDTH),
-            *BERT_FEED_FORWARD,
-            *POST_NORMS,
-        ),
-    ),
-    Rest(When("relative_attention", Embedding("encoder.rel_embeddings", deberta_farthest))),
-)
-
-
-def deberta_inner(f: Fields) -> int:
-    heads = f[HEADS]
-    return heads * (f.optional_size("attention_head_size") or f[WIDTH] // heads)
-
-
-def conv_inputs(f: Fields) -> int:
-    return f[WIDTH] // f.size("conv_groups", 1)
-
-
-def normed_positions(f: Fields) -> bool:
-    return "layer_norm" in [part.strip() for part in f.text("norm_rel_ebd", "none").lower().split("|")]
-
-
-DEBERTA_V2 = Assembly(
-    DEBERTA_EMBEDDINGS,
-    Layers(
-        "encoder.layer",
-        (
-            *linears("attention.self", "query_proj key_proj value_proj", deberta_inner),
-            When(
-                unless("share_att_key"),
-                When(attends("c2p"), Linear("attention.self.pos_key_proj", deberta_inner, WIDTH)),
-                When(attends("p2c"), Linear("attention.self.pos_query_proj", deberta_inner, WIDTH)),
-            ),
-            Linear("attention.output.dense", WIDTH, WIDTH),
-            *BERT_FEED_FORWARD,
-            *POST_NORMS,
-        ),
-    ),
-    Rest(
-        When("relative_attention", Embedding("encoder.rel_embeddings", deberta_relative_positions)),
-        When(normed_positions, Norm("encoder.LayerNorm")),
-        When(
-            positive("conv_kernel_size"),
-            Convolution(
-                "encoder.conv.conv",
-                WIDTH,
-                conv_inputs,
-                ("conv_kernel_size",),
-            ),
-            Norm("encoder.conv.LayerNorm"),
-        ),
-    ),
-)
-
-
-DEBERTA_MLM = Assembly(
-    Only(
-        unless("legacy"),
-        Rest(
-            Parameter("lm_predictions.lm_head.bias", ("vocab_size",), "bias"),
-            Linear("lm_predictions.lm_head.dense", WIDTH, WIDTH),
-            Norm("lm_predictions.lm_head.LayerNorm"),
-        ),
-    ),
-    Only("legacy", mlm(width=embedding_width)),
-)
-DEBERTA_POOLED = either("pooler_hidden_size", WIDTH)
-DEBERTA_POOLER = Rest(Linear("pooler.dense", DEBERTA_POOLED, DEBERTA_POOLED))
-
-
-def deberta_classes(body: BodyBuilder) -> dict[str, BodyBuilder]:
-    inner = At("deberta", body)
-    return {
-        "Model": body,
-        "ForMaskedLM": Assembly(inner, DEBERTA_MLM),
-        "ForSequenceClassification": Assembly(inner, DEBERTA_POOLER, ONE_MATRIX),
-        "ForMultipleChoice": Assembly(inner, DEBERTA_POOLER, ONE_SCORE),
-        "ForTokenClassification": Assembly(inner, ONE_MATRIX),
-        "ForQuestionAnswering": Assembly(inner, SPAN),
-    }
 
 
 LONGFORMER = Assembly(BERT_EMBEDDINGS, bert_layers(*linears("attention.self", "query_global key_global value_global")))
@@ -480,174 +328,6 @@ BIG_BIRD_CLASSES: dict[str, BodyBuilder] = {
     ),
 }
 
-# -- rotary positions: ModernBERT, NomicBERT, GTE, Jina, EuroBERT ---------------------------------------------------
-
-MODERN_NORM: Option = "norm_bias"
-MODERNBERT = Assembly(
-    Rest(
-        Embedding("embeddings.tok_embeddings", "vocab_size"),
-        Norm("embeddings.norm", bias=MODERN_NORM),
-        Norm("final_norm", bias=MODERN_NORM),
-    ),
-    Layers(
-        "layers",
-        (
-            Linear("attn.Wqkv", "3*hidden_size", WIDTH, "attention_bias"),
-            Linear("attn.Wo", WIDTH, WIDTH, "attention_bias"),
-            Linear("mlp.Wi", "2*intermediate_size", WIDTH, "mlp_bias"),
-            Linear("mlp.Wo", WIDTH, FFN, "mlp_bias"),
-            Norm("mlp_norm", bias=MODERN_NORM),
-        ),
-        variants={"first": Variant(), "later": Variant((Norm("attn_norm", bias=MODERN_NORM),))},
-        schedule=lambda _, count: ["first", *["later"] * (count - 1)][:count],
-    ),
-)
-
-
-def modernbert_classes() -> dict[str, BodyBuilder]:
-    inner = At("model", MODERNBERT)
-    head = Rest(Linear("head.dense", WIDTH, WIDTH, "classifier_bias"), Norm("head.norm", bias=MODERN_NORM))
-    return {
-        "Model": MODERNBERT,
-        "ForMaskedLM": Assembly(inner, head, Rest(Linear("decoder", "vocab_size", WIDTH, "decoder_bias", UNTIED))),
-        "ForSequenceClassification": Assembly(inner, head, ONE_MATRIX),
-        "ForTokenClassification": Assembly(inner, head, ONE_MATRIX),
-        "ForQuestionAnswering": Assembly(inner, head, ONE_MATRIX),
-        "ForMultipleChoice": Assembly(inner, head, ONE_SCORE),
-    }
-
-
-def rotary_layer(attention_bias: Option) -> tuple[Part, ...]:
-    """Separate projections below `self_attn`, norms after attention and after the feed-forward."""
-    return (
-        *linears("self_attn", "q_proj k_proj v_proj", query_width, WIDTH, attention_bias),
-        Linear("self_attn.o_proj", WIDTH, query_width, attention_bias),
-        Norm("post_attention_layernorm"),
-        Norm("post_mlp_layernorm"),
-    )
-
-
-ROTARY_EMBEDDINGS = Rest(
-    Embedding("embeddings.word_embeddings", "vocab_size"),
-    When(positive("type_vocab_size"), Embedding("embeddings.token_type_embeddings", "type_vocab_size")),
-    Norm("embeddings.LayerNorm"),
-)
-
-
-def gated_mlp(down_bias: Option = False) -> tuple[Part, ...]:
-    return (*linears("mlp", "gate_proj up_proj", FFN, WIDTH, False), Linear("mlp.down_proj", WIDTH, FFN, down_bias))
-
-
-HEAD_WIDTH = quotient(WIDTH, HEADS)
-
-
-def nomic_untied(f: Fields) -> bool:
-    return not f.flag("tie_word_embeddings", True)
-
-
-NOMIC_SPELLINGS = {
-    "n_embd": WIDTH,
-    "n_head": HEADS,
-    "n_layer": "num_hidden_layers",
-    "n_inner": FFN,
-}
-"""As the files say it that were written for the code in their repository."""
-
-
-def nomic_gated(f: Fields) -> bool:
-    return f.value("activation_function", "swiglu") in ("swiglu", "geglu", "glu")
-
-
-def nomic_flag(name: str) -> Option:
-    return lambda f: f.flag(name, False)
-
-
-def nomic_schedule(f: Fields, count: int) -> list[str]:
-    """nomic-ai/nomic-embed-text-v2-moe: experts in every second layer, beginning with the second."""
-    every = f.count("moe_every_n_layers", 0)
-    return ["experts" if every and i % every == 1 else "dense" for i in range(count)]
-
-
-NOMIC_DENSE = (
-    When(nomic_gated, *gated_mlp()),
-    When(
-        unless(nomic_gated),
-        Linear("mlp.fc1", FFN, WIDTH, nomic_flag("mlp_fc1_bias")),
-        Linear("mlp.fc2", WIDTH, FFN, nomic_flag("mlp_fc2_bias")),
-    ),
-)
-NOMIC_EXPERTS = (
-    Linear("mlp.router.layer", "num_experts", WIDTH, False, role="router"),
-    Parameter("mlp.experts.mlp.w1", ("num_experts", FFN, WIDTH), "experts"),
-    Parameter("mlp.experts.mlp.w2", ("num_experts", FFN, WIDTH), "experts"),
-    Parameter("mlp.experts.bias", (WIDTH,), "bias"),
-)
-NOMIC_BERT = Adjusted(
-    Assembly(
-        Expect("rotary_emb_fraction", 1.0, 1),
-        Expect("num_shared_experts", 0),
-        ROTARY_EMBEDDINGS,
-        Layers(
-            "layers",
-            rotary_layer(nomic_flag("qkv_proj_bias")),
-            head_dim=head_dim,
-            experts=lambda f: f.count("num_experts", 0),
-            variants={"dense": Variant(NOMIC_DENSE), "experts": Variant(NOMIC_EXPERTS, feed_forward="experts")},
-            schedule=nomic_schedule,
-        ),
-    ),
-    lambda f: f.renamed(NOMIC_SPELLINGS),
-)
-GTE = Assembly(ROTARY_EMBEDDINGS, Layers("layers", (*rotary_layer(True), *gated_mlp(True)), head_dim=head_dim))
-GTE_LM = Rest(
-    Linear("lm_head.dense", WIDTH, WIDTH),
-    Norm("lm_head.layer_norm"),
-    Linear("lm_head.decoder", "vocab_size", WIDTH, weight=UNTIED),
-)
-JINA_V3 = Assembly(
-    ROTARY_EMBEDDINGS,
-    Layers(
-        "layers",
-        (*rotary_layer(True), Linear("mlp.fc1", FFN, WIDTH), Linear("mlp.fc2", WIDTH, FFN)),
-        head_dim=head_dim,
-    ),
-)
-EUROBERT = Assembly(
-    Rest(Embedding("embed_tokens", "vocab_size"), Norm("norm", bias=False)),
-    Layers(
-        "layers",
-        (
-            Linear("self_attn.q_proj", query_width, WIDTH, "attention_bias"),
-            *linears("self_attn", "k_proj v_proj", key_width, WIDTH, "attention_bias"),
-            Linear("self_attn.o_proj", WIDTH, query_width, "attention_bias"),
-            *linears("mlp", "gate_proj up_proj", FFN, WIDTH, "mlp_bias"),
-            Linear("mlp.down_proj", WIDTH, FFN, "mlp_bias"),
-            Norm("input_layernorm", bias=False),
-            Norm("post_attention_layernorm", bias=False),
-        ),
-        kv_heads=kv_heads,
-        head_dim=head_dim,
-        norm="rms",
-    ),
-)
-EUROBERT_CLASSES: dict[str, BodyBuilder] = {
-    "Model": EUROBERT,
-    "ForMaskedLM": Assembly(At("model", EUROBERT), Rest(Linear("lm_head", "vocab_size", WIDTH, "mlp_bias", UNTIED))),
-    "ForSequenceClassification": Assembly(At("model", EUROBERT), Rest(Linear("dense", WIDTH, WIDTH)), ONE_MATRIX),
-    "ForTokenClassification": Assembly(At("model", EUROBERT), ONE_MATRIX),
-}
-
-
-def pooled_when_classifying(prefix: str, body: BodyBuilder, head: BodyBuilder) -> dict[str, BodyBuilder]:
-    inner = At(prefix, body)
-    return {
-        "Model": body,
-        "ForMaskedLM": Assembly(inner, head),
-        "ForSequenceClassification": Assembly(At(prefix, body, POOLER), ONE_MATRIX),
-        "ForTokenClassification": Assembly(inner, ONE_MATRIX),
-    }
-
-
 # -- adapters and convolutions: ERNIE, X-MOD, Nyströmformer, FNet ---------------------------------------------------
 
 ERNIE = Assembly(
@@ -708,6 +388,8 @@ FNET = Assembly(
 )
 
 ENCODERS: dict[str, Family] = {
+    **DEBERTA_LINE,
+    **ROTARY_ENCODERS,
     "bert": Family("Bert", bert_classes("bert", BERT)),
     "ernie": Family("Ernie", bert_classes("ernie", ERNIE)),
     "roberta": Family("Roberta", ROBERTA),
@@ -725,19 +407,10 @@ ENCODERS: dict[str, Family] = {
     "albert": Family("Albert", ALBERT_CLASSES),
     "distilbert": Family("DistilBert", distilbert_classes()),
     "mpnet": Family("MPNet", roberta_classes("mpnet", MPNET)),
-    "deberta": Family("Deberta", deberta_classes(DEBERTA)),
-    "deberta-v2": Family("DebertaV2", deberta_classes(DEBERTA_V2)),
     "longformer": Family("Longformer", roberta_classes("longformer", LONGFORMER)),
     "big_bird": Family("BigBird", BIG_BIRD_CLASSES),
     "megatron-bert": Family("MegatronBert", bert_classes("bert", MEGATRON_BERT)),
     "esm": Family("Esm", roberta_classes("esm", ESM, head=roberta_lm(decoder_bias=False))),
-    "modernbert": Family("ModernBert", modernbert_classes()),
-    "nomic_bert": Family(
-        "NomicBert", pooled_when_classifying("nomic_bert", NOMIC_BERT, mlm("layer_norm", untied=nomic_untied))
-    ),
-    "gte": Family("Gte", pooled_when_classifying("gte", GTE, GTE_LM)),
-    "jina_embeddings_v3": Family("JinaEmbeddingsV3", roberta_classes("roberta", JINA_V3)),
-    "eurobert": Family("EuroBert", EUROBERT_CLASSES),
     "nystromformer": Family(
         "Nystromformer", unpooled_classes("nystromformer", past_padding(head_convolution("conv_kernel_size")))
     ),

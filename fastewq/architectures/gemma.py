@@ -11,7 +11,7 @@ from fastewq.architecture import Mixer as MixerKind
 from fastewq.architectures.body import Decoder, Overrides, every, listed, per_layer_config
 from fastewq.architectures.decoders import GEMMA2_NORMS
 from fastewq.architectures.fields import Fields
-from fastewq.architectures.heads import Model, decoder
+from fastewq.architectures.heads import Model, decoder, no_head
 from fastewq.architectures.parts import (
     Attention,
     FeedForwardPart,
@@ -203,7 +203,44 @@ GEMMA4 = Decoder(
     beside=(per_layer_table,),
 )
 
+# -- EmbeddingGemma 2 ------------------------------------------------------------------------------------------------
+
+
+EMBEDDING_GEMMA_LAYERS = listed(
+    "layer_types", every(lambda f: f.size("sliding_window_pattern", 6), "full_attention", "sliding_attention")
+)
+
+
+def embedding_gemma_heads(f: Fields, layers: int) -> Sequence[Overrides]:
+    """Full attention, which the last layer always has, has wider heads, and fewer of them for keys and values."""
+    dim, heads = f.size("global_head_dim", 512), f.size("num_global_key_value_heads", 1)
+    wide: Overrides = (("head_dim", dim), ("num_key_value_heads", heads))
+    kinds = EMBEDDING_GEMMA_LAYERS(f, layers)
+    return [wide if kind == "full_attention" or i == layers - 1 else () for i, kind in enumerate(kinds)]
+
+
+def layer_inputs_and_output(f: Fields) -> Tensors:
+    """What every block gets beside the residual stream, and the width of an embedding."""
+    width, hidden = f["hidden_size_per_layer_input"], f["hidden_size"]
+    return (
+        *linear("ple.per_layer_model_projection", f.layers() * width, hidden),
+        *norm("ple.per_layer_projection_norm", width),
+        *linear("embedding_projection", f["embedding_dim"], hidden),
+    )
+
+
+EMBEDDING_GEMMA2 = Decoder(
+    mixers={"attention": GEMMA_ATTENTION},
+    per_layer=per_layer_config(embedding_gemma_heads),
+    norms=GEMMA2_NORMS,
+    extras=(per_layer_inputs("ple_block"),),
+    beside=(layer_inputs_and_output,),
+    name="encoder",
+    role="encoder",
+)
+
 GEMMA: Mapping[str, Model] = {
+    "embedding_gemma2_text": decoder(EMBEDDING_GEMMA2, heads={"Model": no_head}, default="Model"),
     "gemma3n_text": decoder(
         Decoder(
             mixers={"own": GEMMA_ATTENTION, "reusing": REUSING},

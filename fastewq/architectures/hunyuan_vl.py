@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fastewq.architectures.assembly import (
-    FFN,
     WIDTH,
     Assembly,
     Convolution,
@@ -19,7 +18,6 @@ from fastewq.architectures.assembly import (
     Rest,
     Under,
     adjusted,
-    linears,
     query_width,
 )
 from fastewq.architectures.decoders import DECODERS
@@ -27,7 +25,7 @@ from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import Model
 from fastewq.architectures.multimodal import GENERATE, LM_HEAD_OF_EITHER, MOUTH, speaking
 from fastewq.architectures.parts import head_dim
-from fastewq.architectures.vision import PATCH_KERNEL, vision_layers
+from fastewq.architectures.vision import PATCH_KERNEL, plain_layer, vision_layers
 
 SPOKEN = "text_hidden_size"
 
@@ -54,12 +52,7 @@ TOWER = Assembly(
     ),
     vision_layers(
         "layers",
-        Norm("layer_norm1"),
-        Norm("layer_norm2"),
-        *linears("self_attn", "q_proj k_proj v_proj", query_width, WIDTH),
-        Linear("self_attn.o_proj", WIDTH, query_width),
-        Linear("mlp.fc1", FFN, WIDTH),
-        Linear("mlp.fc2", WIDTH, FFN),
+        *plain_layer("self_attn", "o_proj", ("layer_norm1", "layer_norm2"), query_width),
         head_dim=head_dim,
     ),
 )

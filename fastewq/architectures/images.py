@@ -7,7 +7,6 @@ from typing import Any
 from fastewq.architectures.assembly import (
     FFN,
     HEADS,
-    MAX_ENTRIES,
     WIDTH,
     Assembly,
     At,
@@ -21,13 +20,11 @@ from fastewq.architectures.assembly import (
     Norm,
     Parameter,
     Rest,
-    Stages,
     Under,
     When,
     either,
     entry,
     labels,
-    length,
     linears,
     pair,
     patches,
@@ -41,7 +38,7 @@ from fastewq.architectures.assembly import (
 from fastewq.architectures.bert import ONE_MATRIX, POOLER
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import MAX_LAYERS, Fields, Size
-from fastewq.architectures.parts import Option, Part, Tensors, head_dim
+from fastewq.architectures.parts import Option, Part, head_dim
 from fastewq.architectures.vision import PATCH_KERNEL, vision_layers
 
 # -- ViT --------------------------------------------------------------------------------------------------------------
@@ -369,193 +366,6 @@ DINOV3_BODY = Assembly(
     ),
 )
 
-# -- hierarchies: Swin, SegFormer -------------------------------------------------------------------------------------
-
-
-def swin_level(f: Fields, stage: int) -> Fields:
-    """One stage: its width doubles with every stage, heads and depth are listed."""
-    heads, depths = sizes(f, "num_heads"), sizes(f, "depths", len(sizes(f, "num_heads")))
-    return f.replaced(stage_width=f["embed_dim"] * 2**stage, stage_heads=heads[stage], stage_depth=depths[stage])
-
-
-def swin_distances(f: Fields) -> int:
-    rows, columns = pair(f, "window_size")
-    return (2 * rows - 1) * (2 * columns - 1)
-
-
-SWIN_FFN = scaled("stage_width", "mlp_ratio")
-SWIN_TABLE = "attention.relative_position_bias.relative_position_bias_table"
-
-
-def swin_stage(i: int) -> Layers:
-    return vision_layers(
-        f"encoder.layers.{i}.blocks",
-        *vit_layer("stage_width", SWIN_FFN, "stage_width"),
-        Parameter(SWIN_TABLE, (swin_distances, "stage_heads"), "embedding"),
-        count="stage_depth",
-        width="stage_width",
-        heads="stage_heads",
-        ffn=SWIN_FFN,
-    )
-
-
-def swin_width(f: Fields) -> int:
-    """Width of the last stage."""
-    return f["embed_dim"] << (len(sizes(f, "depths")) - 1)
-
-
-def swin_last_width(f: Fields) -> int:
-    """The same by `num_layers`, which the pixel decoder goes by."""
-    return f["embed_dim"] << (f.count("num_layers", len(sizes(f, "depths")), low=1, high=MAX_ENTRIES) - 1)
-
-
-def swin_merges(f: Fields) -> Tensors:
-    """Between stages: four patches become one of twice the width."""
-    return tuple(
-        t
-        for i in range(len(sizes(f, "depths")) - 1)
-        for part in swin_merge(f"encoder.layers.{i}.downsample", f["embed_dim"] * 2**i)
-        for t in part(f)
-    )
-
-
-def swin_merge(path: str, width: int) -> tuple[Part, ...]:
-    return (Linear(f"{path}.reduction", 2 * width, 4 * width, False), Norm(f"{path}.norm", 4 * width))
-
-
-SWIN = Assembly(
-    Rest(
-        patch_embedding(width="embed_dim"),
-        When("use_absolute_embeddings", position_table(patches, "embed_dim")),
-        Norm("embeddings.norm", "embed_dim"),
-        swin_merges,
-        Norm("layernorm", swin_width),
-    ),
-    Stages(length("depths"), swin_stage, swin_level),
-)
-
-
-def swinv2_stage(i: int) -> Layers:
-    """Attention by cosine, with a scale per head and a small network for relative positions."""
-    return vision_layers(
-        f"encoder.layers.{i}.blocks",
-        Under(
-            "attention.self",
-            Parameter("logit_scale", ("stage_heads", 1, 1)),
-            Linear("continuous_position_bias_mlp.0", 512, 2),
-            Linear("continuous_position_bias_mlp.2", "stage_heads", 512, False),
-            *linears("", "query value", "stage_width", "stage_width", "qkv_bias"),
-            Linear("key", "stage_width", "stage_width", False),
-        ),
-        Linear("attention.output.dense", "stage_width", "stage_width"),
-        Linear("intermediate.dense", SWIN_FFN, "stage_width"),
-        Linear("output.dense", "stage_width", SWIN_FFN),
-        Norm("layernorm_before", "stage_width"),
-        Norm("layernorm_after", "stage_width"),
-        count="stage_depth",
-        width="stage_width",
-        heads="stage_heads",
-        ffn=SWIN_FFN,
-    )
-
-
-def swinv2_merges(f: Fields) -> Tensors:
-    """Between stages, with the norm after the matrix."""
-    return tuple(
-        t
-        for i in range(len(sizes(f, "depths")) - 1)
-        for width in [f["embed_dim"] * 2**i]
-        for part in (
-            Linear(f"encoder.layers.{i}.downsample.reduction", 2 * width, 4 * width, False),
-            Norm(f"encoder.layers.{i}.downsample.norm", 2 * width),
-        )
-        for t in part(f)
-    )
-
-
-SWINV2 = Assembly(
-    Rest(
-        patch_embedding(width="embed_dim"),
-        When("use_absolute_embeddings", position_table(plus(patches, 1), "embed_dim")),
-        Norm("embeddings.norm", "embed_dim"),
-        swinv2_merges,
-    ),
-    Stages(length("depths"), swinv2_stage, swin_level),
-)
-SWINV2_MODEL = Assembly(SWINV2, Rest(Norm("layernorm", swin_width)))
-
-
-def segformer_level(f: Fields, stage: int) -> Fields:
-    widths = sizes(f, "hidden_sizes", f["num_encoder_blocks"])
-    named = {name: sizes(f, field, stage + 1)[stage] for name, field in SEGFORMER_LISTS.items()}
-    return f.replaced(before=widths[stage - 1] if stage else f["num_channels"], **named)
-
-
-SEGFORMER_LISTS = {
-    "stage_width": "hidden_sizes",
-    "stage_heads": "num_attention_heads",
-    "stage_depth": "depths",
-    "stage_ratio": "sr_ratios",
-    "stage_kernel": "patch_sizes",
-    "stage_growth": "mlp_ratios",
-}
-SEGFORMER_FFN = "stage_width*stage_growth"
-
-
-def reduces(f: Fields) -> bool:
-    return f["stage_ratio"] > 1
-
-
-def segformer_stage(i: int) -> Layers:
-    return vision_layers(
-        f"stages.{i}.blocks",
-        *linears("attention", "q_proj k_proj v_proj", "stage_width", "stage_width"),
-        Linear("attention.o_proj", "stage_width", "stage_width"),
-        When(
-            reduces,
-            Under(
-                "attention.sequence_reduction",
-                Convolution("sequence_reduction", "stage_width", "stage_width", ("stage_ratio", "stage_ratio")),
-                Norm("layer_norm", "stage_width"),
-            ),
-        ),
-        Norm("layernorm_before", "stage_width"),
-        Norm("layernorm_after", "stage_width"),
-        Linear("mlp.fc1", SEGFORMER_FFN, "stage_width"),
-        Linear("mlp.fc2", "stage_width", SEGFORMER_FFN),
-        Convolution("mlp.dwconv.dwconv", SEGFORMER_FFN, 1, (3, 3)),
-        count="stage_depth",
-        width="stage_width",
-        heads="stage_heads",
-        ffn=SEGFORMER_FFN,
-    )
-
-
-def segformer_patches(f: Fields) -> Tensors:
-    """Before the blocks of each stage: overlapping patches; after them: a norm."""
-    parts = (
-        Convolution("patch_embeddings.proj", "stage_width", "before", ("stage_kernel", "stage_kernel")),
-        Norm("patch_embeddings.layer_norm", "stage_width"),
-        Norm("layer_norm", "stage_width"),
-    )
-    return tuple(
-        t
-        for i in range(f.count("num_encoder_blocks", high=MAX_ENTRIES))
-        for t in Under(f"stages.{i}", *parts)(segformer_level(f, i))
-    )
-
-
-SEGFORMER = Assembly(Rest(segformer_patches), Stages("num_encoder_blocks", segformer_stage, segformer_level))
-
-
-def segformer_projections(f: Fields) -> Tensors:
-    return tuple(
-        t
-        for i, width in enumerate(sizes(f, "hidden_sizes", f["num_encoder_blocks"])[: f["num_encoder_blocks"]])
-        for t in Linear(f"decode_head.linear_projections.{i}.proj", "decoder_hidden_size", width)(f)
-    )
-
-
 # -- ViT as a detector: YOLOS, ViTPose --------------------------------------------------------------------------------
 
 
@@ -646,15 +456,6 @@ VITPOSE = Assembly(
     ),
 )
 
-SEGFORMER_HEAD = Rest(
-    segformer_projections,
-    Convolution(
-        "decode_head.linear_fuse", "decoder_hidden_size", "decoder_hidden_size*num_encoder_blocks", (1, 1), bias=False
-    ),
-    Norm("decode_head.batch_norm", "decoder_hidden_size"),
-    Convolution("decode_head.classifier", labels, "decoder_hidden_size", (1, 1)),
-)
-
 IMAGES: dict[str, Family] = {
     **VITPOSE_TOWERS,
     "vitpose": Family("VitPose", {"ForPoseEstimation": VITPOSE}, "ForPoseEstimation", "ForPoseEstimation"),
@@ -712,33 +513,4 @@ IMAGES: dict[str, Family] = {
     "dinov2": Family("Dinov2", dino_classes("dinov2", DINOV2)),
     "dinov2_with_registers": Family("Dinov2WithRegisters", dino_classes("dinov2_with_registers", DINOV2_REGISTERS)),
     "dinov3_vit": Family("DINOv3ViT", {"Model": DINOV3_BODY, "Backbone": DINOV3_BODY}),
-    "swin": Family(
-        "Swin",
-        {
-            "Model": SWIN,
-            "ForImageClassification": Assembly(At("swin", SWIN), Rest(Linear("classifier", labels, swin_width))),
-            "ForMaskedImageModeling": rebuilding("swin", SWIN, swin_last_width, "embed_dim"),
-        },
-    ),
-    "swinv2": Family(
-        "Swinv2",
-        {
-            "Model": SWINV2_MODEL,
-            "Backbone": SWINV2,
-            "ForImageClassification": Assembly(
-                At("swinv2", SWINV2_MODEL), Rest(Linear("classifier", labels, swin_width))
-            ),
-            "ForMaskedImageModeling": rebuilding("swinv2", SWINV2_MODEL, swin_last_width, "embed_dim"),
-        },
-    ),
-    "segformer": Family(
-        "Segformer",
-        {
-            "Model": SEGFORMER,
-            "ForImageClassification": Assembly(
-                At("segformer", SEGFORMER), Rest(Linear("classifier", labels, entry("hidden_sizes", -1)))
-            ),
-            "ForSemanticSegmentation": Assembly(At("segformer", SEGFORMER), SEGFORMER_HEAD),
-        },
-    ),
 }

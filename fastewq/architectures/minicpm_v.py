@@ -62,12 +62,16 @@ def merger(f: Fields) -> Tensors:
     return (*Each("mlp", lambda _: before, merging(EYE))(f), *prefixed(f"mlp.{before}", last))
 
 
-def minicpm(version: str) -> Mapping[str, Family]:
-    tower = {f"minicpm{version.lower()}_vision": Family(f"MiniCPM{version}Vision", {"Model": TOWER})}
+def minicpm(model_type: str, prefix: str) -> Mapping[str, Family]:
+    tower = {f"{model_type}_vision": Family(f"{prefix}Vision", {"Model": TOWER})}
     classes = speaking(
         Nested("vision_config", "vision_tower", tower), speaks("language_model"), Rest(Under("merger", merger))
     )
-    return {**tower, f"minicpm{version.lower()}": Family(f"MiniCPM{version}", classes, GENERATE)}
+    return {**tower, model_type: Family(prefix, classes, GENERATE)}
 
 
-MINICPM_V: Mapping[str, Family] = {**minicpm("V4_6"), **minicpm("V4_7")}
+MINICPM_V: Mapping[str, Family] = {
+    **minicpm("minicpmv4_6", "MiniCPMV4_6"),
+    **minicpm("minicpmv4_7", "MiniCPMV4_7"),
+    **minicpm("minicpm_ocr", "MiniCPMOcr"),
+}

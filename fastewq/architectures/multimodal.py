@@ -207,6 +207,19 @@ GEMMA4 = (
         Rest(Linear("embed_audio.embedding_projection", MOUTH, "audio_config.output_proj_dims", False)),
     ),
 )
+HYPERCLOVAX = (
+    sees("vision_model"),
+    Rest(Linear("projector", MOUTH, "vision_config.out_hidden_size")),
+    speaks("language_model"),
+)
+
+
+def tower_of_qwen(f: Fields) -> Fields:
+    """HyperCLOVA X's files name the whole of Qwen2.5-VL where they mean its tower."""
+    nested = f.value("vision_config", None)
+    if not isinstance(nested, Mapping) or nested.get("model_type") != "qwen2_5_vl":
+        return f
+    return f.replaced(vision_config={**nested, "model_type": "qwen2_5_vl_vision"})
 
 
 def unified_patch(f: Fields) -> int:
@@ -538,6 +551,8 @@ MULTIMODAL: dict[str, Family] = {
     "gemma3n": Family("Gemma3n", speaking(*GEMMA3N), GENERATE),
     "gemma4_unified": Family("Gemma4Unified", speaking(*GEMMA4_UNIFIED), GENERATE),
     "gemma4": Family("Gemma4", speaking(*GEMMA4), GENERATE),
+    "embedding_gemma2": Family("EmbeddingGemma2", {"Model": Assembly(*GEMMA4)}),
+    "hyperclovax_vision_v2": Family("HyperCLOVAXVisionV2", adjusted(speaking(*HYPERCLOVAX), tower_of_qwen), GENERATE),
     "paligemma": Family("PaliGemma", speaking(*PALIGEMMA), GENERATE),
     "vipllava": Family("VipLlava", speaking(*VIP_LLAVA), GENERATE),
     "video_llava": Family("VideoLlava", speaking(*VIDEO_LLAVA), GENERATE),

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fastewq.architectures.assembly import (
-    FFN,
     WIDTH,
     Assembly,
     Convolution,
@@ -20,7 +19,6 @@ from fastewq.architectures.assembly import (
     Stages,
     Variant,
     entry,
-    linears,
     query_width,
     scaled,
     sizes,
@@ -41,7 +39,7 @@ from fastewq.architectures.parts import (
     parameter,
     prefixed,
 )
-from fastewq.architectures.vision import vision_layers
+from fastewq.architectures.vision import plain_layer, vision_layers
 
 # -- text -------------------------------------------------------------------------------------------------------------
 
@@ -95,14 +93,7 @@ VISION = Assembly(
         Norm("ln_pre"),
         Norm("ln_post"),
     ),
-    vision_layers(
-        "layers",
-        Norm("norm1"),
-        Norm("norm2"),
-        *linears("attn", "q_proj k_proj v_proj proj"),
-        Linear("mlp.fc1", FFN, WIDTH),
-        Linear("mlp.fc2", WIDTH, FFN),
-    ),
+    vision_layers("layers", *plain_layer("attn", "proj", ("norm1", "norm2"))),
 )
 INNER = scaled("stage_width", "mlp_ratio")
 STAGES = "num_hidden_layers"

@@ -30,7 +30,7 @@ from fastewq.architectures.parts import (
     norm,
     prefixed,
 )
-from fastewq.architectures.towers import QWEN3_5_TOWER
+from fastewq.architectures.qwen_towers import QWEN3_5_TOWER
 
 MAX_TABLES = 1024
 """n-gram tables of one model; published ones have 16 in each of a few layers."""

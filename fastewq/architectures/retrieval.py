@@ -19,10 +19,10 @@ from fastewq.architectures.assembly import (
     labels,
 )
 from fastewq.architectures.body import BodyBuilder
-from fastewq.architectures.encoders import MODERN_NORM
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import Model
 from fastewq.architectures.multimodal import MULTIMODAL
+from fastewq.architectures.rotary_encoders import MODERN_NORM
 from fastewq.architectures.text import TEXT
 from fastewq.architectures.vision import VISION
 

@@ -16,7 +16,10 @@ from fastewq.architectures.assembly import (
     In,
     Layers,
     Linear,
+    Nested,
     Norm,
+    Only,
+    Parameter,
     Rest,
     Schedule,
     Under,
@@ -30,6 +33,7 @@ from fastewq.architectures.assembly import (
 from fastewq.architectures.body import Body, BodyBuilder
 from fastewq.architectures.fields import MAX_EXPERTS, Fields, Size
 from fastewq.architectures.parts import Part, Tensors, prefixed
+from fastewq.architectures.vision import VISION
 
 # -- T5 -------------------------------------------------------------------------------------------------------------
 
@@ -248,32 +252,56 @@ T5GEMMA_DECODER = t5gemma_stack(
 )
 
 
-def t5gemma_classes() -> dict[str, BodyBuilder]:
-    tokens = Rest(Embedding("embed_tokens", "vocab_size"))
-    body = Assembly(
-        In("encoder", tokens, T5GEMMA_ENCODER),
-        In("decoder", tokens, T5GEMMA_DECODER, cross_attention_hidden_size="encoder.hidden_size"),
-    )
+def with_heads(body: BodyBuilder) -> dict[str, BodyBuilder]:
+    score = Rest(Linear("score.out_proj", labels, "decoder.hidden_size"))
+    writes = Rest(Linear("lm_head.out_proj", "decoder.vocab_size", "decoder.hidden_size", False, UNTIED))
     return {
         "Model": body,
-        "ForConditionalGeneration": Assembly(
-            At("model", body),
-            Rest(Linear("lm_head.out_proj", "decoder.vocab_size", "decoder.hidden_size", False, UNTIED)),
-        ),
-        "ForSequenceClassification": Assembly(
-            At("model", body), Rest(Linear("score.out_proj", labels, "decoder.hidden_size"))
-        ),
-        "ForTokenClassification": Assembly(
-            At("model", body), Rest(Linear("score.out_proj", labels, "decoder.hidden_size"))
-        ),
+        "ForConditionalGeneration": Assembly(At("model", body), writes),
+        "ForSequenceClassification": Assembly(At("model", body), score),
+        "ForTokenClassification": Assembly(At("model", body), score),
     }
 
+
+TOKENS = Rest(Embedding("embed_tokens", "vocab_size"))
+T5GEMMA = Assembly(
+    In("encoder", TOKENS, T5GEMMA_ENCODER),
+    In("decoder", TOKENS, T5GEMMA_DECODER, cross_attention_hidden_size="encoder.hidden_size"),
+)
+
+
+# -- T5Gemma 2: the encoder sees, and the decoder attends to itself and to the encoder at once -----------------------
+
+QUERY_KEY_NORMS = (Norm("self_attn.q_norm", "head_dim", False), Norm("self_attn.k_norm", "head_dim", False))
+MARKED_TOKENS = Rest(
+    Embedding("embed_tokens", "vocab_size"), Parameter("embed_tokens.eoi_embedding", (WIDTH,), "embedding")
+)
+SIGLIP: dict[str, Family] = {"siglip_vision_model": VISION["siglip_vision_model"]}
+T5GEMMA2_ENCODER = Assembly(
+    In("text_config", MARKED_TOKENS, t5gemma_stack("encoder", *QUERY_KEY_NORMS), path="text_model"),
+    Nested("vision_config", "vision_tower", SIGLIP),
+    Rest(
+        Parameter(
+            "multi_modal_projector.mm_input_projection_weight",
+            ("vision_config.hidden_size", "text_config.hidden_size"),
+            "linear",
+        ),
+        Norm("multi_modal_projector.mm_soft_emb_norm", "vision_config.hidden_size", False),
+    ),
+)
+T5GEMMA2 = Assembly(
+    In("encoder", T5GEMMA2_ENCODER),
+    In("decoder", t5gemma_stack("decoder", *QUERY_KEY_NORMS)),
+    Only(UNTIED, In("decoder", MARKED_TOKENS)),
+)
 
 SEQ2SEQ: dict[str, Family] = {
     "t5": Family("T5", T5, "ForConditionalGeneration", classes=("T5WithLMHeadModel",)),
     "mt5": Family("MT5", T5, "ForConditionalGeneration"),
     "longt5": Family("LongT5", t5_classes(long_encoder, t5_stack("decoder")), "ForConditionalGeneration"),
     "switch_transformers": Family("SwitchTransformers", SWITCH, "ForConditionalGeneration"),
-    "t5gemma": Family("T5Gemma", t5gemma_classes(), "ForConditionalGeneration"),
+    "t5gemma": Family("T5Gemma", with_heads(T5GEMMA), "ForConditionalGeneration"),
+    "t5gemma2": Family("T5Gemma2", with_heads(T5GEMMA2), "ForConditionalGeneration"),
+    "t5gemma2_encoder": Family("T5Gemma2Encoder", {"": T5GEMMA2_ENCODER}, "", ""),
     "umt5": Family("UMT5", UMT5, "ForConditionalGeneration"),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastewq.architectures.assembly import (
@@ -20,6 +20,7 @@ from fastewq.architectures.assembly import (
     In,
     Layers,
     Linear,
+    Nested,
     Norm,
     Parameter,
     Rest,
@@ -38,12 +39,11 @@ from fastewq.architectures.audio import (
     feature_encoder,
     masks_features,
 )
-from fastewq.architectures.audio_codecs import encodec, weight_normed
-from fastewq.architectures.body import Body, BodyBuilder
+from fastewq.architectures.audio_codecs import AUDIO_CODECS, hifi_gan, weight_normed
+from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.image_text import upsampling
 from fastewq.architectures.parts import Option, Part, Tensors
-from fastewq.errors import UnsupportedArchitecture
+from fastewq.architectures.seq2seq import SEQ2SEQ
 
 # -- SpeechT5: one encoder-decoder, with nets before and after it for speech and for text -----------------------------
 
@@ -184,25 +184,6 @@ def speakers(name: str, rows: Size) -> Part:
     return When(positive("speaker_embedding_size"), Convolution(name, rows, "speaker_embedding_size", (1,)))
 
 
-def hifi_gan(f: Fields) -> Tensors:
-    """Convolutions that widen time and narrow channels, each followed by residual blocks of several kernels."""
-    width, kernels = f["upsample_initial_channel"], sizes(f, "resblock_kernel_sizes")
-    dilations = f.per_layer("resblock_dilation_sizes", len(kernels))
-    parts: list[Part] = [Convolution("conv_pre", width, "flow_size", (7,)), speakers("cond", width)]
-    rates = sizes(f, "upsample_rates")
-    for i, kernel in enumerate(sizes(f, "upsample_kernel_sizes", len(rates))[: len(rates)]):
-        inputs, outputs = width >> i, width >> (i + 1)
-        parts += upsampling(f"upsampler.{i}", inputs, outputs, kernel)
-        for j, (size, dilation) in enumerate(zip(kernels, dilations, strict=True)):
-            if not isinstance(dilation, list | tuple) or len(dilation) > MAX_ENTRIES:
-                raise f.refuse("resblock_dilation_sizes", dilation, "a list of lists")
-            for side in ("convs1", "convs2"):
-                name = f"resblocks.{i * len(kernels) + j}.{side}"
-                parts += [Convolution(f"{name}.{k}", outputs, outputs, (size,)) for k in range(len(dilation))]
-    parts.append(Convolution("conv_post", 1, width >> len(rates), (7,), bias=False))
-    return tensors(f, parts)
-
-
 SEPARABLE: tuple[Part, ...] = tuple(
     Each(f"conv_dds.{name}", "depth_separable_num_layers", (part,))
     for name, part in (
@@ -281,7 +262,7 @@ VITS = Assembly(
                 Convolution("conv_post", quotient("flow_size", 2), WIDTH, (1,)),
             ),
         ),
-        Under("decoder", hifi_gan),
+        Under("decoder", hifi_gan("flow_size", last_bias=False), speakers("cond", "upsample_initial_channel")),
         Under(
             "duration_predictor",
             When(
@@ -341,24 +322,35 @@ def music_decoder(*cross: Part) -> BodyBuilder:
 
 
 MUSIC_HEADS = Rest(Each("lm_heads", "num_codebooks", (Linear("", "vocab_size", WIDTH, False),)))
+T5: Mapping[str, Family] = {"t5": SEQ2SEQ["t5"]}
 
 
-def codec(name: str, path: str) -> BodyBuilder:
-    """The codec of a nested config."""
+ENCODEC: Mapping[str, Family] = {"encodec": AUDIO_CODECS["encodec"]}
 
-    def build(f: Fields, at: str) -> Body:
-        nested = f.sub(name)
-        if nested.model_type != "encodec":
-            raise UnsupportedArchitecture(
-                f"{nested.where('model_type')} is {nested.model_type[:80]!r}; described is 'encodec'"
-            )
-        return At(path, encodec)(nested, at)
 
-    return build
+def reads_narrower(f: Fields) -> bool:
+    return f["text_encoder.d_model"] != f["decoder.hidden_size"]
+
+
+def crosses_as_wide(f: Fields) -> bool:
+    return reads_narrower(f) and f.sub("decoder").value("cross_attention_hidden_size", None) is None
+
+
+def music(decoder: BodyBuilder, projects: Callable[[Fields], bool], *extra: Part) -> BodyBuilder:
+    return Assembly(
+        Nested("text_encoder", "text_encoder", T5, "EncoderModel"),
+        Nested("audio_encoder", "audio_encoder", ENCODEC),
+        In("decoder", At("model", decoder), MUSIC_HEADS),
+        Rest(When(projects, Linear("enc_to_dec_proj", "decoder.hidden_size", "text_encoder.d_model")), *extra),
+    )
 
 
 MUSICGEN = music_decoder(*music_attention("encoder_attn"))
 MELODY = music_decoder()
+CHROMA = When(
+    lambda f: f["num_chroma"] != f["decoder.hidden_size"],
+    Linear("audio_enc_to_dec_proj", "decoder.hidden_size", "num_chroma"),
+)
 
 
 def music_classes(decoder: BodyBuilder) -> dict[str, BodyBuilder]:
@@ -426,9 +418,10 @@ BARK = Assembly(
     bark_stage(
         "fine_acoustics", True, Each("input_embeds_layers", "n_codes_total", (Embedding("", "input_vocab_size"),))
     ),
-    codec("codec_config", "codec_model"),
+    Nested("codec_config", "codec_model", ENCODEC),
 )
 
+GENERATES = "ForConditionalGeneration"
 SPEECH_GENERATION: Mapping[str, Family] = {
     "speecht5": Family(
         "SpeechT5",
@@ -440,8 +433,13 @@ SPEECH_GENERATION: Mapping[str, Family] = {
         },
         "ForTextToSpeech",
     ),
+    "speecht5_hifigan": Family("SpeechT5HifiGan", {"": Rest(hifi_gan("model_in_dim"))}, "", ""),
     "vits": Family("Vits", {"Model": VITS}),
     "musicgen_decoder": Family("Musicgen", music_classes(MUSICGEN), "ForCausalLM"),
     "musicgen_melody_decoder": Family("MusicgenMelody", music_classes(MELODY), "ForCausalLM"),
+    "musicgen": Family("Musicgen", {GENERATES: music(MUSICGEN, crosses_as_wide)}, GENERATES, GENERATES),
+    "musicgen_melody": Family(
+        "MusicgenMelody", {GENERATES: music(MELODY, reads_narrower, CHROMA)}, GENERATES, GENERATES
+    ),
     "bark": Family("Bark", {"Model": BARK}),
 }

@@ -33,10 +33,12 @@ from fastewq.architectures.assembly import (
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.captions import BLIP2_QFORMER
+from fastewq.architectures.decoders import uniform
 from fastewq.architectures.fields import Fields, Size
+from fastewq.architectures.heads import Model, decoder
 from fastewq.architectures.multimodal import MOUTH, OWN_LM_HEAD, speaking, speaks
-from fastewq.architectures.parts import Option, Part, head_dim, kv_heads
-from fastewq.architectures.towers import PATCH_VOLUME, merged, qwen_tower
+from fastewq.architectures.parts import Attention, GatedMLP, Option, Part, head_dim, kv_heads
+from fastewq.architectures.qwen_towers import PATCH_VOLUME, merged, qwen_tower
 from fastewq.architectures.vision import vision_layers
 
 EAR = "audio_config.hidden_size"
@@ -200,9 +202,30 @@ GRANITE_ENCODER = Assembly(
     ),
 )
 
+VOXTRAL_REALTIME_TOWER = Assembly(
+    Rest(*(Under("embedder", part) for part in listening(WIDTH)), Norm("norm", bias=False)),
+    Layers(
+        "layers",
+        (
+            *linears("self_attn", "q_proj v_proj", query_width, WIDTH),
+            Linear("self_attn.k_proj", query_width, WIDTH, False),
+            Linear("self_attn.o_proj", WIDTH, query_width),
+            Norm("self_attn_layer_norm", bias=False),
+            Norm("final_layer_norm", bias=False),
+            *linears("mlp", "gate_proj up_proj", FFN, WIDTH, False),
+            Linear("mlp.down_proj", WIDTH, FFN),
+        ),
+        name="audio",
+        role="audio",
+        head_dim=head_dim,
+        norm="rms",
+    ),
+)
+
 TOWERS_OF_SOUND: dict[str, Family] = {
     "qwen2_audio_encoder": Family("Qwen2AudioEncoder", {"": QWEN2_AUDIO_TOWER}, "", ""),
     "voxtral_encoder": Family("VoxtralEncoder", {"": VOXTRAL_TOWER}, "", ""),
+    "voxtral_realtime_encoder": Family("VoxtralRealtimeEncoder", {"": VOXTRAL_REALTIME_TOWER}, "", ""),
     "audioflamingo3_encoder": Family("AudioFlamingo3Encoder", {"": VOXTRAL_TOWER}, "", ""),
     "glmasr_encoder": Family("GlmAsrEncoder", {"": GLM_ASR_TOWER}, "", ""),
     "qwen2_5_omni_audio_encoder": Family("Qwen2_5OmniAudioEncoder", {"": OMNI2_TOWER}, "", ""),
@@ -227,6 +250,22 @@ VOXTRAL = (
     speaks("language_model"),
     Rest(
         Linear("multi_modal_projector.linear_1", MOUTH, "audio_config.intermediate_size", False),
+        Linear("multi_modal_projector.linear_2", MOUTH, MOUTH, False),
+    ),
+)
+DELAY: tuple[Part, ...] = (
+    Linear("ada_rms_norm.linear1", 32, WIDTH, False),
+    Linear("ada_rms_norm.linear2", WIDTH, 32, False),
+)
+"""What tells every block how far what is written lags behind what is heard."""
+VOXTRAL_REALTIME_TEXT: dict[str, Model] = {
+    "voxtral_realtime_text": decoder(uniform(Attention(), GatedMLP(), extras=DELAY))
+}
+VOXTRAL_REALTIME = (
+    hears(),
+    Nested("text_config", "language_model", VOXTRAL_REALTIME_TEXT),
+    Rest(
+        Linear("multi_modal_projector.linear_1", MOUTH, f"{EAR}*downsample_factor", False),
         Linear("multi_modal_projector.linear_2", MOUTH, MOUTH, False),
     ),
 )
@@ -315,10 +354,12 @@ def filled(classes: dict[str, BodyBuilder]) -> dict[str, BodyBuilder]:
 
 
 GENERATE = "ForConditionalGeneration"
-SPEECH_LANGUAGE: dict[str, Family] = {
+SPEECH_LANGUAGE: dict[str, Model] = {
     **TOWERS_OF_SOUND,
     "qwen2_audio": Family("Qwen2Audio", speaking(*QWEN2_AUDIO, lm_head=OWN_LM_HEAD), GENERATE),
     "voxtral": Family("Voxtral", filled(speaking(*VOXTRAL, lm_head=OWN_LM_HEAD)), GENERATE),
+    **VOXTRAL_REALTIME_TEXT,
+    "voxtral_realtime": Family("VoxtralRealtime", filled(speaking(*VOXTRAL_REALTIME)), GENERATE),
     "audioflamingo3": Family("AudioFlamingo3", speaking(*AUDIO_FLAMINGO, lm_head=OWN_LM_HEAD), GENERATE),
     "glmasr": Family("GlmAsr", filled(speaking(*GLM_ASR)), GENERATE),
     "qwen3_asr": Family(
@@ -330,6 +371,7 @@ SPEECH_LANGUAGE: dict[str, Family] = {
         GENERATE,
     ),
     "granite_speech": Family("GraniteSpeech", speaking(*GRANITE_SPEECH), GENERATE),
+    "granite_speech_plus": Family("GraniteSpeechPlus", speaking(*GRANITE_SPEECH), GENERATE),
     "musicflamingo": Family("MusicFlamingo", speaking(*AUDIO_FLAMINGO, lm_head=OWN_LM_HEAD), GENERATE),
     "qwen2_5_omni_thinker": Family("Qwen2_5OmniThinker", speaking(*thinker(OMNI2_VISION)), GENERATE),
     "qwen3_omni_moe_thinker": Family("Qwen3OmniMoeThinker", speaking(*thinker(OMNI3_VISION)), GENERATE),

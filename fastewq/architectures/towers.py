@@ -12,10 +12,8 @@ from fastewq.architectures.assembly import (
     Assembly,
     At,
     Convolution,
-    Each,
     Embedding,
     Family,
-    Layers,
     Linear,
     Norm,
     Parameter,
@@ -23,116 +21,21 @@ from fastewq.architectures.assembly import (
     Under,
     Variant,
     When,
-    entry,
-    length,
     linears,
     pair,
     patches,
     plus,
     quotient,
     scaled,
-    sizes,
     times,
     unless,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.parts import Option, Part, Tensors, parameter
-from fastewq.architectures.vision import CLIP_LAYER, PATCH_KERNEL, vision_layers
-
-# -- the Qwen-VL line -----------------------------------------------------------------------------------------------
-
-PATCH_VOLUME = ("temporal_patch_size", "patch_size", "patch_size")
-
-
-def merged(width: Size) -> Size:
-    """Features of the patches that are merged into one token."""
-    return lambda f: f[width] * f["spatial_merge_size"] ** 2
-
-
-def qwen_tower(
-    *mlp: Part,
-    width: str = WIDTH,
-    ffn: Size = FFN,
-    norm_bias: Option = True,
-    patch_bias: Option = False,
-    kv_heads: str = "num_heads",
-) -> BodyBuilder:
-    """Fused attention, two norms and the feed-forward `mlp` in every block."""
-
-    def qkv(f: Fields) -> int:
-        return f[width] + 2 * f[kv_heads] * (f[width] // f["num_heads"])
-
-    return Assembly(
-        Rest(Convolution("patch_embed.proj", width, "in_channels", PATCH_VOLUME, patch_bias)),
-        vision_layers(
-            "blocks",
-            Norm("norm1", width, norm_bias),
-            Norm("norm2", width, norm_bias),
-            Linear("attn.qkv", qkv if kv_heads != "num_heads" else f"3*{width}", width),
-            Linear("attn.proj", width, width),
-            *mlp,
-            count="depth",
-            width=width,
-            heads="num_heads",
-            kv_heads=kv_heads,
-            ffn=ffn,
-            norm="layer" if norm_bias else "rms",
-        ),
-    )
-
-
-QWEN2_VL_FFN = scaled("embed_dim", "mlp_ratio")
-QWEN2_VL_TOWER = Assembly(
-    qwen_tower(
-        Linear("mlp.fc1", QWEN2_VL_FFN, "embed_dim"),
-        Linear("mlp.fc2", "embed_dim", QWEN2_VL_FFN),
-        width="embed_dim",
-        ffn=QWEN2_VL_FFN,
-    ),
-    Rest(
-        Norm("merger.ln_q", "embed_dim"),
-        Linear("merger.mlp.0", merged("embed_dim"), merged("embed_dim")),
-        Linear("merger.mlp.2", WIDTH, merged("embed_dim")),
-    ),
-)
-
-
-def qwen2_5_tower(kv_heads: str = "num_heads") -> BodyBuilder:
-    return Assembly(
-        qwen_tower(
-            *linears("mlp", "gate_proj up_proj", FFN, WIDTH),
-            Linear("mlp.down_proj", WIDTH, FFN),
-            norm_bias=False,
-            kv_heads=kv_heads,
-        ),
-        Rest(
-            Norm("merger.ln_q", bias=False),
-            Linear("merger.mlp.0", merged(WIDTH), merged(WIDTH)),
-            Linear("merger.mlp.2", "out_hidden_size", merged(WIDTH)),
-        ),
-    )
-
-
-QWEN2_5_VL_TOWER = qwen2_5_tower()
-
-
-def qwen3_merger(norm: Size) -> tuple[Part, ...]:
-    return (
-        Norm("norm", norm),
-        Linear("linear_fc1", merged(WIDTH), merged(WIDTH)),
-        Linear("linear_fc2", "out_hidden_size", merged(WIDTH)),
-    )
-
-
-QWEN3_5_TOWER = Assembly(
-    qwen_tower(Linear("mlp.linear_fc1", FFN, WIDTH), Linear("mlp.linear_fc2", WIDTH, FFN), patch_bias=True),
-    Rest(Embedding("pos_embed", "num_position_embeddings"), Under("merger", *qwen3_merger(WIDTH))),
-)
-QWEN3_VL_TOWER = Assembly(
-    QWEN3_5_TOWER,
-    Rest(Each("deepstack_merger_list", length("deepstack_visual_indexes"), qwen3_merger(merged(WIDTH)))),
-)
+from fastewq.architectures.gemma_towers import GEMMA_TOWERS
+from fastewq.architectures.parts import Part
+from fastewq.architectures.qwen_towers import PATCH_VOLUME, QWEN_TOWERS
+from fastewq.architectures.vision import CLIP_LAYER, PATCH_KERNEL, plain_layer, vision_layers
 
 # -- GLM-V ----------------------------------------------------------------------------------------------------------
 
@@ -163,7 +66,7 @@ GLM4V_TOWER = Assembly(
     ),
 )
 
-# -- Pixtral, Gemma 4, Llama 4, Kimi, Step, Idefics, InternVL --------------------------------------------------------
+# -- Pixtral, Llama 4, Kimi, Idefics ----------------------------------------------------------------------------------
 
 PIXTRAL = Assembly(
     Rest(Convolution("patch_conv", WIDTH, "num_channels", PATCH_KERNEL, bias=False), Norm("ln_pre", bias=False)),
@@ -177,154 +80,6 @@ PIXTRAL = Assembly(
         norm="rms",
     ),
 )
-QUERIES = "num_attention_heads*head_dim"
-KEYS = "num_key_value_heads*head_dim"
-GEMMA4_VISION = Assembly(
-    Rest(
-        Parameter("patch_embedder.position_embedding_table", (2, "position_embedding_size", WIDTH), "embedding"),
-        Linear("patch_embedder.input_proj", WIDTH, "3*patch_size*patch_size", False),
-    ),
-    vision_layers(
-        "encoder.layers",
-        Linear("self_attn.q_proj.linear", QUERIES, WIDTH, False),
-        Linear("self_attn.k_proj.linear", KEYS, WIDTH, False),
-        Linear("self_attn.v_proj.linear", KEYS, WIDTH, False),
-        Linear("self_attn.o_proj.linear", WIDTH, QUERIES, False),
-        Norm("self_attn.q_norm", "head_dim", False),
-        Norm("self_attn.k_norm", "head_dim", False),
-        *linears("mlp", "gate_proj.linear up_proj.linear", FFN, WIDTH, False),
-        Linear("mlp.down_proj.linear", WIDTH, FFN, False),
-        Norm("input_layernorm", bias=False),
-        Norm("post_attention_layernorm", bias=False),
-        Norm("pre_feedforward_layernorm", bias=False),
-        Norm("post_feedforward_layernorm", bias=False),
-        kv_heads="num_key_value_heads",
-        head_dim="head_dim",
-        norm="rms",
-    ),
-)
-
-
-def gemma4_audio_feed_forward(name: str) -> Part:
-    return Under(
-        name,
-        Linear("ffw_layer_1.linear", "4*hidden_size", WIDTH, False),
-        Linear("ffw_layer_2.linear", WIDTH, "4*hidden_size", False),
-        Norm("pre_layer_norm", bias=False),
-        Norm("post_layer_norm", bias=False),
-    )
-
-
-def gemma4_audio_features(f: Fields) -> int:
-    """Inputs of the projection after two strided convolutions."""
-    first, second = sizes(f, "subsampling_conv_channels", 2)[:2]
-    return first // 4 * second
-
-
-def subsampling(first: str, second: str, channels: str, features: Size) -> Part:
-    """Two strided convolutions, a norm after each, and a projection; `channels` is a list in the config."""
-    one, two = entry(channels, 0), entry(channels, 1)
-    return Under(
-        "subsample_conv_projection",
-        Convolution(f"{first}.conv", one, 1, (3, 3), bias=False),
-        Norm(f"{first}.norm", one, False),
-        Convolution(f"{second}.conv", two, one, (3, 3), bias=False),
-        Norm(f"{second}.norm", two, False),
-        Linear("input_proj_linear", WIDTH, features, False),
-    )
-
-
-GEMMA4_AUDIO = Assembly(
-    Rest(
-        subsampling("layer0", "layer1", "subsampling_conv_channels", gemma4_audio_features),
-        Linear("output_proj", "output_proj_dims", WIDTH),
-    ),
-    Layers(
-        "layers",
-        (
-            gemma4_audio_feed_forward("feed_forward1"),
-            gemma4_audio_feed_forward("feed_forward2"),
-            Parameter("self_attn.per_dim_scale", (quotient(WIDTH, HEADS),)),
-            *linears("self_attn", "q_proj.linear k_proj.linear v_proj.linear post.linear relative_k_proj", bias=False),
-            Linear("lconv1d.linear_start.linear", "2*hidden_size", WIDTH, False),
-            Linear("lconv1d.linear_end.linear", WIDTH, WIDTH, False),
-            Convolution("lconv1d.depthwise_conv1d", WIDTH, 1, ("conv_kernel_size",), bias=False),
-            Norm("lconv1d.pre_layer_norm", bias=False),
-            Norm("lconv1d.conv_norm", bias=False),
-            Norm("norm_pre_attn", bias=False),
-            Norm("norm_post_attn", bias=False),
-            Norm("norm_out", bias=False),
-        ),
-        name="audio",
-        role="audio",
-        ffn="4*hidden_size",
-        norm="rms",
-    ),
-)
-
-
-def gemma3n_audio_feed_forward(name: str) -> Part:
-    return Under(
-        name,
-        Norm("pre_layer_norm", bias=False),
-        Linear("ffw_layer_1", "4*hidden_size", WIDTH, False),
-        Linear("ffw_layer_2", WIDTH, "4*hidden_size", False),
-        Norm("post_layer_norm", bias=False),
-    )
-
-
-def gemma3n_audio_features(f: Fields) -> int:
-    """Inputs of the projection: each convolution, of a kernel of 3 with padding, halves the frequencies."""
-    f.require("sscp_conv_kernel_size", ([[3, 3], [3, 3]],))
-    f.require("sscp_conv_stride_size", ([[2, 2], [2, 2]],))
-    once = (f["input_feat_size"] + 1) // 2
-    return (once + 1) // 2 * sizes(f, "sscp_conv_channel_size", 2)[-1]
-
-
-GEMMA3N_HEADS = "conf_num_attention_heads"
-GEMMA3N_AUDIO = Assembly(
-    Rest(
-        subsampling("conv_0", "conv_1", "sscp_conv_channel_size", gemma3n_audio_features),
-    ),
-    Layers(
-        "conformer",
-        (
-            gemma3n_audio_feed_forward("ffw_layer_start"),
-            Norm("attention.pre_attn_norm", bias=False),
-            Parameter("attention.attn.per_dim_scale", (quotient(WIDTH, GEMMA3N_HEADS),)),
-            *linears(
-                "attention.attn",
-                "relative_position_embedding.pos_proj q_proj k_proj v_proj",
-                WIDTH,
-                WIDTH,
-                False,
-            ),
-            Linear("attention.post", WIDTH, WIDTH, False),
-            Norm("attention.post_norm", bias=False),
-            Norm("lconv1d.pre_layer_norm", bias=False),
-            Linear("lconv1d.linear_start", "2*hidden_size", WIDTH, False),
-            Convolution("lconv1d.depthwise_conv1d", WIDTH, 1, ("conf_conv_kernel_size",), bias=False),
-            Norm("lconv1d.conv_norm", bias=False),
-            Linear("lconv1d.linear_end", WIDTH, WIDTH, False),
-            gemma3n_audio_feed_forward("ffw_layer_end"),
-            Norm("norm", bias=False),
-        ),
-        count="conf_num_hidden_layers",
-        name="audio",
-        role="audio",
-        heads=GEMMA3N_HEADS,
-        ffn="4*hidden_size",
-        norm="rms",
-    ),
-)
-
-
-def mobilenet(f: Fields) -> Tensors:
-    """The one tower Gemma 3n has, counted as a whole: `timm.create_model("mobilenetv5_300m_enc", num_classes=0)`."""
-    f.choice("architecture", ("mobilenetv5_300m_enc",))
-    return parameter("timm_model", 294_126_912, role="conv")
-
-
 LLAMA4_VISION = Assembly(
     Rest(
         Parameter("class_embedding", (WIDTH,)),
@@ -335,14 +90,7 @@ LLAMA4_VISION = Assembly(
         Linear("vision_adapter.mlp.fc1", "projector_input_dim", FFN, False),
         Linear("vision_adapter.mlp.fc2", "projector_output_dim", "projector_output_dim", False),
     ),
-    vision_layers(
-        "model.layers",
-        *linears("self_attn", "q_proj k_proj v_proj o_proj"),
-        Linear("mlp.fc1", FFN, WIDTH),
-        Linear("mlp.fc2", WIDTH, FFN),
-        Norm("input_layernorm"),
-        Norm("post_attention_layernorm"),
-    ),
+    vision_layers("model.layers", *plain_layer("self_attn", "o_proj", ("input_layernorm", "post_attention_layernorm"))),
 )
 KIMI_K25_VISION = Assembly(
     Rest(
@@ -350,14 +98,7 @@ KIMI_K25_VISION = Assembly(
         Parameter("patch_embed.pos_emb.position_embeddings", ("pos_emb_height", "pos_emb_width", WIDTH), "embedding"),
         Norm("final_layernorm"),
     ),
-    vision_layers(
-        "layers",
-        Norm("norm1"),
-        Norm("norm2"),
-        *linears("attn", "proj q_proj k_proj v_proj"),
-        Linear("mlp.fc1", FFN, WIDTH),
-        Linear("mlp.fc2", WIDTH, FFN),
-    ),
+    vision_layers("layers", *plain_layer("attn", "proj", ("norm1", "norm2"))),
 )
 IDEFICS_VISION = Assembly(
     Rest(
@@ -537,7 +278,7 @@ GLM_OCR_VISION = glm_ocr_tower(glm_ocr_context)
 PADDLE_OCR_VISION = At("vision_model", IDEFICS_VISION)
 
 
-def got_positions(window: bool) -> tuple[Part, ...]:
+def got_positions(window: bool, attention: str = "attn", option: str = "use_rel_pos") -> tuple[Part, ...]:
     """Relative positions along both sides, of the window or of the whole image."""
 
     def rows(axis: int) -> Size:
@@ -549,7 +290,7 @@ def got_positions(window: bool) -> tuple[Part, ...]:
 
     dim = quotient(WIDTH, HEADS)
     return tuple(
-        When("use_rel_pos", Parameter(f"attn.rel_pos_{axis}", (rows(i), dim), "embedding"))
+        When(option, Parameter(f"{attention}.rel_pos_{axis}", (rows(i), dim), "embedding"))
         for i, axis in enumerate("hw")
     )
 
@@ -639,28 +380,12 @@ MINIMAX_M3_VISION = Assembly(
 )
 
 TOWERS: dict[str, Family] = {
+    **QWEN_TOWERS,
+    **GEMMA_TOWERS,
     "minimax_m3_vl_vision": Family("MiniMaxM3VLVision", {"Model": MINIMAX_M3_VISION}),
-    "qwen2_vl_vision": Family(
-        "Qwen2VisionTransformer", {"PretrainedModel": QWEN2_VL_TOWER}, default="PretrainedModel", base="PretrainedModel"
-    ),
-    "qwen2_5_vl_vision": Family(
-        "Qwen2_5_VisionTransformer",
-        {"PretrainedModel": QWEN2_5_VL_TOWER},
-        default="PretrainedModel",
-        base="PretrainedModel",
-    ),
-    "exaone4_5_vision": Family("Exaone4_5_Vision", {"Model": qwen2_5_tower("num_key_value_heads")}),
-    "qwen3_vl_vision": Family("Qwen3VLVision", {"Model": QWEN3_VL_TOWER}),
-    "qwen3_vl_moe_vision": Family("Qwen3VLMoeVision", {"Model": QWEN3_VL_TOWER}),
-    "qwen3_5_vision": Family("Qwen3_5Vision", {"Model": QWEN3_5_TOWER}),
-    "qwen3_5_moe_vision": Family("Qwen3_5MoeVision", {"Model": QWEN3_5_TOWER}),
     "glm4v_vision": Family("Glm4vVision", {"Model": GLM4V_TOWER}),
     "glm4v_moe_vision": Family("Glm4vMoeVision", {"Model": GLM4V_TOWER}),
     "pixtral": Family("PixtralVision", {"Model": PIXTRAL}),
-    "gemma4_vision": Family("Gemma4Vision", {"Model": GEMMA4_VISION}),
-    "gemma3n_audio": Family("Gemma3nAudio", {"Encoder": GEMMA3N_AUDIO}, "Encoder", "Encoder"),
-    "gemma3n_vision": Family("Gemma3nVision", {"Model": Rest(mobilenet)}),
-    "gemma4_audio": Family("Gemma4Audio", {"Model": GEMMA4_AUDIO}),
     "llama4_vision_model": Family("Llama4Vision", {"Model": LLAMA4_VISION}),
     "kimi_k25_vision": Family("Kimi_K25Vision", {"Model": KIMI_K25_VISION}),
     "idefics3_vision": Family("Idefics3Vision", {"Transformer": IDEFICS_VISION}, "Transformer", "Transformer"),

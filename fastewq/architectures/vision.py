@@ -29,18 +29,25 @@ from fastewq.architectures.assembly import (
     plus,
 )
 from fastewq.architectures.body import BodyBuilder
-from fastewq.architectures.fields import Fields
-from fastewq.architectures.parts import Part
+from fastewq.architectures.fields import Fields, Size
+from fastewq.architectures.parts import Option, Part
 
 # -- CLIP and SigLIP ------------------------------------------------------------------------------------------------
 
-CLIP_LAYER: tuple[Part, ...] = (
-    *linears("self_attn", "k_proj v_proj q_proj out_proj"),
-    Norm("layer_norm1"),
-    Linear("mlp.fc1", FFN, WIDTH),
-    Linear("mlp.fc2", WIDTH, FFN),
-    Norm("layer_norm2"),
-)
+
+def plain_layer(attention: str, out: str, norms: tuple[str, str], inner: Size = WIDTH) -> tuple[Part, ...]:
+    """What most towers have in a block, under whatever names: attention, two matrices, and a norm before each."""
+    return (
+        *linears(attention, "k_proj v_proj q_proj", inner, WIDTH),
+        Linear(f"{attention}.{out}", WIDTH, inner),
+        Norm(norms[0]),
+        Linear("mlp.fc1", FFN, WIDTH),
+        Linear("mlp.fc2", WIDTH, FFN),
+        Norm(norms[1]),
+    )
+
+
+CLIP_LAYER = plain_layer("self_attn", "out_proj", ("layer_norm1", "layer_norm2"))
 PATCH_KERNEL = (patch_rows, patch_columns)
 
 
@@ -52,36 +59,38 @@ def text_layers(path: str, *parts: Part, **facts: Any) -> Layers:
     return Layers(path, parts, **{"name": "text", **facts})
 
 
-FUSED_LAYERS = vision_layers(
-    "blocks",
-    Norm("norm1"),
-    Norm("norm2"),
-    Linear("attn.qkv", "3*hidden_size", WIDTH),
-    Linear("attn.proj", WIDTH, WIDTH),
-    Linear("mlp.fc1", FFN, WIDTH),
-    Linear("mlp.fc2", WIDTH, FFN),
-    count="depth",
-    heads="num_heads",
-)
-"""Blocks with one matrix for queries, keys and values, as towers after Qwen2-VL's have them."""
-
-
-def clip_vision(first_norm: str) -> Assembly:
-    """CLIP's tower; the library misspells its first norm, and only there."""
-    return Assembly(
-        Rest(
-            Parameter("embeddings.class_embedding", (WIDTH,)),
-            Convolution("embeddings.patch_embedding", WIDTH, "num_channels", PATCH_KERNEL, bias=False),
-            Embedding("embeddings.position_embedding", plus(patches, 1)),
-            Norm(first_norm),
-            Norm("post_layernorm"),
-        ),
-        vision_layers("encoder.layers", *CLIP_LAYER),
+def fused_layers(bias: Option = True) -> Layers:
+    """Blocks with one matrix for queries, keys and values, as towers after Qwen2-VL's have them."""
+    return vision_layers(
+        "blocks",
+        Norm("norm1"),
+        Norm("norm2"),
+        Linear("attn.qkv", "3*hidden_size", WIDTH, bias),
+        Linear("attn.proj", WIDTH, WIDTH, bias),
+        Linear("mlp.fc1", FFN, WIDTH),
+        Linear("mlp.fc2", WIDTH, FFN),
+        count="depth",
+        heads="num_heads",
     )
 
 
-CLIP_VISION = clip_vision("pre_layrnorm")
-OWL_VISION = clip_vision("pre_layernorm")
+FUSED_LAYERS = fused_layers()
+
+
+def around_clip(first_norm: str) -> Rest:
+    """What CLIP's tower has beside its blocks; the library misspells its first norm, and only there."""
+    return Rest(
+        Parameter("embeddings.class_embedding", (WIDTH,)),
+        Convolution("embeddings.patch_embedding", WIDTH, "num_channels", PATCH_KERNEL, bias=False),
+        Embedding("embeddings.position_embedding", plus(patches, 1)),
+        Norm(first_norm),
+        Norm("post_layernorm"),
+    )
+
+
+CLIP_VISION = Assembly(around_clip("pre_layrnorm"), vision_layers("encoder.layers", *CLIP_LAYER))
+OWL_VISION_REST = around_clip("pre_layernorm")
+OWL_VISION = Assembly(OWL_VISION_REST, vision_layers("encoder.layers", *CLIP_LAYER))
 CLIP_TEXT = Assembly(
     Rest(
         Embedding("embeddings.token_embedding", "vocab_size"),

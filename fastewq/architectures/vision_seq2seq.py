@@ -25,6 +25,7 @@ from fastewq.architectures.encoders import ENCODERS
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import Model
 from fastewq.architectures.images import IMAGES
+from fastewq.architectures.swin import SWIN, swin_width
 from fastewq.architectures.text import TEXT
 
 READ_WIDTH = either("cross_attention_hidden_size", "d_model")
@@ -59,14 +60,16 @@ WRITERS: Mapping[str, Model] = {
     "bert": Family("Bert", {"ForCausalLM": ENCODERS["bert"].builders["LMHeadModel"]}, "ForCausalLM", "ForCausalLM"),
     **{name: TEXT[name] for name in ("bart", "mbart", "roberta", "xlm-roberta", "camembert")},
 }
-READERS: Mapping[str, Model] = {name: IMAGES[name] for name in ("vit", "deit", "beit", "swin", "dinov2")}
+SWINS = ("swin", "donut-swin")
+READERS: Mapping[str, Model] = {
+    **{name: IMAGES[name] for name in ("vit", "deit", "beit", "dinov2")},
+    **{name: SWIN[name] for name in SWINS},
+}
 
 
 def read_width(f: Fields) -> int:
     encoder = f.sub("encoder")
-    if encoder.model_type == "swin":
-        return encoder["embed_dim"] << (len(encoder.value("depths")) - 1)
-    return encoder["hidden_size"]
+    return swin_width(encoder) if encoder.model_type in SWINS else encoder["hidden_size"]
 
 
 def widths_differ(f: Fields) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from fastewq.architecture import Architecture
 from fastewq.config import read_config
-from fastewq.errors import InvalidConfig
+from fastewq.errors import UnsupportedArchitecture
 
 
 def read(model_type: str, name: str, **fields: Any) -> Architecture:
@@ -44,7 +44,7 @@ def test_published_size_of_t5_small() -> None:
 
 
 def test_encoder_alone_that_decodes_is_refused() -> None:
-    with pytest.raises(InvalidConfig, match="is_decoder"):
+    with pytest.raises(UnsupportedArchitecture, match="is_decoder"):
         read("t5", "T5EncoderModel", is_decoder=True)
 
 
