@@ -15,13 +15,14 @@ from typing import Any, Final
 from fastewq.architecture import Tensor
 from fastewq.modules import module_name
 from fastewq.quantized.methods import MAX_RULES, METHODS, MODEL_FIELDS, Config, NotUnderstood
-from fastewq.quantized.module_names import Modules, Pattern, TooMuch, indexed
+from fastewq.quantized.module_names import MAX_LENGTH, Modules, Pattern, TooMuch, indexed
 from fastewq.quantized.packing import Packing, Scheme
 
 REMEMBERED: Final = 64
 """Selections that are kept."""
-MAX_REMEMBERED_BYTES: Final = 2**15
+MAX_REMEMBERED_ENTRIES: Final = 2**10
 """Of a `quantization_config` that is kept; longer ones name every expert."""
+NUMBERS: Final = frozenset({bool, int, float, type(None)})
 MAX_REMEMBERED_TENSORS: Final = 2**12
 """Whose formats one selection keeps."""
 
@@ -34,12 +35,31 @@ def selection(method: str, q: Config, config: Config, text: bool) -> Selection:
     Raises NotUnderstood, TooMuch, InvalidConfig.
     """
     model = {name: config[name] for name in MODEL_FIELDS if name in config}
-    said: tuple[Any, ...] = (method, q, model, text)
-    try:
-        written = marshal.dumps(said, 2)  # version 2: the bytes depend on the values alone
-    except ValueError:  # a mapping of another kind, or too deep
-        return _read(*said)
-    return _remembered(written) if len(written) <= MAX_REMEMBERED_BYTES else _read(*said)
+    said = [method, q, model, text]
+    # Version 2: the bytes depend on the values alone.
+    return _remembered(marshal.dumps(said, 2)) if _is_small(said) else _read(method, q, model, text)
+
+
+def _is_small(document: list[Any]) -> bool:
+    """Whether a document is one that JSON could hold, and short. Of what holds itself over and over, too, only so many
+    entries are looked at."""
+    entries, waiting = 0, [document]
+    while waiting:
+        inside = waiting.pop()
+        values = [*inside.keys(), *inside.values()] if isinstance(inside, dict) else inside
+        entries += len(values)
+        if entries > MAX_REMEMBERED_ENTRIES:
+            return False
+        for value in values:
+            kind = type(value)
+            if kind is dict or kind is list:
+                waiting.append(value)
+            elif kind is str:
+                if len(value) > MAX_LENGTH:
+                    return False
+            elif kind not in NUMBERS:
+                return False
+    return True
 
 
 @lru_cache(REMEMBERED)
