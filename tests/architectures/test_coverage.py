@@ -13,7 +13,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def coverage(root: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("coverage_table", root / "tools" / "coverage.py")
+    spec = importlib.util.spec_from_file_location("coverage_table", root / "tools" / "coverage_table.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -23,7 +23,7 @@ def coverage(root: Path) -> ModuleType:
 
 def test_coverage_table_is_current(root: Path) -> None:
     done = subprocess.run(
-        [sys.executable, root / "tools" / "coverage.py", "--check"],
+        [sys.executable, root / "tools" / "coverage_table.py", "--check"],
         capture_output=True,
         text=True,
         cwd=root,
