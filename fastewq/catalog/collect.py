@@ -245,7 +245,6 @@ def _import(store: Store, tables: Iterable[pa.Table], progress: Progress) -> Cou
         counts.unchanged += len(table) - len(new)
         counts.added += store.append_table(new)
         progress(counts)
-    pa.default_memory_pool().release_unused()  # which would otherwise stay with this process while it plans
     return counts
 
 

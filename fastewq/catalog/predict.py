@@ -11,6 +11,7 @@ fetching anything.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ def predict(
     if total == kept:
         store.forget_other_plans(version)
         return Predicted(0, kept, folder)
+    _give_back_memory()
     workers = (engine or Engine()).start()
     frame = daft.read_parquet(str(store.configs / "*.parquet"))
     if kept:
@@ -81,6 +83,12 @@ def predict(
         raise StorageFailure(f"{folder}: planning stopped: {first_line(error)}") from error
     store.forget_other_plans(version)
     return Predicted(new, kept, folder)
+
+
+def _give_back_memory() -> None:
+    """What collecting used and needs no longer, which this process would otherwise hold while its workers plan."""
+    gc.collect()  # its lists of free objects keep pieces of memory that are free otherwise
+    pa.default_memory_pool().release_unused()
 
 
 class _Planner:
