@@ -7,8 +7,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from fastewq.architecture import Tensor
+from fastewq.architecture import Role, Tensor
 from fastewq.document import Plan
+from fastewq.exports.names import TIED_HEADS
 from fastewq.modules import FUSED, TOKEN_HEADS, module_name
 from fastewq.policy import KEEP
 from fastewq.schemes import LEVELS, MATRICES, OUTSIDE_MATRICES, Scheme, Target, raw_precision, target_named
@@ -16,8 +17,10 @@ from fastewq.schemes import LEVELS, MATRICES, OUTSIDE_MATRICES, Scheme, Target, 
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """One matrix of the model. `block` counts over all stacks, -1 outside blocks; `stack` is the path before the index.
+    """One matrix of the model.
 
+    block       counts over all stacks, -1 outside blocks;  index: counts within the stack
+    stack       the path of the block up to its last part;  place: that part, mostly its number
     precision   "raw" or one of LEVELS;  scheme: the tool's format for it, None where raw
     """
 
@@ -25,6 +28,7 @@ class Module:
     stack: str
     block: int
     index: int
+    place: str
     name: str
     tensor: Tensor
     precision: str
@@ -46,11 +50,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Assignment:
-    """The modules of a plan for one target, and the differences that were needed to get there."""
+    """The modules of a plan for one target, and the differences that were needed to get there.
+
+    routers   those the plan does not speak of and so keeps: most tools see a linear module like any other
+    """
 
     plan: Plan
     target: Target
     modules: tuple[Module, ...]
+    routers: tuple[Module, ...] = ()
     differences: tuple[Difference, ...] = ()
 
     @property
@@ -59,7 +67,8 @@ class Assignment:
 
     @property
     def kept(self) -> list[Module]:
-        return [module for module in self.modules if module.scheme is None]
+        """What a tool that quantizes whatever is not named must be told to leave alone."""
+        return [module for module in (*self.modules, *self.routers) if module.scheme is None]
 
     def by_scheme(self) -> dict[Scheme, list[Module]]:
         """The quantized modules by format, from most bits to fewest."""
@@ -117,27 +126,34 @@ def assign(plan: Plan, target: str) -> Assignment:
 
     Each such change is listed in `differences`.
     """
-    assignment = Assignment(plan, target_named(target), tuple(_modules(plan, target_named(target))))
+    chosen, router = target_named(target), frozenset[Role]({"router"})
+    planned = MATRICES | router if plan.policy.get("routers") else MATRICES
+    modules = (*_in_blocks(plan, chosen, planned), *_outside(plan, chosen))
+    routers = tuple(replace(m, precision=KEEP, scheme=None) for m in _in_blocks(plan, chosen, router - planned))
+    assignment = Assignment(plan, chosen, modules, routers)
     return assignment.changed(lambda module: _storable(module, assignment.target))
 
 
-def _modules(plan: Plan, target: Target) -> Iterable[Module]:
+def _in_blocks(plan: Plan, target: Target, roles: frozenset[Role]) -> Iterable[Module]:
     number = 0
     for stack in plan.stacks:
         for block in stack.blocks:
-            above = block.path.rpartition(".")[0]
+            above, _, place = block.path.rpartition(".")
             for tensor in plan.layouts[block.layout]:
-                if tensor.role in MATRICES or (tensor.role == "router" and plan.policy.get("routers")):
+                if tensor.role in roles:
                     name = module_name(tensor.name)
                     precision = _level(block.modules.get(name, block.precision))
-                    scheme = target.scheme(tensor, precision)
-                    yield Module(f"{block.path}.{name}", above, number, block.index, name, tensor, precision, scheme)
+                    path, scheme = f"{block.path}.{name}", target.scheme(tensor, precision)
+                    yield Module(path, above, number, block.index, place, name, tensor, precision, scheme)
             number += 1
+
+
+def _outside(plan: Plan, target: Target) -> Iterable[Module]:
     for group in plan.other:
         for tensor in plan.layouts[group.layout]:
             if tensor.role in OUTSIDE_MATRICES:
                 path, precision = group_module(group.path, tensor), _level(group.precision)
-                yield Module(path, "", -1, -1, path, tensor, precision, target.scheme(tensor, precision))
+                yield Module(path, "", -1, -1, "", path, tensor, precision, target.scheme(tensor, precision))
 
 
 def _level(precision: str) -> str:
@@ -174,28 +190,33 @@ def regexes(modules: Sequence[Module], *, suffix: str = "", fused: bool = False)
     dot is escaped and every index closed, so that block 1 never stands for 10 to 19. With `fused` the names under
     which serving engines fuse modules (q, k, v -> qkv_proj) match as well wherever all their parts do.
     """
-    leaves: dict[tuple[str, int], list[str]] = defaultdict(list)
+    leaves: dict[tuple[str, str], list[str]] = defaultdict(list)
     outside = []
     for module in modules:
         if module.block < 0:
             outside.append(module.path)
         else:
-            leaves[(module.stack, module.index)].append(module.name)
-    indices: dict[tuple[str, tuple[str, ...]], list[int]] = defaultdict(list)
-    for (stack, index), names in leaves.items():
-        indices[(stack, tuple(_with_fused(names) if fused else names))].append(index)
+            leaves[(module.stack, module.place)].append(module.name)
+    places: dict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
+    for (stack, place), names in leaves.items():
+        places[(stack, tuple(_with_fused(names) if fused else names))].append(place)
     end = re.escape(suffix) + "$"
     patterns = [
-        rf"^{re.escape(stack)}\.({'|'.join(map(str, found))})\.({'|'.join(map(re.escape, names))}){end}"
-        for (stack, names), found in indices.items()
+        rf"^{re.escape(stack)}\.({'|'.join(map(re.escape, found))})\.({'|'.join(map(re.escape, names))}){end}"
+        for (stack, names), found in places.items()
     ]
     return patterns + [f"^{re.escape(path)}{end}" for path in outside]
 
 
-def head_regex(assignment: Assignment) -> list[str]:
-    """A pattern for the LM head where the plan has none of its own: tools see a tied head as one more linear module."""
+def tied_head(assignment: Assignment) -> list[str]:
+    """The path of the LM head where it is the token embedding: tools see it as one more linear module."""
     named = any(module.path.rpartition(".")[2] in TOKEN_HEADS for module in assignment.modules)
-    return [] if named else ["^lm_head$"]
+    return [] if named else [TIED_HEADS.get(assignment.plan.model["model_type"], "lm_head")]
+
+
+def head_regex(assignment: Assignment) -> list[str]:
+    """The same as a pattern."""
+    return [f"^{re.escape(path)}$" for path in tied_head(assignment)]
 
 
 def _with_fused(names: Sequence[str]) -> list[str]:

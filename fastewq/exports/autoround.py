@@ -17,7 +17,7 @@ def build(assignment: Assignment) -> Parts:
     quantized = assignment.by_scheme()
     base = list(quantized)[-1] if quantized else None
     layer_config: dict[str, dict[str, Any]] = {
-        module.path: {"bits": 16} for module in assignment.kept if module.tensor.role == "linear"
+        module.path: {"bits": 16} for module in assignment.kept if module.tensor.role in ("linear", "router")
     }
     for scheme, modules in quantized.items():
         if scheme is not base:

@@ -2,12 +2,12 @@
 
 Two levels only: 16 bits and one of 8 (LLM.int8) or 4 (NF4). Entries of the skip list are paths from the root, matched
 from the start with a module boundary, so `model.layers.1` does not stand for 10 to 19; naming any list drops the
-library's own exception for the head, so the head is always named, tied or not.
+library's own exception for the head, so a head that is kept is always named, tied or not.
 """
 
 from __future__ import annotations
 
-from fastewq.exports.assignment import Assignment, Module, whole_blocks
+from fastewq.exports.assignment import Assignment, Module, tied_head, whole_blocks
 from fastewq.exports.base import Parts, Tool, json_text, script
 from fastewq.policy import KEEP
 
@@ -48,13 +48,13 @@ def build(assignment: Assignment) -> Parts:
 
 
 def skip_list(assignment: Assignment) -> list[str]:
-    """Whole blocks by path, single modules by path, and everything outside the blocks."""
+    """Whole blocks by path, single modules by path, and everything outside the blocks that is kept."""
     blocks = whole_blocks(assignment)
     kept = []
     for module in assignment.kept:
-        whole = module.block >= 0 and module.block in blocks
-        kept.append(f"{module.stack}.{module.index}" if whole else module.path)
-    return list(dict.fromkeys([*kept, "lm_head"]))
+        whole = module.block in blocks and blocks[module.block] is None
+        kept.append(f"{module.stack}.{module.place}" if whole else module.path)
+    return list(dict.fromkeys([*kept, *tied_head(assignment)]))
 
 
 TOOL = Tool("bitsandbytes", "bitsandbytes", "bitsandbytes 0.50.2, transformers 5.23.0", build, adapt)

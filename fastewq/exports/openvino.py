@@ -18,7 +18,9 @@ def build(assignment: Assignment) -> Parts:
             "group_size": scheme.group or -1,
             "ignored": [
                 _node(pattern)
-                for pattern in regexes([m for m in assignment.modules if m.scheme is not scheme])
+                for pattern in regexes(
+                    [m for m in (*assignment.modules, *assignment.routers) if m.scheme is not scheme]
+                )
                 + head_regex(assignment)
             ],
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -308,6 +309,57 @@ def test_bitsandbytes_has_one_quantized_level(planned: Planner) -> None:
     assert {(d.planned, d.exported) for d in nearest.differences} == {("int8", "raw")}
     found = {module: by_bitsandbytes(config, module) for module in matrices(planned())}
     assert found == {m: 16 if bits == 8 else bits for m, bits in expected_bits(planned()).items()}
+
+
+EVERYTHING = ("bitsandbytes", "autoround", "gptqmodel", "openvino")
+"""Tools that quantize every linear module they are not told to leave alone."""
+
+
+def bits_of(plan: Plan, tool: str) -> Callable[[str], int]:
+    """What a tool makes of a module, by its path."""
+    if tool == "bitsandbytes":
+        config = json_file(plan, tool, "quantization_config.json", nearest=True)
+        return lambda module: by_bitsandbytes(config, module)
+    name, resolve = RESOLVERS[tool]
+    document = json_file(plan, tool, name, nearest=True)
+    return lambda module: resolve(document, module)
+
+
+@pytest.mark.parametrize("tool", EVERYTHING)
+def test_routers_that_are_linear_modules_stay(tool: str, planned: Planner) -> None:
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 128}
+    shared = {"shared_expert_intermediate_size": 128, "decoder_sparse_step": 1, "mlp_only_layers": []}
+    config = {**LLAMA, **experts, **shared, "architectures": ["Qwen2MoeForCausalLM"], "model_type": "qwen2_moe"}
+    bits = bits_of(planned(config, ["0-11=int4"]), tool)
+    assert bits("model.layers.3.mlp.shared_expert_gate") == 16
+    assert bits("model.layers.3.mlp.gate") == 16
+    assert bits("model.layers.3.mlp.shared_expert.gate_proj") == 4
+
+
+@pytest.mark.parametrize("tool", ["bitsandbytes", *(tool for tool in RESOLVERS if tool != "mlx")])
+def test_blocks_are_named_by_their_path_and_not_by_their_number(tool: str, planned: Planner) -> None:
+    """Funnel's second block is `blocks.0.1`, in stages; the third one of three is the first of its stage."""
+    sizes = {"block_sizes": [2, 1], "block_repeats": [1, 1], "d_model": 64, "d_inner": 128, "n_head": 2, "d_head": 32}
+    names = {"architectures": ["FunnelForMaskedLM"], "model_type": "funnel", "dtype": "float32"}
+    config = {**names, **sizes, "num_decoder_layers": 1, "vocab_size": 128}
+    plan = planned(config, ["funnel.encoder.blocks.0.1=int8"], policy={"threshold": 1.0})
+    paths = [block.path for stack in plan.stacks for block in stack.blocks]
+    assert paths == ["funnel.encoder.blocks.0.0", "funnel.encoder.blocks.0.1", "funnel.encoder.blocks.1.0",
+                     "funnel.decoder.layers.0"]  # fmt: skip
+    bits = bits_of(plan, tool)
+    assert {path: bits(f"{path}.attention.q_head") for path in paths} == dict.fromkeys(paths, 16) | {paths[1]: 8}
+
+
+@pytest.mark.parametrize("tool", ["bitsandbytes", "gptqmodel", "openvino"])
+def test_a_tied_head_has_the_name_of_its_model(tool: str, planned: Planner) -> None:
+    bits = bits_of(planned(BERT, ["0-2=int4"], tie_word_embeddings=True), tool)
+    assert bits("cls.predictions.decoder") == 16
+    assert bits("bert.encoder.layer.1.output.dense") == 4
+
+
+def test_bitsandbytes_skips_no_head_that_is_to_be_quantized(planned: Planner) -> None:
+    plan = planned(overrides=["0-11=int4"], policy={"lm_head": "int4"})
+    assert bits_of(plan, "bitsandbytes")("lm_head") == 4
 
 
 def test_bitsandbytes_widens_where_that_is_smaller(planned: Planner) -> None:
