@@ -50,7 +50,10 @@ COMPASS = {
 
 FORECASTERS = ("time_series_transformer", "informer", "autoformer")
 
+WRITES = {"model_type": "bert", "num_hidden_layers": 3, "is_decoder": True, "add_cross_attention": True}
+
 BASE: dict[str, dict[str, Any]] = {
+    "encoder-decoder": {"encoder": {"model_type": "bert", "num_hidden_layers": 2}, "decoder": WRITES},
     **{name: {"prediction_length": 6} for name in FORECASTERS},
     "cohere_compass_text": COMPASS,
     "cohere_compass": {
@@ -285,6 +288,12 @@ BRIDGES: dict[str, Any] = {
     "vision_config": {"num_hidden_layers": 3},
 }
 EXTRA: dict[str, list[dict[str, Any]]] = {
+    "encoder-decoder": [
+        {"encoder": {"model_type": reader, "num_hidden_layers": 2, **small}, "decoder": {**WRITES, **writer}}
+        for reader in ("bert", "roberta", "xlm-roberta", "camembert")
+        for small in ({}, {"hidden_size": 96, "num_attention_heads": 4})
+        for writer in ({}, {"model_type": "roberta"}, {"tie_word_embeddings": False}, {"hidden_size": 384})
+    ],
     "vitdet": [
         {**LAYERS, "use_relative_position_embeddings": True, "window_size": size, **change}
         for size in (0, 3)

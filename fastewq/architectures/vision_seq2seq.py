@@ -1,4 +1,4 @@
-"""Models that read an image and write text with a decoder of its own config: TrOCR and VisionEncoderDecoder."""
+"""Encoders of images or text joined to a decoder of its own config: TrOCR, VisionEncoderDecoder, EncoderDecoder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from fastewq.architectures.assembly import (
     Assembly,
     At,
     Embedding,
+    Expect,
     Family,
     Linear,
     Nested,
@@ -21,6 +22,7 @@ from fastewq.architectures.assembly import (
     plus,
 )
 from fastewq.architectures.bart import bart_attention, bart_feed_forward, bart_stack
+from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.encoders import ENCODERS
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import Model
@@ -66,6 +68,8 @@ READERS: Mapping[str, Model] = {
     **{name: SWIN[name] for name in SWINS},
 }
 
+READERS_OF_TEXT: Mapping[str, Model] = {name: TEXT[name] for name in ("bert", "roberta", "xlm-roberta", "camembert")}
+
 
 def read_width(f: Fields) -> int:
     encoder = f.sub("encoder")
@@ -77,13 +81,17 @@ def widths_differ(f: Fields) -> bool:
     return read_width(f) != decoder["hidden_size"] and decoder.value("cross_attention_hidden_size", None) is None
 
 
-VISION_ENCODER_DECODER = Assembly(
-    Nested("encoder", "encoder", READERS),
-    Nested("decoder", "decoder", WRITERS, "ForCausalLM"),
-    Only(widths_differ, Rest(Linear("enc_to_dec_proj", "decoder.hidden_size", read_width))),
-)
+def joined(readers: Mapping[str, Model]) -> BodyBuilder:
+    return Assembly(
+        Expect("tie_encoder_decoder", False),
+        Nested("encoder", "encoder", readers),
+        Nested("decoder", "decoder", WRITERS, "ForCausalLM"),
+        Only(widths_differ, Rest(Linear("enc_to_dec_proj", "decoder.hidden_size", read_width))),
+    )
+
 
 VISION_SEQ2SEQ: Mapping[str, Model] = {
     "trocr": WRITERS["trocr"],
-    "vision-encoder-decoder": Family("VisionEncoderDecoder", {"Model": VISION_ENCODER_DECODER}),
+    "vision-encoder-decoder": Family("VisionEncoderDecoder", {"Model": joined(READERS)}),
+    "encoder-decoder": Family("EncoderDecoder", {"Model": joined(READERS_OF_TEXT)}),
 }
