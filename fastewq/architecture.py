@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain, count
 from math import prod
-from typing import Any, Final, Literal, NamedTuple
+from operator import itemgetter
+from typing import Final, Literal, NamedTuple
 
 Role = Literal["linear", "experts", "router", "embedding", "norm", "bias", "conv", "other"]
 """What a tensor is to a quantizer.
@@ -76,6 +77,16 @@ class Tensor(NamedTuple):
         return prod(self.shape)
 
 
+Nameless = tuple[tuple[int, ...], Role, bool, Stored | None]
+"""The fields of a tensor but its name."""
+_NAMELESS: Final = itemgetter(slice(1, None))
+
+
+def nameless(fields: Nameless) -> Tensor:
+    """A tensor without a name."""
+    return new_tensor(("", *fields))
+
+
 new_tensor: Final = partial(tuple.__new__, Tensor)
 """A tensor from a tuple of all five fields. A call of `Tensor` takes twice as long, and reading a config is mostly
 making tensors."""
@@ -96,26 +107,26 @@ class Layout:
     __hash__ = object.__hash__
 
     @cached_property
-    def alike(self) -> dict[tuple[Any, ...], list[Tensor]]:
-        """The tensors, those together that differ in name alone, by what they have in common: all fields but that."""
-        found: dict[tuple[Any, ...], list[Tensor]] = {}
-        for tensor in self.tensors:
-            found.setdefault(tensor[1:], []).append(tensor)
-        return found
+    def alike(self) -> Counter[Nameless]:
+        """How many tensors there are of each shape and kind: those that differ in name alone count together."""
+        return Counter(map(_NAMELESS, self.tensors))
 
     @cached_property
     def parameters(self) -> int:
-        return sum([len(tensors) * tensors[0].parameters for tensors in self.alike.values()])
+        return sum([count * prod(shape) for (shape, *_), count in self.alike.items()])
 
     @cached_property
     def quantized(self) -> bool:
         """Whether the checkpoint holds some of the tensors quantized."""
         return any(t.stored for t in self.tensors)
 
-    @cached_property
+    @property
     def kind(self) -> str:
         """Mixer and feed-forward joined by '+', for instance `attention+dense`, `state_space`, `experts`."""
-        return "+".join(part for part in (self.mixer, self.feed_forward) if part != "none") or "identity"
+        if self.mixer == "none" or self.feed_forward == "none":
+            one = self.feed_forward if self.mixer == "none" else self.mixer
+            return "identity" if one == "none" else one
+        return f"{self.mixer}+{self.feed_forward}"
 
 
 class Block(NamedTuple):
@@ -199,7 +210,7 @@ class Architecture:
     warnings: tuple[str, ...] = field(default=())
     quantization: str | None = None
 
-    @cached_property
+    @property
     def layouts(self) -> tuple[Layout, ...]:
         """The layouts of the blocks, each once, in order of their first block."""
         return tuple(self.counts)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
-from fastewq.architecture import Architecture, Block, Layout, Outside, Role, Tensor
+from fastewq.architecture import Architecture, Block, Layout, Outside, Role, Tensor, nameless
 from fastewq.document import Common, PlannedBlocks, PlannedGroup, PlannedStack
 from fastewq.errors import InvalidPolicy
 from fastewq.modules import TOKEN_HEADS, fused, module_name, modules
@@ -73,10 +73,11 @@ def usual_precisions(layout: Layout, asked: Sequence[str], roles: frozenset[Role
     """What most of a block's weights get, for each precision asked for: the precision that a plan says it has."""
     weights: Counter[tuple[str, int] | None] = Counter()
     examples: dict[tuple[str, int] | None, Tensor] = {}
-    for tensor, *others in layout.alike.values():
+    for fields, count in layout.alike.items():
+        tensor = nameless(fields)
         if tensor.role in roles:
             stored = tensor.stored and tensor.stored[:2]
-            weights[stored] += (1 + len(others)) * tensor.parameters
+            weights[stored] += count * tensor.parameters
             examples[stored] = tensor
     found = []
     for precision in asked:
@@ -122,10 +123,10 @@ class Draft:
         self.target = target
         self.raw, self.raw_bytes = raw_precision(architecture.dtype)
         self.roles: frozenset[Role] = MATRICES | {"router"} if policy.routers else MATRICES
-        self.layouts = [layout for stack in architecture.stacks for layout in stack.blocks.layouts]
+        self.layouts = list(chain.from_iterable([stack.blocks.layouts for stack in architecture.stacks]))
         self.warnings: list[str] = []
         (chosen,) = followed([policy], architecture, probabilities)
-        self.precisions = [PRECISIONS[number] for number in chosen]
+        self.precisions = list(map(PRECISIONS.__getitem__, chosen))
         self.exceptions: dict[int, dict[str, str]] = {}
         self.groups = [self._group_precision(group) for group in architecture.outside]
         self._sizes: dict[tuple[Layout, str], int] = {}
@@ -262,13 +263,12 @@ class Draft:
     def _common(self) -> list[Common]:
         """What each block has in common with others, which is found once for each layout and precision."""
         numbers = {layout: number for number, layout in enumerate(self.architecture.layouts)}
-        alike: dict[Layout, dict[str, Common]] = {layout: {} for layout in numbers}
-        found = []
-        for layout, precision in zip(self.layouts, self.precisions, strict=True):
-            common = alike[layout].get(precision)
-            if common is None:
-                common = alike[layout][precision] = self._alike(numbers[layout], layout, precision, NO_EXCEPTIONS)
-            found.append(common)
+        blocks = list(zip(self.layouts, self.precisions, strict=True))
+        alike = {
+            (layout, precision): self._alike(numbers[layout], layout, precision, NO_EXCEPTIONS)
+            for layout, precision in dict.fromkeys(blocks)
+        }
+        found = list(map(alike.__getitem__, blocks))
         for number, exceptions in self.exceptions.items():
             layout, precision = self.layouts[number], self.precisions[number]
             found[number] = self._alike(numbers[layout], layout, precision, exceptions)

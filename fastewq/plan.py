@@ -13,7 +13,9 @@ schemes.py    bytes
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import chain
+from operator import attrgetter
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,8 @@ from fastewq.policy import DEFAULT_POLICY, Policy, read_policy
 from fastewq.predictor import Predictor, load_predictor
 from fastewq.quantized import dequantized
 from fastewq.schemes import DEFAULT_TARGET, stored_bytes, target_named
+
+BYTES: Final = attrgetter("bytes")
 
 __all__ = ["Plan", "PlannedBlock", "PlannedGroup", "PlannedStack", "Totals", "plan", "plan_architecture"]
 
@@ -107,7 +111,7 @@ def plan_architecture(
     report = None if memory is None else fit(draft, memory, list(cache) if cache else [0] * len(draft.layouts))
     stacks, other, layouts = draft.document()
     outside_domain = predictor.outside_domain(architecture)
-    weights = sum([common.bytes for s in stacks for common in s.blocks.common]) + sum(g.bytes for g in other)
+    weights = sum(map(BYTES, chain(other, *[stack.blocks.common for stack in stacks])))
     return Plan(
         model={
             **({"id": model_id} if model_id else {}),

@@ -75,7 +75,9 @@ class Policy:
         """
         blocks = len(probabilities)
         if self.keep_ends:
-            quantized = [index for index in quantized if 0 < index < blocks - 1]
+            quantized = [*quantized]
+            for end in {0, blocks - 1}.intersection(quantized):
+                quantized.remove(end)
         if self.aggressive_order != "probability":
             quantized = sorted(quantized)
         mild = len(quantized) - round(self.aggressive_share * len(quantized))

@@ -14,7 +14,7 @@ from functools import cached_property
 from math import prod
 from typing import Any, Final
 
-from fastewq.architecture import Architecture, Layout, Outside, Role, Tensor
+from fastewq.architecture import Architecture, Layout, Outside, Role, Tensor, nameless
 from fastewq.errors import InvalidConfig, InvalidPolicy
 
 RAW_PRECISIONS: Final[dict[str, tuple[str, int]]] = {
@@ -132,11 +132,11 @@ class Target:
         """Bytes of a whole block whose tensors of `roles` are stored at `precision` and whose others stay raw."""
         if precision not in LEVELS and self.small_bytes is None and not layout.quantized:
             return layout.parameters * raw_bytes
+        tensors = [(nameless(fields), count) for fields, count in layout.alike.items()]
         return sum(
             [
-                len(tensors)
-                * self.tensor_bytes(tensors[0], precision if tensors[0].role in roles else "raw", raw_bytes)
-                for tensors in layout.alike.values()
+                count * self.tensor_bytes(tensor, precision if tensor.role in roles else "raw", raw_bytes)
+                for tensor, count in tensors
             ]
         )
 

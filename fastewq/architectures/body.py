@@ -138,7 +138,7 @@ class BlockStack:
         return Stack(
             name=self.name,
             role=self.role,
-            blocks=Blocks(numbered(join(path, self.layers), len(keys)), tuple([layouts[key] for key in keys])),
+            blocks=Blocks(numbered(join(path, self.layers), len(keys)), tuple(map(layouts.__getitem__, keys))),
             width=f[self.hidden],
             heads=heads.heads,
             kv_heads=heads.kv_heads,

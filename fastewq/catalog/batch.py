@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from fastewq.architecture import Architecture, Layout, Tensor
+from fastewq.architecture import Architecture, Layout, Nameless, nameless
 from fastewq.catalog.schema import BLOCK, PLAN, POLICIES, total_column
 from fastewq.config import read_config
 from fastewq.draft import followed, usual_precisions
@@ -147,8 +147,8 @@ def _precisions(
     return [np.frombuffer(b"".join(models), np.uint8).astype(np.intp) for models in zip(*found, strict=True)]
 
 
-class _Rows(dict[tuple[Any, ...], int]):
-    """The fields of a tensor but its name -> the row of its bytes in `sizes`, which gets one for every new tensor."""
+class _Rows(dict[Nameless, int]):
+    """A tensor but its name -> the row of its bytes in `sizes`, which gets one for every new tensor."""
 
     def __init__(self, raw_bytes: int, sizes: array[int]) -> None:
         super().__init__()
@@ -156,10 +156,10 @@ class _Rows(dict[tuple[Any, ...], int]):
         self._raw_bytes = raw_bytes
         self._sizes = sizes
 
-    def __missing__(self, alike: tuple[Any, ...]) -> int:
-        tensor = Tensor("", *alike)
+    def __missing__(self, fields: Nameless) -> int:
+        tensor = nameless(fields)
         levels = PRECISIONS if tensor.role in MATRICES else [KEEP] * len(PRECISIONS)
-        row = self[alike] = len(self._sizes) // len(PRECISIONS)
+        row = self[fields] = len(self._sizes) // len(PRECISIONS)
         self._sizes.extend([self._plain.tensor_bytes(tensor, level, self._raw_bytes) for level in levels])
         return row
 
@@ -182,7 +182,7 @@ class Scale:
         for layout, raw in zip(layouts, raw_bytes, strict=True):
             known = self._rows.get(raw) or self._rows.setdefault(raw, _Rows(raw, self._sizes))
             rows += map(known.__getitem__, layout.alike)
-            counts += map(len, layout.alike.values())
+            counts += layout.alike.values()
             ends.append(len(rows))
         sizes = np.frombuffer(self._sizes, np.int64).reshape(-1, len(PRECISIONS))
         upto = np.zeros((len(rows) + 1, len(PRECISIONS)), np.int64)
@@ -279,7 +279,9 @@ def _alone(error: FastEWQError) -> FastEWQError:
 
 def _key(config: Mapping[str, Any], headers: str | None) -> bytes:
     """Equal for copies of a config that list its keys in the same order, as copies do."""
-    relevant = {key: value for key, value in config.items() if key not in IRRELEVANT}
+    relevant = dict(config)
+    for name in IRRELEVANT:
+        relevant.pop(name, None)
     return marshal.dumps((relevant, headers), 2)  # version 2: the bytes depend on the values alone
 
 

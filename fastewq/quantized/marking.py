@@ -72,7 +72,7 @@ class _Marking:
         numbers = [*map(id, layouts)]
         examples = dict(zip(numbers, zip(paths, layouts, strict=True), strict=True))
         alike = {number: self._layout(*example) for number, example in examples.items()}
-        return stack._replace(blocks=Blocks(paths, tuple([alike[number] for number in numbers])))
+        return stack._replace(blocks=Blocks(paths, tuple(map(alike.__getitem__, numbers))))
 
     def _layout(self, path: str, layout: Layout) -> Layout:
         own = self.selection.about(path)
