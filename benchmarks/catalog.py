@@ -30,6 +30,8 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 HIDDEN = (512, 768, 1024, 1536, 2048, 2560, 3072, 3584, 4096, 5120, 6144, 8192)
+EVERY = 1.0
+"""Seconds between two looks at the memory, of which each takes some hundredths of a second from what is measured."""
 POPULAR = 2000
 """Configs that copies are made of."""
 DTYPES = ("bfloat16", "float16", "float32")
@@ -113,7 +115,7 @@ class PeakMemory:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._stop.wait(0.25):
+        while not self._stop.wait(EVERY):
             parts: Counter[str] = Counter()
             for pid in _descendants(os.getpid()):
                 parts.update(_resident(pid))
