@@ -13,6 +13,8 @@ from typing import Final
 
 import uvicorn
 
+from fastewq.errors import UnavailableError
+
 from . import logs
 from .protocol import Protocol
 from .service import draining
@@ -23,30 +25,38 @@ WORKER_SECONDS: Final = 60
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT. Workers are new processes and read their settings from the environment."""
+    """Serve until SIGTERM or SIGINT. Workers are new processes and read their settings from the environment.
+
+    Raises UnavailableError where the server gives up, as with an address that it cannot have.
+    """
     os.environ.update(settings.as_environment())
     with ExitStack() as stack:
         if settings.workers > 1:  # they share their metrics through files; one worker needs no disk at all
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="fastewq-metrics-"))
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-        uvicorn.run(
-            "fastewq.api.app:create_app",
-            factory=True,
-            host=settings.host,
-            port=settings.port,
-            workers=settings.workers,
-            log_config=logs.server_configuration(settings.log_level),
-            access_log=False,
-            server_header=False,
-            http=Protocol,
-            # By default the server would believe whatever a client on this machine says of its address.
-            proxy_headers=settings.trusted_proxies is not None,
-            forwarded_allow_ips=settings.trusted_proxies,
-            ws="none",
-            timeout_graceful_shutdown=settings.grace_seconds,
-            # A busy machine takes longer to start a worker than the few seconds after which it would be killed as hung.
-            timeout_worker_healthcheck=WORKER_SECONDS,
-        )
+        try:
+            uvicorn.run(
+                "fastewq.api.app:create_app",
+                factory=True,
+                host=settings.host,
+                port=settings.port,
+                workers=settings.workers,
+                log_config=logs.server_configuration(settings.log_level),
+                access_log=False,
+                server_header=False,
+                http=Protocol,
+                # By default the server would believe whatever a client on this machine says of its address.
+                proxy_headers=settings.trusted_proxies is not None,
+                forwarded_allow_ips=settings.trusted_proxies,
+                ws="none",
+                timeout_graceful_shutdown=settings.grace_seconds,
+                # A busy machine takes longer to start a worker than the seconds after which it would be killed as hung.
+                timeout_worker_healthcheck=WORKER_SECONDS,
+            )
+        except SystemExit as end:
+            if end.code:
+                where = f"{settings.host}:{settings.port}"
+                raise UnavailableError(f"the service at {where} ended", hint="The log above says why.") from None
 
 
 @contextmanager

@@ -180,7 +180,7 @@ def _overrides(name: str, value: Any) -> tuple[tuple[str, str], ...]:
 
 
 def _override(name: str, entry: Any) -> tuple[str, str]:
-    pair = entry.rpartition("=")[::2] if isinstance(entry, str) else entry
+    pair = entry.rsplit("=", 1) if isinstance(entry, str) else entry
     if not isinstance(pair, Sequence) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
         raise InvalidPolicy(f"policy.{name} has the entry {entry!r:.80}; expected PATTERN=PRECISION")
     pattern, precision = pair

@@ -67,6 +67,9 @@ def supported() -> list[str]:
 def read(config: Mapping[str, Any]) -> Architecture:
     """The architecture of a config; see `fastewq.config.read_config`."""
     model_type = config.get("model_type")
+    schema = config.get("schema")
+    if model_type is None and isinstance(schema, str) and schema.startswith("fastewq."):
+        raise InvalidConfig(f"schema is {shown(schema)}, so this is a document of ours; expected a model's config")
     if not isinstance(model_type, str):
         raise InvalidConfig(f"model_type is {shown(model_type)}; expected a string such as 'llama'")
     model_type = meant(model_type, config)

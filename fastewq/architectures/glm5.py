@@ -31,7 +31,7 @@ def pooled_keys(f: Fields) -> Tensors:
     dim = f["index_head_dim"]
     return (
         *parameter("indexer.index_kpool_compress_ape", f["index_kpool"], dim),
-        *parameter("indexer.index_kpool_compress_gate", dim, f["hidden_size"], role="linear"),
+        *parameter("indexer.index_kpool_compress_gate", dim, f["hidden_size"]),
     )
 
 

@@ -306,7 +306,6 @@ class MixtureOfExperts(FeedForwardPart):
     prefix: str = "mlp"
     router: str = "gate"
     router_bias: Option = False
-    router_hidden: Size | None = None
     gated: bool = True
     transposed: bool = False
     bias: Option = False

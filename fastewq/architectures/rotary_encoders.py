@@ -24,7 +24,6 @@ from fastewq.architectures.assembly import (
     linears,
     positive,
     query_width,
-    quotient,
     unless,
 )
 from fastewq.architectures.bert import (
@@ -92,9 +91,6 @@ ROTARY_EMBEDDINGS = Rest(
 
 def gated_mlp(down_bias: Option = False) -> tuple[Part, ...]:
     return (*linears("mlp", "gate_proj up_proj", FFN, WIDTH, False), Linear("mlp.down_proj", WIDTH, FFN, down_bias))
-
-
-HEAD_WIDTH = quotient(WIDTH, HEADS)
 
 
 def nomic_untied(f: Fields) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, Final, NoReturn, cast
 
 import typer
 
@@ -161,22 +163,35 @@ def serve(
         run_service(settings)
 
 
+UsageError: Final = cast(type[typer.BadParameter], typer.BadParameter.__bases__[0])
+"""What a wrong option or a missing argument raises; typer gives it no public name."""
+
+
 def main() -> NoReturn:
     """Entry point. With --json an error is one JSON object on stderr, else one line and a hint."""
+    as_json = "--json" in sys.argv
     try:
-        app()
+        status = app(standalone_mode=not as_json)  # else it prints what is wrong with the arguments itself
     except FastEWQError as error:
-        _fail(error)
+        _fail(error.as_dict(), exit_code(error))
+    except BrokenPipeError:  # whoever read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:  # what no module could say better: a full disk behind stdout, a folder closed to us
-        _fail(StorageFailure(f"{error.filename or 'the output'}: {error.strerror}"))
-    sys.exit(0)
+        failure = StorageFailure(f"{error.filename or 'the output'}: {error.strerror}")
+        _fail(failure.as_dict(), exit_code(failure))
+    except typer.Abort:
+        sys.exit(130)
+    except UsageError as error:
+        _fail({"code": "usage", "message": error.format_message(), "hint": "See --help."}, 2)
+    sys.exit(status)
 
 
-def _fail(error: FastEWQError) -> NoReturn:
+def _fail(error: Mapping[str, Any], status: int) -> NoReturn:
     if "--json" in sys.argv:
-        typer.echo(json.dumps({"error": error.as_dict()}), err=True)
+        typer.echo(json.dumps({"error": error}), err=True)
     else:
-        typer.echo(f"error: {error.message}", err=True)
-        if error.hint:
-            typer.echo(f"hint: {error.hint}", err=True)
-    sys.exit(exit_code(error))
+        typer.echo(f"error: {error['message']}", err=True)
+        if error["hint"]:
+            typer.echo(f"hint: {error['hint']}", err=True)
+    sys.exit(status)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,43 @@ def test_a_reader_that_leaves_is_no_error_to_speak_of(arguments: tuple[str, ...]
     os.close(writing)
     assert "Traceback" not in done.stderr
     assert "error" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (("plan",), "Missing argument"),
+        (("plan", str(LLAMA), "--context", "many"), "--context"),
+        (("plan", str(LLAMA), "--speed", "9"), "No such option"),
+        (("fly",), "No such command"),
+    ],
+)
+def test_wrong_usage_is_an_error_like_any_other(arguments: tuple[str, ...], problem: str) -> None:
+    words, document = fastewq(*arguments), fastewq(*arguments, "--json")
+    assert (words.returncode, document.returncode) == (2, 2)
+    assert problem in words.stderr
+    error = json.loads(document.stderr)["error"]
+    assert error["code"] == "usage"
+    assert problem in error["message"]
+
+
+def test_a_plan_is_no_config(tmp_path: Path) -> None:
+    made = tmp_path / "plan.json"
+    made.write_text(json.dumps(plan(json.loads(LLAMA.read_text())).as_dict()), "utf-8")
+    done = fastewq("plan", str(made))
+    assert done.returncode == 3
+    assert "'fastewq.plan/1', so this is a document of ours; expected a model's config" in done.stderr
+
+
+def test_a_port_in_use_is_an_io_failure() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = fastewq("serve", "--port", str(port), timeout=60)
+    assert done.returncode == 5
+    assert "address already in use" in done.stderr
+    assert f"error: the service at 127.0.0.1:{port} ended" in done.stderr
 
 
 @pytest.mark.parametrize("columns", ["40", "60", "80"])
