@@ -189,7 +189,7 @@ def test_a_tied_head_follows_the_embedding() -> None:
         ({"embeddings": "int3"}, "policy.embeddings is 'int3'"),
         ({"moderate": "raw"}, "policy.moderate is 'raw'"),
         ({"overrides": "0=int8"}, "policy.overrides must be a list"),
-        ({"overrides": ["0"]}, "policy.overrides has a pattern of 0 characters"),
+        ({"overrides": ["0"]}, "policy.overrides has the entry '0'; expected PATTERN=PRECISION"),
         ({"overrides": ["0=int5"]}, "policy.overrides is 'int5'"),
         ({"overrides": [["0", "int8", "x"]]}, "expected PATTERN=PRECISION"),
         ({"overrides": ["0=int8"] * 257}, "at most 256"),

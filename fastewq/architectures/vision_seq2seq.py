@@ -85,7 +85,7 @@ def joined(readers: Mapping[str, Model]) -> BodyBuilder:
     return Assembly(
         Expect("tie_encoder_decoder", False),
         Nested("encoder", "encoder", readers),
-        Nested("decoder", "decoder", WRITERS, "ForCausalLM"),
+        Nested("decoder", "decoder", WRITERS, "ForCausalLM", name="decoder"),
         Only(widths_differ, Rest(Linear("enc_to_dec_proj", "decoder.hidden_size", read_width))),
     )
 
