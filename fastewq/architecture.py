@@ -7,7 +7,7 @@ same shape share one `Layout`, so a 126-block model costs no more memory than it
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import chain, count
@@ -80,6 +80,12 @@ class Tensor(NamedTuple):
 Nameless = tuple[tuple[int, ...], Role, bool, Stored | None]
 """The fields of a tensor but its name."""
 _NAMELESS: Final = itemgetter(slice(1, None))
+_SHAPE: Final = itemgetter(1)
+
+
+def counted(tensors: Sequence[Tensor]) -> int:
+    """The parameters of all these tensors; a large share of a batch goes into counting them."""
+    return sum(map(prod, map(_SHAPE, tensors)))
 
 
 def nameless(fields: Nameless) -> Tensor:
@@ -113,7 +119,7 @@ class Layout:
 
     @cached_property
     def parameters(self) -> int:
-        return sum([count * prod(shape) for (shape, *_), count in self.alike.items()])
+        return counted(self.tensors)
 
     @cached_property
     def quantized(self) -> bool:
@@ -185,7 +191,7 @@ class Outside(NamedTuple):
 
     @property
     def parameters(self) -> int:
-        return sum(t.parameters for t in self.tensors)
+        return counted(self.tensors)
 
 
 new_outside: Final = partial(tuple.__new__, Outside)
