@@ -6,14 +6,13 @@ files and modules of those tools by tests/test_quantized.py and `tools/oracle.py
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from fastewq.architectures.fields import shown
 from fastewq.errors import InvalidConfig
 from fastewq.modules import TOKEN_HEADS
-from fastewq.quantized.module_names import ModuleNames, Room, TooMuch, names
+from fastewq.quantized.module_names import LATER_EXPERT, ModuleNames, Room, TooMuch, names
 from fastewq.quantized.packing import MXFP4, MXFP8, Packing, Rule, Scheme, grouped
 
 Config = Mapping[str, Any]
@@ -77,13 +76,12 @@ NOTHING_KEPT: Final = Rule(None, ModuleNames(()))
 
 
 MAX_MODULES_LISTED: Final = 2**15
-_LATER_EXPERT: Final = re.compile(r"\.experts\.[1-9]")
 
 
 def _single_modules(value: Any, field: str) -> Iterator[tuple[Any, Any]]:
     """What an object says about single modules, which are its keys; the first expert stands for all."""
     for module, change in _entries(value, field, MAX_MODULES_LISTED):
-        if not isinstance(module, str) or not _LATER_EXPERT.search(module):
+        if not isinstance(module, str) or not LATER_EXPERT.search(module):
             yield module, change
 
 

@@ -40,6 +40,8 @@ WRAPPERS: Final = ("model.", "language_model.")
 _INDEX: Final = re.compile(r"(?:[A-Za-z_][^.]*\.)+?\d+(?=\.|$)")
 _INDICES: Final = re.compile(r"(?<=\.)\d+(?=\.|$)")
 _DIGIT: Final = re.compile(r"\d")
+LATER_EXPERT: Final = re.compile(r"\.experts\.[1-9]")
+"""Experts are stacked here, and the first one stands for all."""
 _WILD: Final = re.compile(r"\\[dw]|\[(?:0-9|\\d|\^\.|\^\\\.|a-z|a-z_|a-zA-Z0-9_)\]|\.")
 
 
@@ -120,6 +122,8 @@ class ModuleNames:
         self.floating: dict[Pattern, None] = {}
         self.by_block: dict[str, list[Pattern]] = {}
         self._room = room = Room() if room is None else room
+        if not regex:
+            entries = [entry for entry in entries if entry.startswith("re:") or not LATER_EXPERT.search(entry)]
         for entry in entries:
             if regex or entry.startswith("re:"):
                 room.regexes -= 1
@@ -142,9 +146,6 @@ class ModuleNames:
         return bool(self.parts or self.everywhere or self.floating)
 
     def _add_name(self, name: str) -> None:
-        _, stacked, expert = name.partition(".experts.")
-        if stacked and expert[:1].isdigit() and not expert.startswith("0."):
-            return  # experts are stacked here, and the first one stands for all
         if _DIGIT.search(name) or "*" in name:
             self._add(Pattern(tuple(unwrapped(name).split("*")), "boundary"))
         else:
@@ -196,14 +197,11 @@ class ModuleNames:
 
         Most entries concern no module of a block, so each is first looked for in all its names at once.
         """
-        parts = [part for part in self.parts if part in modules.text]
-        patterns = [
-            pattern
-            for pattern in (*self.everywhere, *self.floating)
-            if pattern.pieces[0] in modules.text and pattern.pieces[-1] in modules.text
-        ]
         if WHOLE_BLOCK in own:
             return list(range(len(modules.names)))
+        parts = [part for part in self.parts if part in modules.text]
+        patterns = list(filter(modules.may_match, (*self.everywhere, *self.floating)))
+        own = list(filter(modules.may_match, own))
         found = []
         for i, names in enumerate(modules.names if parts or patterns or own else ()):
             for name in names:
@@ -225,6 +223,10 @@ class Modules:
         self.names = names
         self.place = f".{unwrapped(block)}." if block else "."
         self.text = "\n".join([f"{self.place}{name}." if name else self.place for several in names for name in several])
+
+    def may_match(self, pattern: Pattern) -> bool:
+        """Whether the ends of a pattern occur in any name at all."""
+        return pattern.pieces[0] in self.text and pattern.pieces[-1] in self.text
 
 
 def names(value: object, field: str) -> list[str]:
