@@ -66,6 +66,8 @@ def read_source(source: str, *, revision: str | None = None, offline: bool = Fal
     StorageFailure, AccessDenied, HubUnavailable, and InputError for a revision of something that has none.
     """
     if source == "-":
+        if sys.stdin is None:
+            raise InputError("standard input is closed; expected a config on it")
         found = Source(parse_config(sys.stdin.buffer.read(MAX_CONFIG_BYTES + 1), "standard input"))
     elif Path(source).exists() or not is_hub_id(source):
         path = Path(source)
