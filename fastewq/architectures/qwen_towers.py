@@ -98,16 +98,19 @@ def qwen2_5_tower(kv_heads: str = "num_heads") -> BodyBuilder:
 QWEN2_5_VL_TOWER = qwen2_5_tower()
 
 
-def qwen3_merger(norm: Size) -> tuple[Part, ...]:
+def qwen3_merger(norm: Size, names: tuple[str, str, str] = ("norm", "linear_fc1", "linear_fc2")) -> tuple[Part, ...]:
+    """The patches of a square as one; `norm` is the width of the norm before it."""
+    before, first, second = names
     return (
-        Norm("norm", norm),
-        Linear("linear_fc1", merged(WIDTH), merged(WIDTH)),
-        Linear("linear_fc2", "out_hidden_size", merged(WIDTH)),
+        Norm(before, norm),
+        Linear(first, merged(WIDTH), merged(WIDTH)),
+        Linear(second, "out_hidden_size", merged(WIDTH)),
     )
 
 
+QWEN3_BLOCKS = qwen_tower(Linear("mlp.linear_fc1", FFN, WIDTH), Linear("mlp.linear_fc2", WIDTH, FFN), patch_bias=True)
 QWEN3_5_TOWER = Assembly(
-    qwen_tower(Linear("mlp.linear_fc1", FFN, WIDTH), Linear("mlp.linear_fc2", WIDTH, FFN), patch_bias=True),
+    QWEN3_BLOCKS,
     Rest(Embedding("pos_embed", "num_position_embeddings"), Under("merger", *qwen3_merger(WIDTH))),
 )
 QWEN3_VL_TOWER = Assembly(

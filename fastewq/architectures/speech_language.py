@@ -38,7 +38,7 @@ from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import Model, decoder
 from fastewq.architectures.multimodal import MOUTH, OWN_LM_HEAD, speaking, speaks
 from fastewq.architectures.parts import Attention, GatedMLP, Option, Part, head_dim, kv_heads
-from fastewq.architectures.qwen_towers import PATCH_VOLUME, merged, qwen_tower
+from fastewq.architectures.qwen_towers import PATCH_VOLUME, QWEN3_BLOCKS, merged, qwen3_merger
 from fastewq.architectures.vision import vision_layers
 
 EAR = "audio_config.hidden_size"
@@ -326,20 +326,13 @@ OMNI2_VISION = Assembly(
 )
 
 
-def omni3_merger(norm: Size) -> tuple[Part, ...]:
-    return (
-        Norm("ln_q", norm),
-        Linear("mlp.0", merged(WIDTH), merged(WIDTH)),
-        Linear("mlp.2", "out_hidden_size", merged(WIDTH)),
-    )
-
-
+OMNI3_MERGER = ("ln_q", "mlp.0", "mlp.2")
 OMNI3_VISION = Assembly(
-    qwen_tower(Linear("mlp.linear_fc1", FFN, WIDTH), Linear("mlp.linear_fc2", WIDTH, FFN), patch_bias=True),
+    QWEN3_BLOCKS,
     Rest(
         Embedding("pos_embed", "num_position_embeddings"),
-        Under("merger", *omni3_merger(WIDTH)),
-        Each("merger_list", length("deepstack_visual_indexes"), omni3_merger(merged(WIDTH))),
+        Under("merger", *qwen3_merger(WIDTH, OMNI3_MERGER)),
+        Each("merger_list", length("deepstack_visual_indexes"), qwen3_merger(merged(WIDTH), OMNI3_MERGER)),
     ),
 )
 
