@@ -40,13 +40,13 @@ NEVER: Final = re.compile(
 """Names of the tensors that llama-quantize leaves alone whatever the rules say."""
 NEVER_IN: Final = {
     "glm5_next": re.compile(
-        r"hc_|indexer\.(attn_q_b|attn_k|proj)|indexer_compressor_|ssm_(f_a|f_b|g_a|g_b|beta)\.weight$|"
+        r"hc_|indexer\.(attn_q_b|attn_k|proj)|ssm_(f_a|f_b|g_a|g_b|beta)\.weight$|"
         r"attn_(kv_a_mqa|k_b|v_b)\.weight$"
     )
 }
 """The same in one architecture only, by model type."""
 WIDENED: Final = {
-    "glm5_next": re.compile(r"indexer\.proj\.weight$|indexer_compressor_gate\.weight$"),
+    "glm5_next": re.compile(r"indexer\.proj\.weight$"),
     "minimax_m3_vl": re.compile(r"indexer\.[kq]_proj\.weight$"),
 }
 """Of those, the matrices that the converter writes in float32, by model type."""

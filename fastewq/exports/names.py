@@ -164,7 +164,6 @@ _GGUF_LEAVES: Final[dict[str, tuple[str, ...]]] = {
     "self_attn.g_b_proj": ("ssm_g_b",),
     "self_attn.g_proj": ("attn_gate",),
     "self_attn.gate_proj": ("attn_gate",),
-    "self_attn.indexer.index_kpool_compress_gate": ("indexer_compressor_gate",),
     "self_attn.indexer.index_qk_proj": ("indexer.k_proj", "indexer.q_proj"),
     "self_attn.indexer.k_proj": ("indexer.k_proj",),
     "self_attn.indexer.q_proj": ("indexer.q_proj",),
