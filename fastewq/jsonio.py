@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
-from fastewq.errors import InvalidConfig, NotFound, StorageFailure
+from fastewq.errors import InputError, InvalidConfig, NotFound, StorageFailure
 
 MAX_CONFIG_BYTES: Final = 8 * 2**20
 """The largest config.json seen, which lists the format of every expert, has 2.4 MB."""
@@ -77,6 +78,13 @@ def _parse_strictly(text: bytes, source: str) -> Any:
         raise InvalidConfig(f"{source} is not UTF-8 text: byte {error.start} cannot be decoded") from None
     except json.JSONDecodeError as error:
         raise InvalidConfig(f"{source} is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+
+
+def read_stdin() -> dict[str, Any]:
+    """The JSON object on standard input. Raises InvalidConfig, and InputError where it is closed."""
+    if sys.stdin is None:
+        raise InputError("standard input is closed; expected a JSON object on it")
+    return parse_config(sys.stdin.buffer.read(MAX_CONFIG_BYTES + 1), "standard input")
 
 
 def load_config(path: Path) -> dict[str, Any]:

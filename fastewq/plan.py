@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,8 +33,6 @@ from fastewq.policy import DEFAULT_POLICY, Policy, read_policy
 from fastewq.predictor import Predictor, load_predictor
 from fastewq.quantized import dequantized
 from fastewq.schemes import DEFAULT_TARGET, stored_bytes, target_named
-
-BYTES: Final = attrgetter("bytes")
 
 __all__ = ["Plan", "PlannedBlock", "PlannedGroup", "PlannedStack", "Totals", "plan", "plan_architecture"]
 
@@ -111,7 +109,7 @@ def plan_architecture(
     report = None if memory is None else fit(draft, memory, list(cache) if cache else [0] * len(draft.layouts))
     stacks, other, layouts = draft.document()
     outside_domain = predictor.outside_domain(architecture)
-    weights = sum(map(BYTES, chain(other, *[stack.blocks.common for stack in stacks])))
+    weights = sum(map(attrgetter("bytes"), chain(other, *[stack.blocks.common for stack in stacks])))
     return Plan(
         model={
             **({"id": model_id} if model_id else {}),

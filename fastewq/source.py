@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastewq.errors import InputError
-from fastewq.jsonio import MAX_CONFIG_BYTES, load_config, parse_config
+from fastewq.jsonio import MAX_CONFIG_BYTES, load_config, parse_config, read_stdin
 from fastewq.model_files import Files, FolderFiles
 from fastewq.names import is_hub_id
 
@@ -66,9 +65,7 @@ def read_source(source: str, *, revision: str | None = None, offline: bool = Fal
     StorageFailure, AccessDenied, HubUnavailable, and InputError for a revision of something that has none.
     """
     if source == "-":
-        if sys.stdin is None:
-            raise InputError("standard input is closed; expected a config on it")
-        found = Source(parse_config(sys.stdin.buffer.read(MAX_CONFIG_BYTES + 1), "standard input"))
+        found = Source(read_stdin())
     elif Path(source).exists() or not is_hub_id(source):
         path = Path(source)
         folder = path if path.is_dir() else path.parent if path.name == "config.json" else None

@@ -169,9 +169,8 @@ UsageError: Final = cast(type[typer.BadParameter], typer.BadParameter.__bases__[
 
 def main() -> NoReturn:
     """Entry point. With --json an error is one JSON object on stderr, else one line and a hint."""
-    as_json = "--json" in sys.argv
     try:
-        status = app(standalone_mode=not as_json)  # else it prints what is wrong with the arguments itself
+        status = app(standalone_mode="--json" not in sys.argv)  # in which it prints what is wrong with arguments itself
     except FastEWQError as error:
         _fail(error.as_dict(), exit_code(error))
     except BrokenPipeError:  # whoever read the output has seen enough

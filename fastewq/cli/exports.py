@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +11,7 @@ from fastewq.cli.common import Json, need_extra, print_json
 from fastewq.document import Plan, read_plan
 from fastewq.errors import InvalidConfig, InvalidPlan, NotFound
 from fastewq.files import save, writable_folder
-from fastewq.jsonio import MAX_CONFIG_BYTES, load_config, parse_config
+from fastewq.jsonio import load_config, read_stdin
 
 POLICY = "Policy"
 MEMORY = "Memory"
@@ -150,7 +149,7 @@ def apply(
 def _plan(path: Path) -> Plan:
     try:
         if str(path) == "-":
-            return read_plan(parse_config(sys.stdin.buffer.read(MAX_CONFIG_BYTES + 1), "standard input"))
+            return read_plan(read_stdin())
         if not path.exists():
             raise NotFound(f"{path} does not exist", hint="Give the output of `fastewq plan SOURCE --json`.")
         document = {} if path.is_dir() else load_config(path)
