@@ -95,7 +95,8 @@ def _unpacked(
         grouped = f"{name}_scale" in tensors and len(tensors[f"{name}_scale"].shape) == 2
         shape = (shape[1] * 8, shape[0]) if grouped else (shape[0], shape[1] * 8)
     elif name.endswith(".weight") and tensor.dtype == "U8" and helpers and shape:
-        shape = _unpacked_bytes(name, shape, tensors)
+        ternary = settings.get("quant_method") == "bitnet"  # four rows in one
+        shape = (4 * shape[0], *shape[1:]) if ternary else _unpacked_bytes(name, shape, tensors)
     return TensorInfo(name, shape, tensor.dtype, tensor.file, tensor.offset, tensor.nbytes + helpers)
 
 

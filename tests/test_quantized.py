@@ -13,7 +13,7 @@ from fastewq.analysis.tensors import BITS, TensorInfo
 from fastewq.architecture import STORED_PRECISIONS, Architecture, Tensor
 from fastewq.config import read_config
 from fastewq.document import read_plan
-from fastewq.errors import CannotExport, InvalidConfig, InvalidPlan
+from fastewq.errors import CannotExport, InvalidConfig, InvalidPlan, UnsupportedArchitecture
 from fastewq.exports import export
 from fastewq.plan import plan
 from fastewq.quantized import dequantized
@@ -87,7 +87,8 @@ def test_bytes_are_those_a_tool_wrote(name: str) -> None:
     slack = 24 if "4" in name and "bitsandbytes" in name else 0
     wrong = {n: (found[n], size) for n, size in expected.items() if abs(found[n] - size) > slack}
     assert not wrong
-    assert sum(expected.values()) < 2 * read_config(case["config"]).parameters, "nothing was quantized"
+    quantized = sum(expected.values()) < 2 * read_config(case["config"]).parameters
+    assert quantized != (name == "bitnet online"), "nothing was quantized, or what is rounded while it runs"
 
 
 @pytest.mark.parametrize("name", WRITTEN)
@@ -242,7 +243,7 @@ MIXED = {
         ({"quant_method": "modelopt", "quant_algo": "NVFP4", "group_size": 16}, 4.5),
         ({"quant_algo": "FP8"}, 8),
         ({"quantization": {"quant_algo": "FP8_PB_WO"}}, 8 + 32 / 128**2),
-        ({"quant_method": "bitnet"}, 2),
+        ({"quant_method": "bitnet", "linear_class": "autobitlinear", "quantization_mode": "offline"}, 2),
         ({"bits": 4, "group_size": 128, "desc_act": False, "damp_percent": 0.1}, 4 + 20 / 128 + 32 / 512),
         ({"w_bit": 4, "q_group_size": 128, "zero_point": True}, 4 + 20 / 128),
         ({"bits": 4, "group_size": 64}, 4.5),
@@ -542,3 +543,8 @@ def test_headers_that_are_quantized_although_the_config_says_nothing() -> None:
 def test_a_malformed_quantization_config_is_refused(q: dict[str, Any]) -> None:
     with pytest.raises(InvalidConfig, match="quantization_config"):
         read_config(with_quantization(LLAMA, **q))
+
+
+def test_bitnet_with_norms_of_its_own_is_refused() -> None:
+    with pytest.raises(UnsupportedArchitecture, match="use_rms_norm"):
+        read_config(LLAMA | {"quantization_config": {"quant_method": "bitnet", "use_rms_norm": True}})

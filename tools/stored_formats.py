@@ -20,13 +20,23 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from compressed_tensors.compressors import ModelCompressor
 from compressed_tensors.quantization import QuantizationConfig, apply_quantization_config
 from compressed_tensors.quantization.quant_scheme import preset_name_to_scheme
 from safetensors.torch import load_file, save_file
-from transformers import BitsAndBytesConfig, FineGrainedFP8Config, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BitNetQuantConfig,
+    BitsAndBytesConfig,
+    FbgemmFp8Config,
+    FineGrainedFP8Config,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+from transformers.integrations import fbgemm_fp8
+from transformers.integrations.bitnet import replace_with_bitnet_linear
 from transformers.integrations.finegrained_fp8 import replace_with_fp8_linear
 
 TARGET = Path(__file__).parents[1] / "tests" / "data" / "stored_formats.json"
@@ -101,16 +111,34 @@ def loaded(folder: Path, settings: Any) -> None:
     found.save_pretrained(folder / "saved")
 
 
-def replaced(folder: Path, settings: FineGrainedFP8Config) -> None:
-    """The modules of an fp8 checkpoint with arbitrary values: rounding itself needs a GPU."""
-    found = model()
+def replaced(folder: Path, replace: Callable[..., Any], settings: Any, **sizes: int) -> None:
+    """The library's modules for a method, with arbitrary values: rounding itself needs a GPU or another tool."""
+    found = model(**sizes)
     kept = settings.modules_to_not_convert or ["lm_head"]
-    replace_with_fp8_linear(found, modules_to_not_convert=kept, quantization_config=settings, pre_quantized=True)
-    empty = {name: torch.empty(p.shape, dtype=p.dtype) for name, p in found.named_parameters() if p.is_meta}
+    replace(found, modules_to_not_convert=kept, quantization_config=settings, pre_quantized=True)
+    empty = {name: torch.empty(t.shape, dtype=t.dtype) for name, t in found.state_dict().items() if t.is_meta}
     found.load_state_dict(empty, strict=False, assign=True)
     found.save_pretrained(folder / "saved")
     config = folder / "saved" / "config.json"
     config.write_text(json.dumps(json.loads(config.read_text()) | {"quantization_config": settings.to_dict()}))
+
+
+def fine_grained(folder: Path, settings: FineGrainedFP8Config) -> None:
+    replaced(folder, replace_with_fp8_linear, settings)
+
+
+def fbgemm(folder: Path, *kept: str) -> None:
+    """The kernel, which needs a GPU, is asked for when modules are made and used when they run."""
+    with mock.patch.object(fbgemm_fp8, "get_quantize_fp8_per_row"):
+        settings = FbgemmFp8Config(modules_to_not_convert=[*kept, "lm_head"])
+        replaced(folder, fbgemm_fp8.replace_with_fbgemm_fp8_linear, settings)
+
+
+def bitnet(folder: Path, settings: BitNetQuantConfig, **sizes: int) -> None:
+    def replace(found: LlamaForCausalLM, *, pre_quantized: bool, **how: Any) -> None:  # noqa: ARG001
+        replace_with_bitnet_linear(found, **how)
+
+    replaced(folder, replace, settings, **sizes)
 
 
 def compressed(folder: Path, name: str, ignore: tuple[str, ...] = ("lm_head",)) -> None:
@@ -239,12 +267,21 @@ CASES: dict[str, Callable[[Path], None]] = {
         folder,
         BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=["model.layers.1.mlp", "o_proj", "lm_head"]),
     ),
-    "fp8": lambda folder: replaced(folder, FineGrainedFP8Config(weight_block_size=(128, 128))),
-    "fp8 per matrix, static": lambda folder: replaced(
+    "fp8": lambda folder: fine_grained(folder, FineGrainedFP8Config(weight_block_size=(128, 128))),
+    "fp8 per matrix, static": lambda folder: fine_grained(
         folder, FineGrainedFP8Config(weight_block_size=None, activation_scheme="static")
     ),
-    "fp8 kept": lambda folder: replaced(
+    "fp8 kept": lambda folder: fine_grained(
         folder, FineGrainedFP8Config(modules_to_not_convert=["model.layers.0.self_attn", "down_proj", "lm_head"])
+    ),
+    "fbgemm": lambda folder: fbgemm(folder),
+    "fbgemm kept": lambda folder: fbgemm(folder, "model.layers.0.self_attn", "down_proj"),
+    "bitnet": lambda folder: bitnet(folder, BitNetQuantConfig()),
+    "bitnet kept": lambda folder: bitnet(
+        folder, BitNetQuantConfig(modules_to_not_convert=["model.layers.0.self_attn", "down_proj", "lm_head"])
+    ),
+    "bitnet online": lambda folder: bitnet(
+        folder, BitNetQuantConfig(linear_class="autobitlinear", quantization_mode="online")
     ),
     **{f"compressed-tensors {name}": lambda folder, name=name: compressed(folder, name) for name in COMPRESSED},
     "compressed-tensors ignore": lambda folder: compressed(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from fastewq.architectures.fields import shown
-from fastewq.errors import InvalidConfig
+from fastewq.errors import InvalidConfig, UnsupportedArchitecture
 from fastewq.modules import TOKEN_HEADS
 from fastewq.quantized.module_names import LATER_EXPERT, ModuleNames, Room, TooMuch, names
 from fastewq.quantized.packing import MXFP4, MXFP8, Packing, Rule, Scheme, grouped
@@ -147,8 +147,8 @@ def _tile(value: Any, field: str) -> tuple[int, int]:
 
 
 def fbgemm_fp8(q: Config, _: Config) -> Scheme:
-    """float8 with a float32 scale per row and one bound for the activations."""
-    return Scheme("fbgemm_fp8", (_kept(q), Rule(grouped("fp8", 8, 0, F32, matrix_bytes=4))))
+    """float8 with a float32 scale per row; the bound for the activations is in the config alone."""
+    return Scheme("fbgemm_fp8", (_kept(q), Rule(grouped("fp8", 8, 0, F32))))
 
 
 def gptq(q: Config, _: Config) -> Scheme:
@@ -228,8 +228,14 @@ def mxfp4(q: Config, _: Config) -> Scheme:
 
 
 def bitnet(q: Config, _: Config) -> Scheme:
-    """Four ternary weights per byte and a 16-bit scale per matrix."""
-    return Scheme("bitnet", (_kept(q), Rule(Packing("stored-ternary", 2, (0, 0), 16))))
+    """Four ternary weights per byte and a 16-bit scale per matrix; what is "online" is rounded as it is used.
+
+    Published checkpoints are packed whether they are loaded as `bitlinear` or, unpacked, as `autobitlinear`.
+    """
+    if q.get("use_rms_norm"):
+        raise UnsupportedArchitecture("quantization_config.use_rms_norm adds a norm to every linear module")
+    online = q.get("linear_class") == "autobitlinear" and q.get("quantization_mode") == "online"
+    return Scheme("bitnet", (_kept(q), Rule(None if online else Packing("stored-ternary", 2, (0, 0), 16))))
 
 
 def modelopt(q: Config, _: Config) -> Scheme:
