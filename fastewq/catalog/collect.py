@@ -284,8 +284,12 @@ def _jsonl_tables(path: Path) -> Iterator[pa.Table]:
 def _folder_tables(folder: Path) -> Iterator[pa.Table]:
     """NAME.json, where a double hyphen stands for the slash of an id, and ORG/NAME/config.json."""
 
+    paths = sorted(folder.rglob("*.json"))[:MAX_FILES]
+    if not paths:
+        raise NotFound(f"{folder} holds no .json file", hint="Expected ORG/NAME/config.json or ORG--NAME.json.")
+
     def rows() -> Iterator[dict[str, Any]]:
-        for path in islice(sorted(folder.rglob("*.json")), MAX_FILES):
+        for path in paths:
             if path.name == "config.json" and path.parent != folder:
                 repo_id = path.parent.relative_to(folder).as_posix()
             else:

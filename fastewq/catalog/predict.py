@@ -1,10 +1,10 @@
 """DIR/configs -> DIR/plans/VERSION: one Daft DataFrame from configs to plans, in-process or on a Ray cluster.
 
-    configs  --anti join-->  those without a plan  --plan (batches, one booster call)-->  sink
+    configs  --filter-->  those without a plan  --plan (batches, one booster call)-->  sink
 
 The sink writes each batch of results as two files of the same name, blocks first and models second, each under a
 temporary name and then renamed. A models file is therefore the mark that its rows are finished: whatever kills a run,
-the next one keeps every finished batch (the anti join leaves its rows out), removes what lacks the mark, and repeats
+the next one keeps every finished batch (the filter leaves its rows out), removes what lacks the mark, and repeats
 nothing else. Plans of another predictor version live in another folder, so a new predictor re-plans everything without
 fetching anything.
 """
@@ -22,6 +22,7 @@ from fastewq.engine import Engine, first_line, worker_class  # before daft: it d
 
 # isort: split
 import daft
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from daft import DataType, col
@@ -29,6 +30,7 @@ from daft.io import DataSink
 from daft.io.sink import WriteResult
 from daft.recordbatch import MicroPartition
 from daft.schema import Schema
+from numpy.typing import NDArray
 
 from fastewq.catalog.schema import BLOCKS, CONFIGS, MODELS, PLAN
 from fastewq.catalog.store import Store, write_table
@@ -70,13 +72,13 @@ def predict(
     workers = (engine or Engine()).start()
     frame = daft.read_parquet(str(store.configs / "*.parquet"))
     if kept:
-        done = daft.read_parquet(str(folder / "models" / "*.parquet")).select("sequence")
-        frame = frame.join(done, on="sequence", how="anti")
+        planned: Any = daft.cls(_Planned)(*_runs(store.sequences(version)))
+        frame = frame.where(planned.lacks(col("sequence")))
     planner = worker_class(_Planner, workers)
-    planned = frame.with_column("plan", planner(artefact and str(artefact))(col("config"), col("headers")))
+    frame = frame.with_column("plan", planner(artefact and str(artefact))(col("config"), col("headers")))
     sink = _Sink(folder, progress, total - kept)
     try:
-        new = int(planned.write_sink(sink).to_pydict()["rows"][0])
+        new = int(frame.write_sink(sink).to_pydict()["rows"][0])
     except FastEWQError:
         raise
     except (RuntimeError, OSError, pa.ArrowException) as error:
@@ -89,6 +91,27 @@ def _give_back_memory() -> None:
     """What collecting used and needs no longer, which this process would otherwise hold while its workers plan."""
     gc.collect()  # its lists of free objects keep pieces of memory that are free otherwise
     pa.default_memory_pool().release_unused()
+
+
+class _Planned:
+    """Which rows are planned already, as the first and last of each run of consecutive numbers: batches are written
+    whole, so runs are few. A join would move every config to where its number is compared; these go to the configs.
+    """
+
+    def __init__(self, first: NDArray[np.int64], last: NDArray[np.int64]) -> None:
+        self._first, self._last = first, last
+
+    @daft.method.batch(return_dtype=DataType.bool())
+    def lacks(self, sequence: daft.Series) -> daft.Series:
+        numbers = sequence.to_arrow().to_numpy()
+        run = np.searchsorted(self._first, numbers, "right") - 1
+        return daft.Series.from_numpy((run < 0) | (numbers > self._last[run]))
+
+
+def _runs(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    ordered = np.sort(numbers)
+    gaps = np.flatnonzero(np.diff(ordered) > 1)
+    return ordered[[0, *(gaps + 1)]], ordered[[*gaps, -1]]
 
 
 class _Planner:

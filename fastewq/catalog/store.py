@@ -19,10 +19,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 from fastewq.catalog.schema import CONFIGS
 from fastewq.errors import InvalidDataset, StorageFailure
@@ -93,6 +95,12 @@ class Store:
     def rows(self, kind: str, version: str | None = None) -> int:
         """Rows of all files, from their footers."""
         return sum(_metadata(path).num_rows for path in self.files(kind, version))
+
+    def sequences(self, version: str) -> NDArray[np.int64]:
+        """The `sequence` of every finished plan of a version."""
+        tables = [read_columns(path, ["sequence"]) for path in self.files("models", version)]
+        found: NDArray[np.int64] = pa.concat_tables(tables)["sequence"].to_numpy()
+        return found
 
     def known(self) -> dict[str, Known]:
         """id -> what the store holds of it last."""

@@ -64,7 +64,11 @@ def check(assignment: Assignment, tool: str, out: Path) -> Check:
     """Compare the files of `tool` at `out` with an assignment, module by module. Raises NotFound, InvalidCheckpoint."""
     if tool not in READERS:
         raise NotFound(f"the files of {tool} cannot be read back; expected one of {', '.join(READERS)}")
-    written = READERS[tool](assignment, out)
+    try:
+        written = READERS[tool](assignment, out)
+    except (ArithmeticError, AttributeError, LookupError, OSError, SyntaxError, TypeError, ValueError) as error:
+        # What the readers expect of a tool's own files: an XML error is a SyntaxError.
+        raise InvalidCheckpoint(f"{out} is not what {tool} writes: {str(error) or type(error).__name__}") from error
     wrong = tuple(
         (module.path, expected, found)
         for module in assignment.modules

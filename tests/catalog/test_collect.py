@@ -23,7 +23,7 @@ from fastewq.catalog.index import Catalog
 from fastewq.catalog.predict import predict
 from fastewq.catalog.store import Store
 from fastewq.engine import Engine
-from fastewq.errors import HubUnavailable
+from fastewq.errors import HubUnavailable, NotFound
 from fastewq.hub import Filters, Hub, Patience
 from fastewq.predictor import load_predictor
 
@@ -228,6 +228,11 @@ def test_killed_at_any_moment_every_model_ends_once(command, loopback, hub_confi
     blocks = sum(row["num_blocks"] or 0 for row in planned)
     assert catalog.rows("blocks", version) == blocks
     assert json.loads(done(command(*build)))["planned"] == 0
+
+
+def test_a_folder_without_configs_is_an_error(tmp_path):
+    with pytest.raises(NotFound, match=r"holds no \.json file"):
+        collect(Store(tmp_path / "catalog"), str(tmp_path))
 
 
 def test_the_commands_end_to_end(command, loopback, configs, tmp_path):

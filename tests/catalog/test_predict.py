@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from training.source_wheels import make_model
@@ -97,6 +98,18 @@ def test_what_a_killed_run_left_is_completed_and_nothing_is_doubled(store, undis
     predict(store, artefact=artefact, engine=Engine(workers=1))
     assert tables(store) == undisturbed
     assert not list(folder.rglob(".*"))
+
+
+def test_only_rows_without_a_plan_are_planned(store, undisturbed, artefact):
+    (version,) = store.versions()
+    for kind in ("models", "blocks"):
+        (path,) = store.files(kind, version)
+        table = pq.read_table(path)
+        lost = sorted(row["id"] for row in undisturbed["models"])[1::3]
+        pq.write_table(table.filter(pc.invert(pc.is_in(table["id"], pa.array(lost)))), path)
+    again = predict(store, artefact=artefact, engine=Engine(workers=1))
+    assert (again.new, again.kept) == (len(lost), len(undisturbed["models"]) - len(lost))
+    assert tables(store) == undisturbed
 
 
 def test_another_predictor_plans_everything_anew_without_fetching(

@@ -1,0 +1,56 @@
+"""A tool's files that are not what it writes are an error in words."""
+
+from __future__ import annotations
+
+import json
+import struct
+from math import prod
+from pathlib import Path
+
+import pytest
+
+from exports.conftest import LLAMA, Planner
+from fastewq.errors import InvalidCheckpoint
+from fastewq.exports import TOOLS
+from fastewq.exports.assignment import assign
+from fastewq.exports.readback import check
+
+
+def safetensors(tensors: dict[str, list[int]], metadata: dict[str, str] | None = None) -> bytes:
+    """A file of 32-bit integers."""
+    entries, end = {"__metadata__": metadata or {}}, 0
+    for name, shape in tensors.items():
+        start, end = end, end + 4 * prod(shape)
+        entries[name] = {"dtype": "I32", "shape": shape, "data_offsets": [start, end]}
+    header = json.dumps(entries).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(end)
+
+
+INT8 = {"model.layers.0.self_attn.q_proj.weight": json.dumps({"_type": "Intx", "_data": {}})}
+
+
+@pytest.mark.parametrize(
+    ("tool", "files"),
+    [
+        ("gptqmodel", {"model.safetensors": safetensors({"model.layers.1.self_attn.q_proj.qweight": []})}),
+        ("torchao", {"model.safetensors": safetensors({"a": [1]}, INT8)}),
+        ("quanto", {"model.safetensors": safetensors({"a": [1]}), "quanto_qmap.json": b'["model.layers.0"]'}),
+        ("mlx", {"model.safetensors": safetensors({"lm_head.scales": [1]}), "config.json": b'{"quantization": {}}'}),
+        ("openvino", {"openvino_model.xml": b"<net><layers>", "openvino_model.bin": b""}),
+        ("openvino", {"openvino_model.xml": b"<net/>"}),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_damaged_files_of_a_tool(planned: Planner, tool: str, files: dict[str, bytes], tmp_path: Path) -> None:
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    assignment = TOOLS[tool].adapt(assign(planned(LLAMA), TOOLS[tool].target))
+    with pytest.raises(InvalidCheckpoint):
+        check(assignment, tool, tmp_path)
+
+
+def test_a_damaged_gguf_file(planned: Planner, tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"GGUF\x03\0\0\0" + bytes(8))
+    with pytest.raises(InvalidCheckpoint, match="is not what"):
+        check(assign(planned(LLAMA), "gguf"), "llama.cpp", file)
