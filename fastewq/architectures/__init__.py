@@ -98,6 +98,10 @@ def read(config: Mapping[str, Any]) -> Architecture:
 
 def meant(model_type: str, config: Mapping[str, Any]) -> str:
     """The model_type that a config's class belongs to, where the config names another one."""
+    if model_type == "xlm-roberta" and (
+        config.get("lora_adaptations") or config.get("position_embedding_type") == "rotary"
+    ):
+        return "xlm-roberta-flash"
     if all(model_type != wrong for wrong, _ in OTHER_TYPES):
         return model_type
     named = config.get("architectures")

@@ -90,6 +90,7 @@ STAND_INS: Final = {
     "youtu_llm": "youtu",
     "exaone4_5_text": "exaone4",
     "bidir_mistral": "mistral",
+    "llama_bidirec": "llama",
 }
 """Types that the library does not have, whose config class extends one that it has."""
 

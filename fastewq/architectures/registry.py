@@ -23,6 +23,7 @@ FAMILIES: Final = (
     ("captions", "CAPTIONS"),
     ("speech_language", "SPEECH_LANGUAGE"),
     ("remote_multimodal", "REMOTE_MULTIMODAL"),
+    ("remote_kimi", "REMOTE_KIMI"),
     ("documents", "DOCUMENTS"),
     ("vision_seq2seq", "VISION_SEQ2SEQ"),
     ("convnext", "CONVNEXT"),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastewq.architectures.assembly import Adjusted, Family
+from fastewq.architectures.assembly import Adjusted, Family, assuming
 from fastewq.architectures.body import Decoder, Overrides, leading
 from fastewq.architectures.decoders import (
     FALCON,
@@ -273,6 +273,18 @@ def bailing(*classes: str) -> Model:
 BAILING_SHARED = "num_shared_experts*moe_intermediate_size"
 
 
+def llada2_moe() -> Model:
+    plain = bailing()
+    assert isinstance(plain, BodyAndHeads)
+    return replace(
+        plain,
+        body=assuming(plain.body, use_qk_norm=True),
+        heads={"": plain.heads["ForCausalLM"], "Model": no_head},
+        default="",
+        classes=("LLaDA2MoeModelLM", "LLaDA2MoeModel"),
+    )
+
+
 def llada_head(f: Fields, body: Any) -> Tensors:
     if f.flag("weight_tying", True):
         return ()
@@ -316,11 +328,20 @@ REMOTE: Mapping[str, Model] = {
     "RefinedWebModel": reading(FALCON, refined, "RWForCausalLM", "RWModel"),
     "RefinedWeb": reading(FALCON, refined_with_groups, "RWForCausalLM", "RWModel"),
     "hunyuan": reading(MOE["hunyuan_v1_moe"], hunyuan, "HunYuanMoEV1ForCausalLM", "HunYuanForCausalLM"),
+    # nvidia/llama-nemotron-embed-1b-v2, llama_bidirectional_model.py: every token sees every other
+    "llama_bidirec": replace(
+        LLAMA_LINE["llama"],
+        default="Model",
+        classes=("LlamaBidirectionalModel", "LlamaBidirectionalForSequenceClassification"),
+    ),
     # tencent/Youtu-LLM-2B under its first name
     "youtu_llm": LATENT_LINE["youtu"],
     # inclusionAI/Ling-lite, modeling_bailing_moe.py, and inclusionAI/Ling-mini-2.0, modeling_bailing_moe_v2.py
     "bailing_moe": bailing("BailingMoeForCausalLM", "BailingMoeV2ForCausalLM", "BailingMoeModel"),
     "bailing_moe_v2": bailing("BailingMoeV2ForCausalLM", "BailingMoeV2Model"),
+    # inclusionAI/LLaDA2.0-mini, modeling_llada2_moe.py: the same blocks, whose norms of queries and keys are there
+    # unless the config says otherwise
+    "llada2_moe": llada2_moe(),
     # GSAI-ML/LLaDA-8B-Base, modeling_llada.py
     "llada": decoder(
         uniform(

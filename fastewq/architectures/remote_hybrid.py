@@ -12,7 +12,8 @@ from math import ceil
 from typing import ClassVar
 
 from fastewq.architecture import Mixer as MixerKind
-from fastewq.architectures.body import Decoder
+from fastewq.architectures.body import Decoder, leading
+from fastewq.architectures.experts import shared_if
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import LMHead, Model, decoder, heads_with
 from fastewq.architectures.parts import (
@@ -22,9 +23,12 @@ from fastewq.architectures.parts import (
     GatedMLP,
     Heads,
     MixerPart,
+    MixtureOfExperts,
     Norm,
     Tensors,
     convolution,
+    field_or,
+    head_dim,
     hidden_per_head,
     kv_heads,
     linear,
@@ -32,6 +36,7 @@ from fastewq.architectures.parts import (
     parameter,
     prefixed,
 )
+from fastewq.architectures.remote import BAILING_ATTENTION
 from fastewq.architectures.state_space import Mamba
 
 # -- PLaMo 2: pfnet/plamo-2-1b, modeling_plamo.py ---------------------------------------------------------------------
@@ -164,7 +169,60 @@ def samba_layers(f: Fields, layers: int) -> Sequence[str]:
     return [state[i] if i % step == 0 else "attention" if i < own else "cross" for i in range(layers)]
 
 
+# -- Ring-linear: inclusionAI/Ring-mini-linear-2.0, modeling_bailing_moe_linear_v2.py ---------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatedLightning(MixerPart):
+    """Lightning attention with as many key-value heads as heads, and a norm and a gate on its output."""
+
+    kind: ClassVar[MixerKind] = "linear_attention"
+
+    def __call__(self, f: Fields) -> Tensors:
+        hidden, heads, dim = f["hidden_size"], f["num_attention_heads"], head_dim(f)
+        width = heads * dim
+        norms = (*norm("query_layernorm", dim), *norm("key_layernorm", dim)) if f.flag("use_qk_norm", False) else ()
+        tensors = (
+            *linear("query_key_value", 3 * width, hidden, f.flag("use_qkv_bias", False)),
+            *linear("dense", hidden, width, f.flag("use_bias", False)),
+            *linear("g_proj", width, hidden),
+            *norm("g_norm", width),
+            *norms,
+        )
+        return prefixed("attention", tensors)
+
+
+def ring_layers(f: Fields, layers: int) -> Sequence[str]:
+    """Softmax attention in the last layer of each group, and in those after the last whole group."""
+    group = f["layer_group_size"]
+    whole = layers // group * group
+    return ["full" if (i + 1) % group == 0 or i >= whole else "linear" for i in range(layers)]
+
+
+def shared_width(f: Fields) -> int:
+    """How wide the shared experts are together."""
+    width = field_or("moe_shared_expert_intermediate_size", "moe_intermediate_size")(f)
+    return width * f["num_shared_experts"]
+
+
 REMOTE_HYBRID: Mapping[str, Model] = {
+    "bailing_moe_linear": decoder(
+        Decoder(
+            mixers={"full": BAILING_ATTENTION, "linear": GatedLightning()},
+            mixer_schedule=ring_layers,
+            feed_forwards={
+                "dense": GatedMLP(),
+                "sparse": MixtureOfExperts(
+                    shared=shared_if("num_shared_experts", GatedMLP(prefix="shared_experts", inner=shared_width))
+                ),
+            },
+            feed_forward_schedule=leading(field_or("first_k_dense_replace", 0), "dense", "sparse"),
+            embed="word_embeddings",
+            only={"use_bias": (False,), "moe_router_enable_shared_expert": (True,)},
+        ),
+        heads=heads_with(ForCausalLM=LMHead(tied=lambda f: f.flag("tie_word_embeddings", False))),
+        classes=("BailingMoeLinearV2ForCausalLM", "BailingMoeLinearForCausalLM", "BailingMoeLinearV2Model"),
+    ),
     "plamo2": decoder(
         Decoder(
             mixers={

@@ -365,7 +365,55 @@ LLAVA_ONEVISION_1_5 = Assembly(
     Nested("text_config", "", {"LLaVAOneVision1_5_text": TEXT["qwen3"]}, "ForCausalLM"),
 )
 
+# -- dots.ocr: rednote-hilab/dots.ocr, modeling_dots_ocr.py and modeling_dots_vision.py. Qwen2 speaks -----------------
+
+
+def merged_dots(f: Fields) -> int:
+    return f["embed_dim"] * f["spatial_merge_size"] ** 2
+
+
+DOTS_VISION = Assembly(
+    Rest(
+        Convolution("patch_embed.patchifier.proj", "embed_dim", "num_channels", ("patch_size", "patch_size")),
+        Norm("patch_embed.patchifier.norm", "embed_dim", False),
+        When(lambda f: f.flag("post_norm", True), Norm("post_trunk_norm", "embed_dim", False)),
+        Norm("merger.ln_q", "embed_dim"),
+        Linear("merger.mlp.0", merged_dots, merged_dots),
+        Linear("merger.mlp.2", WIDTH, merged_dots),
+    ),
+    vision_layers(
+        "blocks",
+        Norm("norm1", "embed_dim", False),
+        Linear("attn.qkv", "3*embed_dim", "embed_dim", use_bias),
+        Linear("attn.proj", "embed_dim", "embed_dim", use_bias),
+        Norm("norm2", "embed_dim", False),
+        Linear("mlp.fc1", FFN, "embed_dim", use_bias),
+        Linear("mlp.fc2", "embed_dim", FFN, use_bias),
+        Linear("mlp.fc3", FFN, "embed_dim", use_bias),
+        width="embed_dim",
+        norm="rms",
+    ),
+)
+DOTS_EYES: Mapping[str, Model] = {"dots_vit": Family("DotsVision", {"Model": DOTS_VISION})}
+
+
+def dots_ocr(f: Fields) -> Fields:
+    """The same with a model_type in each nested config; the text model's fields are at the top."""
+    f.require("attention_bias", (True,))
+    seen = {"model_type": "dots_vit", **nested(f, "vision_config")}
+    return f.replaced(model_type="qwen2").unflattened("text_config").replaced(vision_config=seen)
+
+
+DOTS_OCR = Adjusted(
+    Assembly(
+        Nested("vision_config", "vision_tower", DOTS_EYES),
+        Nested("text_config", "", TEXT, "ForCausalLM"),
+    ),
+    dots_ocr,
+)
+
 REMOTE_MULTIMODAL: Mapping[str, Family] = {
+    "dots_ocr": Family("DotsOCR", {"ForCausalLM": DOTS_OCR}, "ForCausalLM", "ForCausalLM", ("DotsOCRForCausalLM",)),
     "llavaonevision1_5": Family(
         "LLaVAOneVision1_5_",
         {"ForConditionalGeneration": LLAVA_ONEVISION_1_5},

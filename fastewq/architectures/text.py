@@ -15,7 +15,10 @@ from fastewq.architectures.latent import LATENT_LINE
 from fastewq.architectures.linear_attention import LINEAR
 from fastewq.architectures.moe import MOE
 from fastewq.architectures.remote import REMOTE
+from fastewq.architectures.remote_dense import REMOTE_DENSE
+from fastewq.architectures.remote_encoders import REMOTE_ENCODERS
 from fastewq.architectures.remote_hybrid import REMOTE_HYBRID
+from fastewq.architectures.remote_kimi import KIMI_LINEAR
 from fastewq.architectures.remote_moe import REMOTE_MOE
 from fastewq.architectures.seq2seq import SEQ2SEQ
 from fastewq.architectures.state_space import STATE_SPACE
@@ -27,10 +30,13 @@ ALONE: Mapping[str, Model] = {
     **LATENT_LINE,
     **STATE_SPACE,
     **LINEAR,
+    **KIMI_LINEAR,
     **REMOTE,
+    **REMOTE_DENSE,
     **REMOTE_MOE,
     **REMOTE_HYBRID,
     **ENCODERS,
+    **REMOTE_ENCODERS,
     **EARLY,
     **SEQ2SEQ,
     **BART_LINE,

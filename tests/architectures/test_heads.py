@@ -98,13 +98,13 @@ def test_names_that_repositories_have_for_classes_of_the_library(model_type: str
 
 
 def test_code_of_the_repository_with_another_class_is_flagged() -> None:
-    """jinaai/jina-embeddings-v3 calls itself xlm-roberta, and has adapters in every matrix."""
-    auto_map = {"AutoModel": "jinaai/xlm-roberta-flash-implementation--modeling_lora.XLMRobertaLoRA"}
-    named = {"model_type": "xlm-roberta", "architectures": ["XLMRobertaModel"]}
+    """As jinaai/jina-embeddings-v3 would be, were its adapters on RoBERTa."""
+    auto_map = {"AutoModel": "modeling_lora.RobertaLoRA"}
+    named = {"model_type": "roberta", "architectures": ["RobertaModel"]}
     found = read_config(named | {"auto_map": auto_map, "lora_adaptations": ["separation"]})
     assert not found.exact
     assert [text.split()[0] for text in found.warnings[:2]] == ["auto_map", "lora_adaptations"]
-    assert read_config(named | {"auto_map": {"AutoModel": "modeling.XLMRobertaModel"}}).exact
+    assert read_config(named | {"auto_map": {"AutoModel": "modeling.RobertaModel"}}).exact
     assert read_config(named | {"auto_map": {"AutoModelForMaskedLM": "modeling.Another"}}).exact
     assert read_config(named | {"auto_map": ["no object"], "lora_adaptations": []}).exact
 

@@ -68,3 +68,82 @@ def test_ovis_is_what_the_library_converts_it_to() -> None:
     converted = {"model_type": "ovis2", "vision_config": tower, "text_config": language, "tie_word_embeddings": False}
     sizes = {name: language[name] for name in ("hidden_size", "vocab_size")}
     assert read_config(converted | sizes).parameters == read_config(ovis).parameters
+
+
+def kimi_k3() -> dict[str, Any]:
+    full = [*range(4, 93, 4), 93]
+    text = {
+        "model_type": "kimi_linear",
+        "architectures": ["KimiLinearForCausalLM"],
+        "vocab_size": 163840,
+        "hidden_size": 7168,
+        "intermediate_size": 33792,
+        "moe_intermediate_size": 3072,
+        "routed_expert_hidden_size": 3584,
+        "latent_moe_use_norm": True,
+        "num_hidden_layers": 93,
+        "num_attention_heads": 96,
+        "num_key_value_heads": 96,
+        "num_experts": 896,
+        "num_experts_per_token": 16,
+        "num_shared_experts": 2,
+        "first_k_dense_replace": 1,
+        "moe_layer_freq": 1,
+        "q_lora_rank": 1536,
+        "kv_lora_rank": 512,
+        "qk_nope_head_dim": 128,
+        "qk_rope_head_dim": 64,
+        "v_head_dim": 128,
+        "mla_use_output_gate": True,
+        "attn_res_block_size": 12,
+        "linear_attn_config": {
+            "num_heads": 96,
+            "head_dim": 128,
+            "short_conv_kernel_size": 4,
+            "use_full_rank_gate": True,
+            "full_attn_layers": full,
+            "kda_layers": [i for i in range(1, 94) if i not in full],
+        },
+        "dtype": "bfloat16",
+    }
+    vision = {
+        "patch_size": 14,
+        "init_pos_emb_height": 64,
+        "init_pos_emb_width": 64,
+        "init_pos_emb_time": 4,
+        "vt_hidden_size": 1024,
+        "vt_intermediate_size": 4096,
+        "vt_num_attention_heads": 12,
+        "vt_num_hidden_layers": 27,
+        "qkv_hidden_size": 1536,
+        "norm_type": "rmsnorm",
+        "attn_bias": False,
+        "linear_bias": False,
+        "patch_embed_proj_bias": False,
+        "merge_kernel_size": [2, 2],
+        "mm_hidden_size": 1024,
+        "mm_projector_type": "patchmergerv2",
+        "text_hidden_size": 7168,
+    }
+    named = {"model_type": "kimi_k3", "architectures": ["KimiK3ForConditionalGeneration"], "dtype": "bfloat16"}
+    return named | {"text_config": text, "vision_config": vision}
+
+
+def test_kimi_k3_has_what_its_files_have_without_their_padding() -> None:
+    """Its page says 2,779,931,837,184: there `A_log` has 128 entries per layer, of which the 96 heads use 96."""
+    architecture = read_config(kimi_k3())
+    mixers = [block.layout.mixer for block in architecture.stacks[1].blocks]
+    assert architecture.exact, architecture.warnings
+    assert (mixers.count("linear_attention"), mixers.count("attention")) == (69, 24)
+    assert architecture.parameters + 69 * (128 - 96) == 2_779_931_837_184
+
+
+def test_text_model_of_kimi_k3_is_not_kimi_linear_whose_name_it_has() -> None:
+    config = kimi_k3()
+    whole, text = read_config(config), read_config(config["text_config"])
+    blocks = [[b.layout.parameters for b in a.stacks[-1].blocks] for a in (whole, text)]
+    assert blocks[0] == blocks[1]
+    assert [group.path for group in text.outside if "attn_res" in group.path] == [
+        "model.output_attn_res_norm",
+        "model.output_attn_res_proj",
+    ]
