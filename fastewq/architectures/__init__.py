@@ -59,6 +59,12 @@ OTHER_TYPES: Final[Mapping[tuple[str, str], str]] = {("git", "Grok1ForCausalLM")
 """(model_type, class) of published configs that mean another type: xai-org/grok-2's says "git"."""
 
 
+CONFIG_DICTS: Final = frozenset(
+    {"altclip", "chinese_clip", "clip", "clipseg", "flava", "groupvit", "metaclip_2", "xclip"}
+)
+"""Types whose classes let a field such as `text_config_dict`, of their first files, replace the nested config."""
+
+
 def supported() -> list[str]:
     """The model types with an exact layout, sorted."""
     return sorted(MODELS)
@@ -75,11 +81,13 @@ def read(config: Mapping[str, Any]) -> Architecture:
     model_type = meant(model_type, config)
     if model_type not in MODELS:
         raise UnsupportedArchitecture(f"model_type is {shown(model_type)}; no exact block layout is known for it")
+    if model_type in CONFIG_DICTS:
+        config = with_config_dicts(config)
     f, model = Fields(config, model_type), MODELS[model_type]
     head, guesses = chosen_head(f, model)
     body = model.build(f, head)
     text = f.optional_sub("text_config", "") or f
-    warnings = (*guesses, *body.warnings, *unread_parts(f, config, body))
+    warnings = (*guesses, *body.warnings, *unread_parts(f, config, body), *unread_positions(f))
     stored, assumed = dtype(f, text)
     return Architecture(
         model_type=model_type,
@@ -107,6 +115,16 @@ def meant(model_type: str, config: Mapping[str, Any]) -> str:
     named = config.get("architectures")
     name = named[0] if isinstance(named, list | tuple) and named else None
     return OTHER_TYPES.get((model_type, name), model_type) if isinstance(name, str) else model_type
+
+
+def with_config_dicts(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same with `NAME_config_dict` as `NAME_config`, where it is an object."""
+    given = {
+        name.removesuffix("_dict"): value
+        for name, value in config.items()
+        if name.endswith("_config_dict") and isinstance(value, Mapping)
+    }
+    return {**config, **given} if given else config
 
 
 def chosen_head(f: Fields, model: Model) -> tuple[str, tuple[str, ...]]:
@@ -150,6 +168,18 @@ def unread_parts(f: Fields, config: Mapping[str, Any], body: Body) -> tuple[str,
         found -= EXPERTS
     unread = sorted(name for name in found if f.unread(name) and config[name] not in (1, True))
     return tuple(f"{name} is not known for model_type {f.model_type}; what it says is not counted" for name in unread)
+
+
+def unread_positions(f: Fields) -> tuple[str, ...]:
+    """A warning where a class of BERT's line has lost the positions that it could have in every block's attention."""
+    if not f.classes or not f.undeclared("position_embedding_type"):
+        return ()
+    kind = f.value("position_embedding_type")
+    if kind == "absolute" or not f.value(
+        "type_vocab_size", None
+    ):  # those that are not in BERT's line mean other things
+        return ()
+    return (f"position_embedding_type is {shown(kind)}; model_type {f.model_type} is read with a table of positions",)
 
 
 def dtype(f: Fields, text: Fields) -> tuple[str, tuple[str, ...]]:

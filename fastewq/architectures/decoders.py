@@ -12,7 +12,7 @@ from typing import Any
 
 from fastewq.architectures.body import Body, Decoder, leading
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.heads import BodyAndHeads, Classifier, LMHead, Model, decoder, heads_with, no_head
+from fastewq.architectures.heads import BodyAndHeads, Classifier, Head, LMHead, Model, decoder, heads_with, no_head
 from fastewq.architectures.parts import (
     LAYER_NORM,
     MLP,
@@ -96,12 +96,27 @@ def square_head_dim(f: Fields) -> int:
     return dim
 
 
+def judge(outputs: int) -> Head:
+    """What scores an answer or its steps, in the code of Qwen/Qwen2.5-Math-RM-72B and Qwen/Qwen2.5-Math-PRM-7B."""
+
+    def head(f: Fields, body: Body) -> Tensors:  # noqa: ARG001
+        width = body.width
+        return (*linear("score.0", width, width, True), *linear("score.2", outputs, width, True))
+
+    return head
+
+
 LLAMA_LINE: Mapping[str, BodyAndHeads] = {
     "llama": decoder(LLAMA, prefixes=QA_TRANSFORMER),
     "mistral": decoder(uniform(Attention(), GatedMLP())),
     "ministral": decoder(uniform(Attention(), GatedMLP()), prefixes=QA_TRANSFORMER),
     "ministral3": decoder(uniform(Attention(), GatedMLP())),
-    "qwen2": decoder(uniform(Attention(bias=True, out_bias=False), GatedMLP()), prefixes=QA_TRANSFORMER),
+    "qwen2": decoder(
+        uniform(Attention(bias=True, out_bias=False), GatedMLP()),
+        heads=heads_with(ForRewardModel=judge(1), ForProcessRewardModel=judge(2)),
+        prefixes=QA_TRANSFORMER,
+        classes=("Qwen2ForRewardModel", "Qwen2ForProcessRewardModel"),
+    ),
     "qwen3": decoder(uniform(Attention(bias="attention_bias", qk_norm="head"), GatedMLP()), prefixes=QA_TRANSFORMER),
     "smollm3": decoder(LLAMA, prefixes=QA_TRANSFORMER),
     "arcee": decoder(
@@ -216,6 +231,18 @@ NO_CROSS_ATTENTION = {"add_cross_attention": (False,)}
 
 def whole_head_dim(f: Fields) -> int:
     return f.divided("hidden_size", HEADS)
+
+
+def mpt_keys(f: Fields) -> int:
+    """MPT's own code can let heads share keys and values, as in replit/replit-code-v1_5-3b; the library's cannot."""
+    attention = f.sub("attn_config", "")
+    attention.require("qk_ln", (False,))
+    kind = attention.choice(
+        "attn_type", ("multihead_attention", "multiquery_attention", "grouped_query_attention"), "multihead_attention"
+    )
+    if kind == "multihead_attention":
+        return f[HEADS]
+    return 1 if kind == "multiquery_attention" else attention["kv_n_heads"]
 
 
 def positions(name: str, offset: int = 0) -> Any:
@@ -467,7 +494,9 @@ GPT_LINE: Mapping[str, Model] = {
     "falcon": FALCON,
     "mpt": decoder(
         uniform(
-            Attention(prefix="attn", fused="Wqkv", names=("", "", "", "out_proj"), kv_heads=HEADS, dim=whole_head_dim),
+            Attention(
+                prefix="attn", fused="Wqkv", names=("", "", "", "out_proj"), kv_heads=mpt_keys, dim=whole_head_dim
+            ),
             MLP(prefix="ffn", names=("up_proj", "down_proj"), bias=False, inner="4*hidden_size"),
             norm=Norm("layer"),
             norms=("norm_1", "norm_2"),

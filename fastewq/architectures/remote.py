@@ -273,15 +273,15 @@ def bailing(*classes: str) -> Model:
 BAILING_SHARED = "num_shared_experts*moe_intermediate_size"
 
 
-def llada2_moe() -> Model:
-    plain = bailing()
-    assert isinstance(plain, BodyAndHeads)
+def normed(model: Model, ending: str, *classes: str) -> Model:
+    """The same, whose queries and keys have norms unless the config says otherwise; `ending` is its head's."""
+    assert isinstance(model, BodyAndHeads)
     return replace(
-        plain,
-        body=assuming(plain.body, use_qk_norm=True),
-        heads={"": plain.heads["ForCausalLM"], "Model": no_head},
-        default="",
-        classes=("LLaDA2MoeModelLM", "LLaDA2MoeModel"),
+        model,
+        body=assuming(model.body, use_qk_norm=True),
+        heads={ending: model.heads["ForCausalLM"], "Model": no_head},
+        default=ending,
+        classes=classes,
     )
 
 
@@ -339,9 +339,10 @@ REMOTE: Mapping[str, Model] = {
     # inclusionAI/Ling-lite, modeling_bailing_moe.py, and inclusionAI/Ling-mini-2.0, modeling_bailing_moe_v2.py
     "bailing_moe": bailing("BailingMoeForCausalLM", "BailingMoeV2ForCausalLM", "BailingMoeModel"),
     "bailing_moe_v2": bailing("BailingMoeV2ForCausalLM", "BailingMoeV2Model"),
-    # inclusionAI/LLaDA2.0-mini, modeling_llada2_moe.py: the same blocks, whose norms of queries and keys are there
-    # unless the config says otherwise
-    "llada2_moe": llada2_moe(),
+    # sarvamai/sarvam-30b; vLLM, models/sarvam.py, has the same blocks for it
+    "sarvam_moe": normed(bailing(), "ForCausalLM", "SarvamMoEForCausalLM", "SarvamMoEModel"),
+    # inclusionAI/LLaDA2.0-mini, modeling_llada2_moe.py
+    "llada2_moe": normed(bailing(), "", "LLaDA2MoeModelLM", "LLaDA2MoeModel"),
     # GSAI-ML/LLaDA-8B-Base, modeling_llada.py
     "llada": decoder(
         uniform(

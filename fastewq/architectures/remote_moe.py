@@ -13,9 +13,10 @@ from fastewq.architecture import FeedForward as FeedForwardKind
 from fastewq.architecture import Mixer as MixerKind
 from fastewq.architecture import Tensor
 from fastewq.architectures.body import every
-from fastewq.architectures.experts import sparse, step_experts
+from fastewq.architectures.experts import shared_if, sparse, step_experts
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import LMHead, Model, decoder, heads_with
+from fastewq.architectures.latent import LatentAttention
 from fastewq.architectures.parts import (
     Attention,
     FeedForwardPart,
@@ -109,6 +110,20 @@ class GrokExperts(MixtureOfExperts):
         return (*super().__call__(f), *(GatedMLP()(f) if f.flag("residual_moe", False) else ()))
 
 
+# -- Sarvam: sarvamai/sarvam-105b, modeling_sarvam_moe.py; vLLM, models/sarvam.py -------------------------------------
+
+
+def sarvam_shared(f: Fields) -> int:
+    """How wide the shared experts are together."""
+    width = field_or("moe_shared_expert_intermediate_size", "moe_intermediate_size")(f)
+    return width * f["num_shared_experts"]
+
+
+def sarvam_layers(f: Fields, layers: int) -> Sequence[str]:
+    first, step = f.count("first_k_dense_replace", 1), f.size("moe_layer_freq", 1)
+    return ["sparse" if i >= first and (i - first) % step == 0 else "dense" for i in range(layers)]
+
+
 UNTIED = heads_with(ForCausalLM=LMHead(tied=False))
 
 REMOTE_MOE: Mapping[str, Model] = {
@@ -126,6 +141,18 @@ REMOTE_MOE: Mapping[str, Model] = {
         ),
         heads=heads_with(ForCausalLM=LMHead(tied=lambda f: f.flag("tie_word_embeddings", False))),
         classes=("ArcticForCausalLM", "ArcticModel"),
+    ),
+    "sarvam_mla": decoder(
+        sparse(
+            LatentAttention(bias=False),
+            MixtureOfExperts(
+                shared=shared_if("num_shared_experts", GatedMLP(prefix="shared_experts", inner=sarvam_shared))
+            ),
+            GatedMLP(),
+            sarvam_layers,
+        ),
+        heads=heads_with(ForCausalLM=LMHead(tied=lambda f: f.flag("tie_word_embeddings", False))),
+        classes=("SarvamMLAForCausalLM", "SarvamMLAModel"),
     ),
     "grok": decoder(
         sparse(

@@ -8,7 +8,7 @@ import pytest
 
 from fastewq.architectures.heads import ending
 from fastewq.config import read_config
-from fastewq.errors import InvalidConfig
+from fastewq.errors import InvalidConfig, UnsupportedArchitecture
 
 TINY: dict[str, Any] = {
     "model_type": "llama",
@@ -135,3 +135,28 @@ def test_sizes_in_another_place_than_the_librarys_are_flagged() -> None:
     assert not found.exact
     assert "thinker_config is not known" in found.warnings[0]
     assert read_config({"model_type": "qwen3_asr", "dtype": "bfloat16", **sizes}).exact
+
+
+@pytest.mark.parametrize(("name", "scores"), [("Qwen2ForRewardModel", 1), ("Qwen2ForProcessRewardModel", 2)])
+def test_two_matrices_of_qwens_reward_models(name: str, scores: int) -> None:
+    qwen = {"model_type": "qwen2", "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
+    body, judge = (read_config(qwen | {"architectures": [one]}) for one in ("Qwen2Model", name))
+    assert judge.exact
+    assert judge.parameters - body.parameters == 64 * 64 + 64 + scores * 64 + scores
+
+
+def test_positions_that_todays_class_has_no_more_are_flagged() -> None:
+    bert = {"model_type": "bert", "architectures": ["BertModel"]}
+    assert read_config(bert | {"position_embedding_type": "absolute"}).exact
+    assert "position_embedding_type" in read_config(bert | {"position_embedding_type": "relative_key"}).warnings[0]
+
+
+def test_mpt_whose_heads_share_keys() -> None:
+    """`Wqkv` of replit/replit-code-v1_5-3b: 24 heads and 8 pairs of keys and values."""
+    config = {"model_type": "mpt", "architectures": ["MPTForCausalLM"], "d_model": 3072, "n_heads": 24, "n_layers": 2}
+    shared = {"attn_config": {"attn_type": "grouped_query_attention", "kv_n_heads": 8}}
+    architecture = read_config(config | shared)
+    assert [t.shape for t in architecture.stacks[0].blocks[0].layout.tensors if "Wqkv" in t.name] == [(5120, 3072)]
+    assert read_config(config | {"attn_config": {"attn_type": "multiquery_attention"}}).stacks[0].kv_heads == 1
+    with pytest.raises(UnsupportedArchitecture, match="qk_ln"):
+        read_config(config | {"attn_config": {"qk_ln": True}})

@@ -114,3 +114,13 @@ def test_sizes_beside_a_missing_config_are_no_loss_where_the_class_assumes_them(
     other = read("glm4v", "Glm4vForConditionalGeneration", vision_config=vision, **flat | {"num_hidden_layers": 39})
     assert not other.exact
     assert "text_config is missing" in other.warnings[0]
+
+
+def test_config_dict_of_clips_first_files_replaces_the_nested_config() -> None:
+    """As the library's classes do: also by their defaults, where the object leaves a field out."""
+    nested = {"text_config": {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 512}}
+    text = {"hidden_size": 128, "num_attention_heads": 4}
+    config = {"model_type": "clip", "architectures": ["CLIPModel"]}
+    assert read_config(config | nested | {"text_config_dict": text}) == read_config(config | {"text_config": text})
+    assert read_config(config | nested | {"text_config_dict": None}) == read_config(config | nested)
+    assert read_config(config | nested | {"text_config_dict": text}) != read_config(config | nested)
