@@ -1,8 +1,11 @@
-"""The manifests under docs/deploy are valid, and agree with the service they start."""
+"""The image and the manifests under docs/deploy are valid, and agree with the service they start."""
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,7 +16,8 @@ from fastewq.api.settings import Settings
 
 from api.server import Server
 
-DEPLOY = Path(__file__).parents[2] / "docs" / "deploy"
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "docs" / "deploy"
 DEFAULTS = Settings.model_construct()
 
 
@@ -65,3 +69,48 @@ def test_the_systemd_unit_is_valid(tmp_path):
 def test_systemd_waits_until_the_service_has_ended():
     seconds = re.search(r"^TimeoutStopSec=(\d+)$", (DEPLOY / "fastewq.service").read_text("utf-8"), re.M)
     assert int(seconds[1]) > DEFAULTS.drain_seconds + DEFAULTS.grace_seconds
+
+
+@pytest.fixture(scope="module")
+def image() -> dict[str, str]:
+    """The last instruction of each kind in the Dockerfile: those of the image that is kept."""
+    text = re.sub(r"^#.*\n", "", (ROOT / "Dockerfile").read_text("utf-8"), flags=re.M).replace("\\\n", " ")
+    return dict(line.split(maxsplit=1) for line in text.splitlines() if line)
+
+
+def in_this_environment(command: list[str]) -> list[str]:
+    here = [part.replace("/opt/fastewq/bin/python", sys.executable) for part in command]
+    if here[0] == "/opt/fastewq/bin/fastewq":
+        here[:1] = [sys.executable, "-c", "from fastewq.cli import main; main()"]
+    assert here != command
+    return here
+
+
+def health(image: dict[str, str], server: Server) -> int:
+    """The exit code of the image's health check, with a proxy in the environment as Docker may put there."""
+    command = json.loads(image["HEALTHCHECK"].partition("CMD")[2])
+    port = server.url.rpartition(":")[2]
+    asked = [part.replace("8000", port) for part in in_this_environment(command)]
+    proxy = {"http_proxy": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+    return subprocess.run(asked, env={**os.environ, **proxy}, stderr=subprocess.DEVNULL).returncode
+
+
+def test_the_image_is_healthy_while_the_service_is_ready(image, docs_server, tmp_path):
+    assert health(image, docs_server) == 0
+    with Server(artefact=tmp_path / "missing", drain_seconds=0) as server:
+        assert health(image, server) == 1
+
+
+def test_the_image_starts_the_service_on_the_port_it_names(image):
+    command = in_this_environment(json.loads(image["ENTRYPOINT"]))
+    settings = subprocess.run([*command, "--show-settings"], capture_output=True, text=True, check=True).stdout
+    assert re.search(r"FASTEWQ_HOST\W+0\.0\.0\.0\W", settings)
+    assert re.search(rf"FASTEWQ_PORT\W+{image['EXPOSE']}\W", settings)
+
+
+def test_what_the_image_compiles_beforehand_can_be_imported(image):
+    assert subprocess.run(in_this_environment(shlex.split(image["RUN"]))).returncode == 0
+
+
+def test_the_user_of_the_image_is_a_number_other_than_root(image):
+    assert int(image["USER"]) > 0
