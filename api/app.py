@@ -16,6 +16,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from . import logs
 from .access import Access
@@ -70,11 +71,26 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_api_route("/", lambda: FileResponse(STATIC / "index.html"), include_in_schema=False)
     app.add_exception_handler(HTTPException, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_parameters)
+    app.add_middleware(WholeFiles)
     app.add_middleware(Shortcut, routes=router.routes)
     app.add_middleware(Guard, access=access, max_concurrency=settings.max_concurrency)
     app.add_middleware(Envelope, service=service, access_log=logs.AccessLog(settings.log_level))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+class WholeFiles:
+    """ASGI middleware: no parts of files, which a server need not send (RFC 9110, section 14.2). The framework would
+    refuse ranges without the error shape.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            scope["headers"] = [field for field in scope["headers"] if field[0] != b"range"]
+        await self.app(scope, receive, send)
 
 
 def _refuse(request: Request, error: Exception) -> NoReturn:

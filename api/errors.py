@@ -4,7 +4,7 @@ FastEWQError
 ├── ...                          the errors of the library, see `fastewq.errors`; here one more InputError:
 │   └── InvalidSettings          an environment variable of the service cannot be used; it does not start
 └── ServiceError                 the request did not reach the planner, or its answer was not finished
-    ├── MalformedRequest         the body is not JSON within the bounds
+    ├── MalformedRequest         the request is not HTTP, or its body not JSON within the bounds
     ├── InvalidRequest           the body is JSON, but not the document the route expects
     ├── Unauthorized             no key or an unknown key, where keys are required
     ├── RouteNotFound            no such path
@@ -51,7 +51,7 @@ class ServiceError(FastEWQError):
 
 
 class MalformedRequest(ServiceError):
-    """The body is not one JSON document within the bounds."""
+    """The request is not HTTP/1.1, or its body not one JSON document within the bounds."""
 
     code = "malformed_request"
     default_hint = "Send one JSON document in UTF-8."

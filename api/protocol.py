@@ -1,29 +1,48 @@
 """uvicorn's HTTP protocol, with bounds on what happens before a request and after its answer.
 
 The application bounds bodies and work. It never sees a request line that does not end, or an answer that is not read;
-without bounds on these, idle clients could hold connections and memory for ever.
+without bounds on these, idle clients could hold connections and memory for ever. Nor does it see what is not HTTP: that
+is refused here, in the one error shape, and after the answers to the requests before it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import re
 from typing import Final
 
+import httptools
+import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from . import metrics
+from .envelope import SAFE_HEADERS
 from .errors import MalformedRequest, error_response
 from .reading import BODY_IS_HERE
+
+log = structlog.get_logger()
 
 PREDICTOR_VERSION: Final = "predictor_version"
 """Where the application leaves its version for this module, in the state of its life cycle."""
 MAX_HEAD_BYTES: Final = 64 * 2**10
-"""Request line and headers together."""
+"""Request line and headers together; also what may come after a body's last chunk."""
 HEAD_SECONDS: Final = 10.0
 """Time to send a request line and headers, from the opening of the connection or the last answer."""
 READ_SECONDS: Final = 10.0
 MIN_READ_BYTES: Final = 8 * 2**10
 """A client that leaves an answer waiting must take this much of it in every READ_SECONDS."""
+TOO_LONG: Final = f"the head of the request has more than {MAX_HEAD_BYTES} bytes"
+HINT: Final = "Send HTTP/1.1 as RFC 9112 has it."
+
+HOST: Final = re.compile(rb"(\[[\w.:~!$&'()*+,;=-]+\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?")
+"""RFC 3986, section 3.2: a name or address, and a port."""
+ABSOLUTE: Final = re.compile(rb"[A-Za-z]+://[^/?#]+([^#]*).*")
+"""RFC 9112, section 3.2.2: a target that repeats scheme and host, as sent to a proxy, before path and query."""
+
+
+class NotHTTP(Exception):
+    """The head of a request breaks a rule that the parser does not know."""
 
 
 class Protocol(HttpToolsProtocol):
@@ -32,8 +51,8 @@ class Protocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._in_head = True
-        self._heads = 0
-        self._head_bytes = 0
+        self._head_bytes = 0  # received since the parser last came to the end of a head, part of a body, or a body
+        self._refusal: str | None = None
         self._unread = 0
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
         self._read_timer: asyncio.TimerHandle | None = None
@@ -43,46 +62,138 @@ class Protocol(HttpToolsProtocol):
         self._stop_watching()
         super().connection_lost(exc)
 
-    # ---- the head of a request ----
+    # ---- requests ----
 
     def data_received(self, data: bytes) -> None:
-        before = (self._in_head, self._heads)
-        super().data_received(data)
-        if before == (True, self._heads):  # the head had not ended before this data, nor has it now
-            self._head_bytes += len(data)
-            if self._head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
-                self.send_400_response(f"the head of the request has more than {MAX_HEAD_BYTES} bytes")
+        self._unset_keepalive_if_required()
+        if self._refusal is not None:
+            return
+        self._head_bytes += len(data)
+        try:
+            self._parse(data)
+        except httptools.HttpParserError as error:
+            self._refuse(str(error.__context__ or error)[:200])
+        else:
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(TOO_LONG)
+
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser. Raises HttpParserError.
+
+        A server may go on in HTTP/1.1 where a client offers another protocol (RFC 9110, section 7.8), as Java's does
+        with every first request. The parser will not: it skips the body. So it is fed the head again without the offer.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = data[upgrade.args[0] :]
+                data = self._head_without_offer() + rest if self._offers_upgrade() else rest
+            else:
+                return
+
+    def _offers_upgrade(self) -> bool:
+        return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
+
+    def _head_without_offer(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [self.parser.get_method() + b" " + self.url + b" HTTP/" + version]
+        lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # a field after the last chunk must not pass for one of the head
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._in_head = False
-        self._heads += 1
-        self._head_timer.cancel()
+        if self._offers_upgrade():
+            return
+        if self._head_bytes > MAX_HEAD_BYTES:  # in one piece, perhaps with a body
+            self._check_size()
+        self._check_host()
+        if absolute := ABSOLUTE.fullmatch(self.url):
+            self.url = absolute[1] if absolute[1].startswith(b"/") else b"/" + absolute[1]
         super().on_headers_complete()
+        self._in_head = False
+        self._head_bytes = 0
+        self._head_timer.cancel()
+
+    def _check_size(self) -> None:
+        """Raises NotHTTP."""
+        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD_BYTES:
+            raise NotHTTP(TOO_LONG)
+
+    def _check_host(self) -> None:
+        """RFC 9112, section 3.2. Raises NotHTTP."""
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) != 1 and (hosts or self.parser.get_http_version() not in ("0.9", "1.0")):
+            raise NotHTTP(f"the request has {len(hosts)} Host headers; expected one")
+        if hosts and HOST.fullmatch(hosts[0]) is None:
+            raise NotHTTP(
+                f"Host is {hosts[0][:80].decode('latin-1')!r}; expected a name or address, perhaps with a port"
+            )
+
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._in_head:  # an offer of another protocol, of which the head will come again
+            return
         self._in_head = True
         self._head_bytes = 0
         super().on_message_complete()
         self.scope["state"][BODY_IS_HERE] = True
 
     def on_response_complete(self) -> None:
+        last = not self.pipeline
         super().on_response_complete()
-        if not self.pipeline and not self.transport.is_closing():
-            self._head_timer.cancel()
-            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
+        if last and not self.transport.is_closing():
+            if self._refusal is not None:
+                self._send_refusal(self._refusal)
+            else:
+                self._head_timer.cancel()
+                self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
-    def send_400_response(self, msg: str) -> None:
-        """What is not HTTP gets the one error shape, too."""
-        response = error_response(MalformedRequest(msg), request_id := os.urandom(16).hex())
+    # ---- what is not HTTP ----
+
+    def _refuse(self, reason: str) -> None:
+        """Answer 400 in its turn, after the requests that came before, and close."""
+        if self._refusal is not None or self.transport.is_closing():
+            return
+        self._refusal = reason
+        if not self._in_head and self.pipeline:  # the fault is in the body of a request that waits
+            self.pipeline.popleft()
+        elif not self._in_head:  # in that of the one request in work, to which its client is then gone
+            self.cycle.disconnected = True
+            self.cycle.waiting_for_100_continue = False
+            self.cycle.message_event.set()
+            if self.cycle.response_started:
+                self._give_up()
+            else:
+                self._send_refusal(reason)
+        elif self.cycle is None or self.cycle.response_complete:
+            self._send_refusal(reason)
+
+    def _send_refusal(self, reason: str) -> None:
+        request_id = os.urandom(16).hex()
+        log.warning("not HTTP", request_id=request_id, status=400, reason=reason)
+        metrics.observe_request("other", "other", 400, seconds=0)
+        response = error_response(MalformedRequest(reason, hint=HINT), request_id)
         headers = [
+            *self.server_state.default_headers,
             *response.raw_headers,
+            *SAFE_HEADERS,
             (b"x-request-id", request_id.encode()),
             (b"x-predictor-version", self.app_state.get(PREDICTOR_VERSION, "none").encode()),
             (b"connection", b"close"),
         ]
         head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
         self.transport.write(b"HTTP/1.1 400 Bad Request\r\n" + head + b"\r\n" + bytes(response.body))
-        self._give_up()
+        # Read on for a while: closed with data unread, the connection would be reset, and the answer perhaps lost.
+        self.transport.write_eof()
+        self._head_timer.cancel()
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
 
     # ---- an answer that is not read ----
 

@@ -49,12 +49,13 @@ class Server:
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=60)
 
-    def wait_for_log(self, message: str) -> None:
+    def wait_for_log(self, message: str, **fields: object) -> None:
+        wanted = {"message": message, **fields}
         for _ in range(1000):
-            if any(line["message"] == message for line in list(self.logs)):
+            if any(wanted.items() <= line.items() for line in list(self.logs)):
                 return
             threading.Event().wait(0.01)
-        raise AssertionError(f"no log line {message!r}")
+        raise AssertionError(f"no log line {wanted}")
 
     def log_of(self, request_id: str) -> dict[str, Any]:
         """The log line of a request, which may be written a moment after its answer has arrived."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 from typing import Any
@@ -192,10 +193,19 @@ def test_a_slow_body_is_given_up():
         assert client.get("/readyz").status_code == 200
 
 
+def read_all(connection: socket.socket) -> bytes:
+    """What the server sends before it closes the connection."""
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+LIVE = b"GET /livez HTTP/1.1\r\n"
+LAST = b"Host: x\r\nConnection: close\r\n\r\n"
+
+
 def answer_to(server: Server, data: bytes) -> tuple[list[bytes], dict[str, Any]]:
     """The lines of the head and the JSON document of the answer to raw bytes; the server closes the connection."""
     with send_raw(server, data) as connection:
-        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        answer = read_all(connection)
     head, _, body = answer.partition(b"\r\n\r\n")
     return head.split(b"\r\n"), json.loads(body)
 
@@ -209,15 +219,94 @@ def answer_to(server: Server, data: bytes) -> tuple[list[bytes], dict[str, Any]]
         b"GET /\xff HTTP/1.1\r\n\r\n",
         b"GET /livez HTTP/1.1\r\nX: " + b"y" * 100_000,
         b"GET /" + b"y" * 100_000,
+        LIVE + b"\r\n",
+        LIVE + b"Host: a\r\nHost: a\r\n\r\n",
+        LIVE + b"Host: a, b\r\n\r\n",
+        LIVE + b"Host: a/b\r\n\r\n",
+        LIVE + b"Host: a:b\r\n\r\n",
+        LIVE + b"Host: \xff\r\n\r\n",
+        LIVE.replace(b" /", b" http://x/") + b"\r\n",
+        LIVE + b"Connection: upgrade\r\nUpgrade: h2c\r\n\r\n",
+        LIVE + b"Host: x\r\nX: folded\r\n value\r\n\r\n",
+        LIVE + b"Host: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nx",
+        LIVE + b"Host: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        LIVE + b"Host: x\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n",
+        b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
-    ids=lambda data: repr(data[:16]),
+    ids=lambda data: repr(data[:60]),
 )
 def test_what_is_not_http_gets_the_error_shape(server, client, data):
     head, document = answer_to(server, data)
     assert head[0] == b"HTTP/1.1 400 Bad Request"
     assert f"x-predictor-version: {fastewq.load_predictor().version}".encode() in head
+    assert b"x-content-type-options: nosniff" in head
     assert document["error"]["code"] == "malformed_request"
+    assert f"x-request-id: {document['error']['request_id']}".encode() in head
+    server.wait_for_log("not HTTP", request_id=document["error"]["request_id"])
     assert client.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /livez HTTP/1.0\r\n",
+        LIVE + b"Host:\r\n",
+        LIVE + b"Host: example.org:8000\r\n",
+        LIVE + b"Host: [::1]:8000\r\n",
+        LIVE.replace(b" /", b" http://example.org/") + b"Host: example.org\r\n",
+        LIVE + b"Host: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n",
+    ],
+)
+def test_other_forms_of_a_request_that_http_allows(server, head):
+    with send_raw(server, head + b"\r\n" + LIVE + LAST) as connection:
+        assert read_all(connection).endswith(b'{"status":"live"}')
+
+
+def test_a_target_may_name_the_host_alone(server):
+    with send_raw(server, b"GET http://example.org HTTP/1.1\r\n" + LAST) as connection:
+        assert read_all(connection).startswith(b"HTTP/1.1 200 ")
+
+
+def test_the_body_of_a_request_that_offers_another_protocol_is_read(server, llama):
+    body = json.dumps({"config": llama}).encode()
+    head = b"POST /v1/plans HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n" % len(body)
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n\r\n"
+    with send_raw(server, (head + offer + body) * 2 + LIVE + LAST) as connection:
+        answer = read_all(connection)
+    assert answer.count(b"HTTP/1.1 200 ") == 3
+    assert answer.count(b'"fastewq.plan/1"') == 2
+
+
+def test_what_is_not_http_is_refused_after_the_answers_to_what_was(server):
+    whole = LIVE + b"Host: x\r\n\r\n"
+    chunked = LIVE + b"Host: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for bad in (LIVE + b"\r\n", chunked + b"z\r\n", b"GET /" + b"x" * 100_000):
+        with send_raw(server, whole * 3 + bad + whole) as connection:
+            answer = read_all(connection)
+        assert re.findall(rb"HTTP/1.1 (\d+) ", answer) == [b"200"] * 3 + [b"400"]
+        assert b"connection: close" in answer.partition(b"HTTP/1.1 400 ")[2]
+
+
+def test_a_field_after_the_last_chunk_is_no_header(server):
+    head = LIVE + b"Host: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with send_raw(server, head + b"0\r\nX-Request-ID: late\r\nHost: y\r\n\r\n") as connection:
+        answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"late" not in answer
+
+
+def test_fields_after_the_last_chunk_have_a_bound(server):
+    head = b"POST /v1/plans HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for fields in (b"a: b\r\n" * 100_000, b"a: " + b"b" * 500_000):
+        with send_raw(server, head + b"0\r\n" + fields) as connection:
+            assert connection.recv(64).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("range_", ["bytes=0-9", "bytes=999999999-", "bytes=z", "lines=1-2"])
+@pytest.mark.parametrize("path", ["/", "/static/page.js", "/docs/static/swagger-ui.css"])
+def test_files_are_sent_whole(client, path, range_):
+    assert client.get(path, headers={"Range": range_}).content == client.get(path).content
 
 
 def test_a_long_body_that_arrives_with_its_head_is_no_long_head(server, llama):
@@ -237,7 +326,7 @@ def test_requests_sent_ahead_are_answered_in_order(server, llama):
     request = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
     last = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     with send_raw(server, request * 3 + last) as connection:
-        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        answer = read_all(connection)
     assert answer.count(b"HTTP/1.1 200 ") == 4
     assert answer.endswith(b'{"status":"live"}')
 

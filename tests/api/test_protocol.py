@@ -59,10 +59,10 @@ def test_a_client_that_sends_its_head_byte_by_byte_is_let_go(address):
     sender.join()
 
 
-def drip(connection: socket.socket) -> None:
+def drip(connection: socket.socket, start: bytes = b"GET /livez HTTP/1.1\r\nX: ") -> None:
     """Send a head that never ends, until the connection does."""
     with contextlib.suppress(OSError):
-        connection.sendall(b"GET /livez HTTP/1.1\r\nX: ")
+        connection.sendall(start)
         while True:
             connection.sendall(b"x")
             threading.Event().wait(0.02)
@@ -73,6 +73,17 @@ def test_a_client_that_waits_between_requests_is_let_go(address):
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
         assert ends(connection)
+
+
+def test_a_request_sent_ahead_may_take_longer_than_a_head(address, llama):
+    llama["num_hidden_layers"] = 500
+    body = json.dumps({"requests": [{"config": llama}] * 100}).encode()
+    head = b"POST /v1/plans/batch HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    batch = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    with socket.create_connection(address, timeout=60) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n" + batch)
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.count(b'"fastewq.plan/1"') == 100
 
 
 def test_a_client_that_reads_no_answer_is_let_go(server, address, llama):
@@ -90,3 +101,10 @@ def test_a_client_that_reads_no_answer_is_let_go(server, address, llama):
         assert server.server_state.connections
         while server.server_state.connections:
             threading.Event().wait(0.05)
+
+
+def test_a_client_that_is_refused_is_let_go(address):
+    with socket.create_connection(address, timeout=30) as connection:
+        sender = threading.Thread(target=drip, args=(connection, b"BREW / HTTP/1.1\r\n"))
+        sender.start()
+        sender.join()
