@@ -8,8 +8,6 @@ import hmac
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -120,22 +118,8 @@ class Access:
             raise Unauthorized("the request has no bearer key, or one that is not known")
         return name
 
-    @asynccontextmanager
-    async def reloading(self) -> AsyncIterator[None]:
-        """While open, changes of the key file take effect within a second or two, without a signal or restart."""
-        if self._keys is None:
-            yield
-            return
-        task = asyncio.create_task(_reload_forever(self._keys))
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-
-
-async def _reload_forever(keys: Keyring) -> None:
-    while True:
-        await asyncio.sleep(RELOAD_SECONDS)
-        keys.reload()
+    async def keep_reloading(self) -> None:
+        """Changes of the key file take effect within a second or two, without a signal or restart."""
+        while self._keys is not None:
+            await asyncio.sleep(RELOAD_SECONDS)
+            self._keys.reload()

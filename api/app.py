@@ -23,7 +23,7 @@ from .access import Access
 from .envelope import Envelope
 from .errors import InvalidRequest, MethodNotAllowed, RouteNotFound
 from .guard import Guard
-from .protocol import PREDICTOR_VERSION
+from .protocol import SERVICE
 from .reading import describe_problems
 from .routes import router
 from .schemas import REQUESTS
@@ -31,6 +31,7 @@ from .server import drained_before_exit
 from .service import Service
 from .settings import Settings
 from .shortcut import Shortcut
+from .threads import beside
 
 STATIC = Path(__file__).with_name("static")
 DESCRIPTION = """
@@ -48,11 +49,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     service, access = Service(settings), Access(settings)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, str]]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Service]]:
         service.load()
-        async with access.reloading():
+        async with beside(access.keep_reloading()), beside(service.keep_loading()):
             with drained_before_exit(settings.drain_seconds):
-                yield {PREDICTOR_VERSION: service.version}  # for the protocol, which cannot ask the service
+                yield {SERVICE: service}  # for the protocol, which does not see the application
 
     # The documentation page must not load scripts from other hosts; this package brings them along.
     app = FastAPIOffline(

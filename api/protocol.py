@@ -23,8 +23,8 @@ from .reading import BODY_IS_HERE
 
 log = structlog.get_logger()
 
-PREDICTOR_VERSION: Final = "predictor_version"
-"""Where the application leaves its version for this module, in the state of its life cycle."""
+SERVICE: Final = "service"
+"""Where the application leaves its service for this module, in the state of its life cycle."""
 MAX_HEAD_BYTES: Final = 64 * 2**10
 """Request line and headers together; also what may come after a body's last chunk."""
 HEAD_SECONDS: Final = 10.0
@@ -185,7 +185,7 @@ class Protocol(HttpToolsProtocol):
             *response.raw_headers,
             *SAFE_HEADERS,
             (b"x-request-id", request_id.encode()),
-            (b"x-predictor-version", self.app_state.get(PREDICTOR_VERSION, "none").encode()),
+            (b"x-predictor-version", self.app_state[SERVICE].version.encode()),
             (b"connection", b"close"),
         ]
         head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)

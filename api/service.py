@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Final
 
@@ -23,6 +24,9 @@ from .threads import Threads
 THREADS: Final = 4
 """Long work at a time. They share one interpreter, so more would only wait for each other."""
 
+RETRY_SECONDS: Final = 5
+"""Between two attempts to load what was missing at the start."""
+
 log = structlog.get_logger()
 
 draining = threading.Event()
@@ -38,10 +42,14 @@ class Service:
         self._planner: Planner | None = None
         self._lookup: Lookup | None = None
         self._problem = "the predictor is being loaded"
+        self._reason = ""
         self.threads = Threads(THREADS, settings.work_seconds)
 
     def load(self) -> None:
-        """Verify the artefact's hash and golden predictions. A failure is logged, and the service stays unready."""
+        """Verify the artefact's hash and golden predictions, open the catalog.
+
+        A failure leaves the service unready, and is logged unless it is the one of the last attempt.
+        """
         try:
             predictor = load_predictor(self.settings.artefact)
             supported()  # imports every family now, so that no request has to wait for it
@@ -50,10 +58,18 @@ class Service:
             self._lookup = Lookup(self.settings)
         except FastEWQError as error:
             self._problem = "no usable predictor" if isinstance(error, InvalidArtefact) else "no usable catalog"
-            log.error(self._problem, code=error.code, reason=error.message)
+            if error.message != self._reason:
+                self._reason = error.message
+                log.error(self._problem, code=error.code, reason=error.message)
         else:
             self._predictor, self._planner = predictor, Planner(predictor, self.settings, others)
             metrics.PREDICTOR.labels(predictor.version).set(1)
+
+    async def keep_loading(self) -> None:
+        """Until the service is ready: an artefact or a catalog may come to its place later."""
+        while self._planner is None:
+            await asyncio.sleep(RETRY_SECONDS)
+            await asyncio.to_thread(self.load)
 
     @property
     def version(self) -> str:
@@ -64,14 +80,14 @@ class Service:
     def predictor(self) -> Predictor:
         """Raises NotReady where none is loaded."""
         if self._predictor is None:
-            raise NotReady(self._problem, seconds=10)
+            raise NotReady(self._problem, seconds=RETRY_SECONDS)
         return self._predictor
 
     @property
     def planner(self) -> Planner:
         """Raises NotReady where no predictor is loaded."""
         if self._planner is None:
-            raise NotReady(self._problem, seconds=10)
+            raise NotReady(self._problem, seconds=RETRY_SECONDS)
         return self._planner
 
     async def plan(self, request: PlanRequest) -> Plan:
@@ -93,7 +109,7 @@ class Service:
     def lookup(self) -> Lookup:
         """Raises NotReady."""
         if self._lookup is None:
-            raise NotReady(self._problem, seconds=10)
+            raise NotReady(self._problem, seconds=RETRY_SECONDS)
         return self._lookup
 
     def check_ready(self) -> None:

@@ -1,10 +1,11 @@
-"""Long work beside the event loop, so that short requests and probes are answered meanwhile."""
+"""Work beside the requests that are being answered: long work in threads, and what goes on as long as the service."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TypeVar
 
@@ -29,3 +30,15 @@ class Threads:
                 return await asyncio.get_running_loop().run_in_executor(self._pool, partial(work, *arguments))
         except TimeoutError:
             raise OutOfTime(f"the answer took longer than {self._seconds:g} seconds") from None
+
+
+@asynccontextmanager
+async def beside(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """While open, the work goes on; at the end it is cancelled."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task

@@ -105,5 +105,19 @@ def test_a_catalog_that_cannot_be_read_keeps_the_service_unready(tmp_path):
         assert_error(client.get("/v1/catalog"), 503, "not_ready")
 
 
+def test_a_catalog_that_appears_later_makes_the_service_ready(tmp_path, configs):
+    index = tmp_path / "index.sqlite"
+    with Server(catalog=index) as server, server.client() as client:
+        server.wait_for_log("no usable catalog", code="not_found")
+        for path in ("/readyz", "/v1/catalog", "/v1/models/made/m1/plan"):
+            error = assert_error(client.get(path), 503, "not_ready")
+            assert error["message"] == "no usable catalog"
+        write(index, configs, "v1", "r1")
+        while client.get("/readyz").status_code != 200:
+            threading.Event().wait(0.1)
+        assert client.get("/v1/models/made/m1/plan").status_code == 200
+        assert sum(line["message"] == "no usable catalog" for line in server.logs) == 1
+
+
 def test_without_a_catalog_there_is_nothing_to_search(client: httpx.Client):
     assert "--catalog" in assert_error(client.get("/v1/catalog"), 404, "not_found")["hint"]
