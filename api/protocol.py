@@ -14,7 +14,8 @@ from typing import Final
 
 import httptools
 import structlog
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from . import metrics
 from .envelope import SAFE_HEADERS
@@ -53,6 +54,7 @@ class Protocol(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0  # received since the parser last came to the end of a head, part of a body, or a body
         self._refusal: str | None = None
+        self._in_work: RequestResponseCycle | None = None
         self._unread = 0
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
         self._read_timer: asyncio.TimerHandle | None = None
@@ -60,6 +62,8 @@ class Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._head_timer.cancel()
         self._stop_watching()
+        if self._in_work is not None:  # which the server tells only of the latest request, that may still be waiting
+            self._leave(self._in_work)
         super().connection_lost(exc)
 
     # ---- requests ----
@@ -145,7 +149,12 @@ class Protocol(HttpToolsProtocol):
         super().on_message_complete()
         self.scope["state"][BODY_IS_HERE] = True
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._in_work = cycle
+        super()._start_asgi_task(cycle, app)
+
     def on_response_complete(self) -> None:
+        self._in_work = None
         last = not self.pipeline
         super().on_response_complete()
         if last and not self.transport.is_closing():
@@ -165,15 +174,19 @@ class Protocol(HttpToolsProtocol):
         if not self._in_head and self.pipeline:  # the fault is in the body of a request that waits
             self.pipeline.popleft()
         elif not self._in_head:  # in that of the one request in work, to which its client is then gone
-            self.cycle.disconnected = True
-            self.cycle.waiting_for_100_continue = False
-            self.cycle.message_event.set()
+            self._leave(self.cycle)
             if self.cycle.response_started:
                 self._give_up()
             else:
                 self._send_refusal(reason)
         elif self.cycle is None or self.cycle.response_complete:
             self._send_refusal(reason)
+
+    def _leave(self, cycle: RequestResponseCycle) -> None:
+        """Tell the application that nobody waits for its answer to this request."""
+        cycle.disconnected = True
+        cycle.waiting_for_100_continue = False
+        cycle.message_event.set()
 
     def _send_refusal(self, reason: str) -> None:
         request_id = os.urandom(16).hex()

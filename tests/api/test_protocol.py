@@ -108,3 +108,15 @@ def test_a_client_that_is_refused_is_let_go(address):
         sender = threading.Thread(target=drip, args=(connection, b"BREW / HTTP/1.1\r\n"))
         sender.start()
         sender.join()
+
+
+def test_requests_sent_ahead_end_with_a_client_that_reads_no_answer(server, address, caplog):
+    with socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1000)
+        connection.settimeout(60)
+        connection.connect(address)
+        connection.sendall(b"GET /docs/static/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n" * 20)
+        connection.recv(1)
+        while server.server_state.connections or server.server_state.tasks:
+            threading.Event().wait(0.05)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
