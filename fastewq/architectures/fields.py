@@ -91,6 +91,7 @@ STAND_INS: Final = {
     "exaone4_5_text": "exaone4",
     "bidir_mistral": "mistral",
     "llama_bidirec": "llama",
+    "interns1": "internvl",
 }
 """Types that the library does not have, whose config class extends one that it has."""
 

@@ -27,17 +27,19 @@ from fastewq.architectures.assembly import (
     Rest,
     Under,
     When,
+    adjusted,
     patches,
     plus,
     quotient,
     sizes,
     times,
+    unless,
 )
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import Model
-from fastewq.architectures.multimodal import EYE, MOUTH
+from fastewq.architectures.multimodal import EYE, GENERATE, INTERNVL, MOUTH, speaking
 from fastewq.architectures.text import TEXT
-from fastewq.architectures.vision import FUSED_LAYERS, VISION, vision_layers
+from fastewq.architectures.vision import CLIP_LAYER, FUSED_LAYERS, VISION, vision_layers
 from fastewq.errors import UnsupportedArchitecture
 
 # -- InternVL: OpenGVLab/InternVL2-8B, modeling_internvl_chat.py and modeling_intern_vit.py ---------------------------
@@ -103,6 +105,17 @@ INTERNVL_CHAT = Assembly(
         Linear("mlp1.3", "llm_config.hidden_size", "llm_config.hidden_size"),
     ),
 )
+
+INTERN_S1 = ("InternS1ForConditionalGeneration", "InternS1Model")
+
+
+def interns1(f: Fields) -> Fields:
+    """The same with the library's name for the tower."""
+    seen = dict(nested(f, "vision_config"))
+    if seen.get("model_type") == "interns1_vision":
+        seen["model_type"] = "internvl_vision"
+    return f.replaced(vision_config=seen)
+
 
 # -- NVLM: nvidia/NVLM-D-72B, modeling_nvlm_d.py and modeling_intern_vit.py. A wider projector; idle heads ------------
 
@@ -172,6 +185,59 @@ OVIS = Assembly(
         path="visual_tokenizer",
     ),
     Rest(Embedding("vte", "visual_tokenizer_config.vocab_size", "llm_config.hidden_size")),
+    Nested("llm_config", "llm", TEXT, "ForCausalLM"),
+)
+
+# -- Ovis 2.5: AIDC-AI/Ovis2.5-2B, modeling_ovis2_5.py -----------------------------------------------------------------
+
+OVIS2_5_INDICATORS = 4
+
+
+def linear_patches(f: Fields) -> bool:
+    """Patches come flat where their number is given; else a convolution cuts them out of an image."""
+    return f.count("num_patches", low=-1) > 0
+
+
+def original_positions(f: Fields) -> int:
+    return f["num_patches"] if linear_patches(f) else (f["image_size"] // f["patch_size"]) ** 2
+
+
+def patch_volume(f: Fields) -> int:
+    return channels(f) * f["patch_size"] ** 2
+
+
+SIGLIP_NAVIT = At(
+    "vision_model",
+    Rest(
+        When(linear_patches, Linear("embeddings.patch_embedding", WIDTH, patch_volume)),
+        When(
+            unless(linear_patches),
+            Convolution("embeddings.patch_embedding", WIDTH, channels, ("patch_size", "patch_size")),
+        ),
+        When("preserve_original_pe", Embedding("embeddings.position_embedding", original_positions)),
+        Norm("post_layernorm"),
+    ),
+    vision_layers("encoder.layers", *CLIP_LAYER),
+)
+NAVIT_EYES: Mapping[str, Model] = {"siglip2_navit": Family("Siglip2Navit", {"Model": SIGLIP_NAVIT})}
+
+
+def ovis2_5_words(f: Fields) -> int:
+    words = f.count("visual_vocab_size", low=OVIS2_5_INDICATORS + 1)
+    return words - OVIS2_5_INDICATORS
+
+
+def ovis2_5_features(f: Fields) -> int:
+    return f["vit_config.hidden_size"] * f.sub("vit_config").size("hidden_stride", 2) ** 2
+
+
+OVIS2_5 = Assembly(
+    Nested("vit_config", "visual_tokenizer.vit", NAVIT_EYES),
+    Rest(
+        Linear("visual_tokenizer.head.0", ovis2_5_words, ovis2_5_features, False),
+        Norm("visual_tokenizer.head.1", ovis2_5_words),
+        Embedding("vte", "visual_vocab_size", "llm_config.hidden_size"),
+    ),
     Nested("llm_config", "llm", TEXT, "ForCausalLM"),
 )
 
@@ -432,6 +498,11 @@ REMOTE_MULTIMODAL: Mapping[str, Family] = {
     "skywork_chat": Family("SkyworkR1VChat", {"Model": INTERNVL_CHAT}, classes=("SkyworkR1VChatModel",)),
     "NVLM_D": Family("NVLM_D_", {"Model": NVLM}, classes=("NVLM_D_Model",)),
     "ovis": Family("Ovis", {"": OVIS}, "", "", ("Ovis",)),
+    "ovis2_5": Family("Ovis2_5", {"": OVIS2_5}, "", "", ("Ovis2_5",)),
+    # h2oai/h2ovl-mississippi-2b, modeling_h2ovl_chat.py: InternVL with another language model
+    "h2ovl_chat": Family("H2OVLChat", {"Model": INTERNVL_CHAT}, classes=("H2OVLChatModel",)),
+    # internlm/Intern-S1, modeling_interns1.py: the library's InternVL under another name
+    "interns1": Family("InternS1", adjusted(speaking(*INTERNVL), interns1), GENERATE, classes=INTERN_S1),
     "internvl_chat": Family("InternVLChat", {"Model": INTERNVL_CHAT}, classes=("InternVLChatModel",)),
     "minicpmv": Family("MiniCPMV", {"": MINICPMV}, "", "", ("MiniCPMV",)),
     "phi3_v": Family("Phi3V", {"ForCausalLM": PHI3_V}, "ForCausalLM", "ForCausalLM", ("Phi3VForCausalLM",)),
