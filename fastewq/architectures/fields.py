@@ -92,6 +92,7 @@ STAND_INS: Final = {
     "bidir_mistral": "mistral",
     "llama_bidirec": "llama",
     "interns1": "internvl",
+    "longcat_flash_ngram": "longcat_flash",
 }
 """Types that the library does not have, whose config class extends one that it has."""
 

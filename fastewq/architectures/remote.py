@@ -25,7 +25,7 @@ from fastewq.architectures.decoders import (
 from fastewq.architectures.encoders import ENCODERS
 from fastewq.architectures.experts import shared, shared_if, sparse
 from fastewq.architectures.fields import Fields
-from fastewq.architectures.heads import BodyAndHeads, LMHead, Model, decoder, heads_with, no_head
+from fastewq.architectures.heads import BodyAndHeads, Classifier, LMHead, Model, decoder, heads_with, no_head
 from fastewq.architectures.latent import LATENT_LINE
 from fastewq.architectures.linear_attention import MINIMAX
 from fastewq.architectures.moe import MOE
@@ -415,8 +415,10 @@ REMOTE: Mapping[str, Model] = {
             norms=("attention_norm", "ffn_norm"),
             embed="tok_embeddings",
         ),
-        heads=heads_with(ForCausalLM=LMHead(path="output", tied=tied)),
-        classes=("InternLM2ForCausalLM", "InternLM2Model"),
+        heads=heads_with(
+            ForCausalLM=LMHead(path="output", tied=tied), ForRewardModel=Classifier(path="v_head", outputs=1)
+        ),
+        classes=("InternLM2ForCausalLM", "InternLM2ForRewardModel", "InternLM2Model"),
     ),
     # internlm/internlm-7b, modeling_internlm.py
     "internlm": decoder(
@@ -546,9 +548,10 @@ REMOTE: Mapping[str, Model] = {
         heads=heads_with(ForCausalLM=LMHead(tied=lambda f: f.flag("tie_word_embeddings", False))),
         classes=("SolarForCausalLM", "SolarModel"),
     ),
-    # openbmb/MiniCPM-2B-sft-bf16, modeling_minicpm.py
+    # openbmb/MiniCPM-2B-sft-bf16 and openbmb/MiniCPM4.1-8B, modeling_minicpm.py; sparse attention averages keys, which
+    # takes no weights
     "minicpm": decoder(
-        uniform(LLAMA_ATTENTION, GatedMLP(), only={"num_experts": (0,), "sparse_config": ()}),
+        uniform(LLAMA_ATTENTION, GatedMLP(), only={"num_experts": (0,), "mixer_types": ()}),
         heads=TIED_HEADS,
         classes=("MiniCPMForCausalLM", "MiniCPMModel"),
     ),

@@ -6,17 +6,17 @@ That code is never run; each entry follows its published definition, which the c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from fastewq.architecture import FeedForward as FeedForwardKind
 from fastewq.architecture import Mixer as MixerKind
 from fastewq.architecture import Tensor
-from fastewq.architectures.body import every
+from fastewq.architectures.body import Decoder, every
 from fastewq.architectures.experts import shared_if, sparse, step_experts
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import LMHead, Model, decoder, heads_with
-from fastewq.architectures.latent import LatentAttention
+from fastewq.architectures.latent import LATENT_LINE, LatentAttention
 from fastewq.architectures.parts import (
     Attention,
     FeedForwardPart,
@@ -26,9 +26,11 @@ from fastewq.architectures.parts import (
     MixtureOfExperts,
     Tensors,
     chosen,
+    embedding,
     field_or,
     linear,
     norm,
+    prefixed,
 )
 
 # -- Step-3: stepfun-ai/step3, modeling_step3.py ----------------------------------------------------------------------
@@ -124,6 +126,40 @@ def sarvam_layers(f: Fields, layers: int) -> Sequence[str]:
     return ["sparse" if i >= first and (i - first) % step == 0 else "dense" for i in range(layers)]
 
 
+# -- LongCat-Flash-Lite: meituan-longcat/LongCat-Flash-Lite, modeling_longcat_ngram.py. arXiv 2601.21204 ---------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdleExperts(MixtureOfExperts):
+    """Experts of which some do nothing: these have a row in the router alone."""
+
+    def __call__(self, f: Fields) -> Tensors:
+        hidden, (inner, experts) = f["hidden_size"], self.facts(f)
+        total = experts + (0 if f.value("zero_expert_num", None) is None else f.count("zero_expert_num"))
+        return (
+            *linear("mlp.router.classifier", total, hidden, f.flag("router_bias", False), "router"),
+            *self.stacked("mlp.experts.gate_up_proj", experts, 2 * inner, hidden, False),
+            *self.stacked("mlp.experts.down_proj", experts, hidden, inner, False),
+        )
+
+
+def ngram_tables(f: Fields) -> Tensors:
+    """A table of rows for each length of n-grams and each split, and the matrix that widens its rows."""
+    lengths, splits = f.count("emb_neighbor_num", low=2, high=16) - 1, f.count("emb_split_num", low=1, high=16)
+    rows, tables, hidden = f["ngram_vocab_size_ratio"] * f["vocab_size"], lengths * splits, f["hidden_size"]
+    width = hidden // tables
+    if not width:
+        raise f.refuse("emb_split_num", splits, f"fewer, for {hidden} features to be split in {tables} tables")
+    tensors = (
+        *(t for i in range(tables) for t in embedding(f"embedders.{i}", rows + 2 * i + 1, width)),
+        *(t for i in range(tables) for t in linear(f"post_projs.{i}", hidden, width)),
+    )
+    return prefixed("ngram_embeddings", tensors)
+
+
+LONGCAT = LATENT_LINE["longcat_flash"]
+assert isinstance(LONGCAT.body, Decoder)
+
 UNTIED = heads_with(ForCausalLM=LMHead(tied=False))
 
 REMOTE_MOE: Mapping[str, Model] = {
@@ -141,6 +177,16 @@ REMOTE_MOE: Mapping[str, Model] = {
         ),
         heads=heads_with(ForCausalLM=LMHead(tied=lambda f: f.flag("tie_word_embeddings", False))),
         classes=("ArcticForCausalLM", "ArcticModel"),
+    ),
+    "longcat_flash_ngram": decoder(
+        replace(
+            LONGCAT.body,
+            feed_forwards={"sparse": IdleExperts(experts="n_routed_experts", inner="expert_ffn_hidden_size")},
+            embed="ngram_embeddings.word_embeddings",
+            beside=(ngram_tables,),
+        ),
+        heads=UNTIED,
+        classes=("LongcatFlashNgramForCausalLM", "LongcatFlashNgramModel"),
     ),
     "sarvam_mla": decoder(
         sparse(

@@ -147,3 +147,24 @@ def test_text_model_of_kimi_k3_is_not_kimi_linear_whose_name_it_has() -> None:
         "model.output_attn_res_norm",
         "model.output_attn_res_proj",
     ]
+
+
+def test_longcat_flash_lite_is_half_n_gram_tables() -> None:
+    """arXiv 2601.21204: 68.5B parameters, of them 31.4B in n-gram embeddings; the first figure is cut, not rounded."""
+    sizes = {"hidden_size": 3072, "ffn_hidden_size": 6144, "expert_ffn_hidden_size": 1024, "num_layers": 14}
+    sizes |= {"num_attention_heads": 32, "kv_lora_rank": 512, "q_lora_rank": 1536, "qk_rope_head_dim": 64}
+    sizes |= {"qk_nope_head_dim": 128, "v_head_dim": 128, "n_routed_experts": 256, "zero_expert_num": 128}
+    sizes |= {"vocab_size": 131072, "ngram_vocab_size_ratio": 78, "emb_neighbor_num": 4, "emb_split_num": 4}
+    named = {"model_type": "longcat_flash_ngram", "architectures": ["LongcatFlashNgramForCausalLM"]}
+    architecture = read_config(named | sizes | {"torch_dtype": "bfloat16"})
+    tables = sum(t.parameters for group in architecture.outside if "embedders" in group.path for t in group.tensors)
+    assert architecture.exact, architecture.warnings
+    assert int(architecture.parameters / 1e8) == 685
+    assert f"{tables / 1e9:.3g}" == "31.4"
+
+
+def test_reward_model_of_internlm_has_one_score_instead_of_a_vocabulary() -> None:
+    config = PUBLISHED["internlm2-1_8b"]["config"]
+    body, judge = (read_config(config | {"architectures": [f"InternLM2{x}"]}) for x in ("Model", "ForRewardModel"))
+    assert judge.exact
+    assert judge.parameters - body.parameters == config["hidden_size"]
