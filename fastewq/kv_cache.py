@@ -4,8 +4,11 @@ Counted as serving engines store it (vLLM, SGLang, llama.cpp):
  - grouped attention: keys and values of every key-value head, for each token of the context;
  - a sliding window or chunk: at most that many tokens;
  - latent attention (DeepSeek): the compressed latent and the rotary key, once per token;
+ - an indexer that chooses tokens (DeepSeek V3.2, GLM-5): its own keys as well;
+ - tokens pooled into one entry (DeepSeek V4): the window, and an entry for every so many tokens;
  - linear attention and state-space blocks: the last inputs of the convolution and the state, whatever the context.
    The state is counted at 32 bits per element, which is how engines keep it for accuracy;
+ - blocks that a token runs through several times: keys and values of each time;
  - cross attention: keys and values of the source as well, counted with the same context.
 
 Sizes come from the shapes of the block's projections wherever these tell them, so that layers that differ are counted
@@ -15,102 +18,134 @@ as they are. What only the config knows (windows, state sizes) is read from it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, Final
 
 from fastewq.architecture import Architecture, Layout, Stack
 from fastewq.architectures.fields import Fields
+from fastewq.architectures.parts import head_dim
 from fastewq.errors import InvalidConfig
 
 STATE_BITS: Final = 32
 KEYS: Final = ("k_proj", "key", "k", "wk")
 VALUES: Final = ("v_proj", "value", "v", "wv")
+INDEX_KEYS: Final = (".indexer.k_norm.weight", ".indexer.k_layernorm.weight")
+POOL: Final = "position_bias"
+"""Of the compressors of DeepSeek V4: a row for each of the tokens that become one entry."""
 LATENT: Final = ("kv_a_proj_with_mqa", "kv_a_proj")
-WINDOWED: Final = frozenset({"sliding_attention", "chunked_attention", "local_attention", "local"})
+WINDOWED: Final = frozenset(
+    {"sliding_attention", "chunked_attention", "local_attention", "local", "hybrid_sliding",
+     "compressed_sparse_attention", "heavily_compressed_attention"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class BlockCache:
-    """Elements per token (up to `window` tokens, where one is set) and elements of a state of fixed size."""
+    """Elements per token (up to `window` tokens, where one is set), per `pool` tokens, and of a state of fixed size."""
 
     per_token: int = 0
     window: int | None = None
     state: int = 0
+    pooled: int = 0
+    pool: int = 1
 
     def bytes(self, context: int, batch: int, bits: int) -> int:
         tokens = context if self.window is None else min(context, self.window)
-        return batch * (-(-self.per_token * tokens * bits // 8) + self.state * STATE_BITS // 8)
+        elements = self.per_token * tokens + self.pooled * (context // self.pool)
+        return batch * (-(-elements * bits // 8) + self.state * STATE_BITS // 8)
 
 
 def cache_bytes(
     config: Mapping[str, Any], architecture: Architecture, context: int, batch: int, bits: int
 ) -> list[int]:
     """Bytes of cache of every block, stack after stack. Encoder stacks and vision towers keep none."""
+    f = decoder_fields(config)
     return [
         cache.bytes(context, batch, bits)
         for stack in architecture.stacks
-        for cache in (
-            block_caches(decoder_fields(config, len(stack.blocks)), stack)
-            if stack.role == "decoder"
-            else [BlockCache()] * len(stack.blocks)
-        )
+        for cache in (block_caches(f, stack) if stack.role == "decoder" else [BlockCache()] * len(stack.blocks))
     ]
 
 
-def decoder_fields(config: Mapping[str, Any], blocks: int) -> Fields:
+def decoder_fields(config: Mapping[str, Any]) -> Fields:
     """The level of the config that describes the text decoder: the top, or the nested config with its layers."""
-    top = Fields(config, str(config["model_type"]))
-    for name in ("text_config", "llm_config", "language_config", "decoder", "thinker_config"):
-        nested = config.get(name)
-        if isinstance(nested, Mapping):
-            return decoder_fields({"model_type": top.model_type, **nested}, blocks)
-    return top
+    f = Fields(config, str(config["model_type"]))
+    while nested := next((name for name in DECODER_CONFIGS if f.nests(name)), None):
+        f = f.sub(nested, f.model_type)
+    return f
+
+
+DECODER_CONFIGS: Final = ("text_config", "llm_config", "language_config", "decoder", "thinker_config")
 
 
 def block_caches(f: Fields, stack: Stack) -> list[BlockCache]:
     """The cache of every block of a generating stack. Raises InvalidConfig where a field it needs is not usable."""
-    windows = _windows(f, len(stack.blocks))
+    windows, passes = _windows(f, len(stack.blocks)), _passes(f, stack)
     known: dict[tuple[Layout, int | None], BlockCache] = {}
     caches = []
     for layout, window in zip(stack.blocks.layouts, windows, strict=True):
         key = (layout, window)
         if key not in known:
-            known[key] = _cache(f, stack, layout, window)
+            cache = _cache(f, stack, layout, window)
+            known[key] = replace(cache, per_token=cache.per_token * passes)
         caches.append(known[key])
     return caches
 
 
 def _cache(f: Fields, stack: Stack, layout: Layout, window: int | None) -> BlockCache:
-    if layout.mixer == "attention":
-        return BlockCache(_attention(stack, layout), window)
-    if layout.mixer == "hybrid":
-        return BlockCache(_attention(stack, layout), window, _state_space(f, layout))
+    """Of an attention block also what some carry from the last tokens: inputs of convolutions, delayed values."""
+    if layout.mixer == "none":
+        return BlockCache()
+    state = sum(t.shape[0] * t.shape[-1] for t in layout.tensors if t.role == "conv" and t.shape[1:-1] == (1,))
     if layout.mixer == "linear_attention":
-        return BlockCache(state=_delta_state(f))
-    if layout.mixer == "state_space":
-        return BlockCache(state=_state_space(f, layout))
-    if layout.mixer == "conv":
-        return BlockCache(state=f["hidden_size"] * f.size("conv_L_cache", 3))
-    return BlockCache()
+        state += _linear_state(f, stack.width, layout)
+    elif layout.mixer in ("state_space", "hybrid"):
+        state += _state_space(f, layout)
+    if layout.mixer not in ("attention", "hybrid"):
+        return BlockCache(state=state)
+    state += sum(t.shape[0] for t in layout.tensors if t.name.endswith("v_proj_delayed.weight"))
+    pools = {t.name.removesuffix(POOL): t.shape for t in layout.tensors if t.name.endswith(POOL)}
+    pooled = sum(t.shape[0] for t in layout.tensors if t.name.removesuffix("kv_norm.weight") in pools)
+    state += 2 * sum(map(prod, pools.values()))  # values and weights of the tokens that wait to be pooled
+    return BlockCache(_attention(stack, layout), window, state, pooled, min(pools.values(), default=(1,))[0])
 
 
 def _attention(stack: Stack, layout: Layout) -> int:
     """Elements per token: the latent where there is one, else the rows of all key and value projections."""
-    matrices = {t.name.removesuffix(".weight"): t.oriented for t in layout.tensors if t.role == "linear"}
+    indexed = sum(t.shape[0] for t in layout.tensors if t.name.endswith(INDEX_KEYS))
+    matrices = {
+        t.name.removesuffix(".weight"): t.oriented
+        for t in layout.tensors
+        if t.role == "linear" and ".indexer." not in t.name
+    }
     latent = [shape[-2] for name, shape in matrices.items() if name.rpartition(".")[2] in LATENT]
     if latent:
-        return sum(latent)
+        return sum(latent) + indexed
     keys = {name: shape[-2] for name, shape in matrices.items() if name.rpartition(".")[2] in KEYS}
     values = [shape[-2] for name, shape in matrices.items() if name.rpartition(".")[2] in VALUES]
     if keys:
         # Without a value projection the keys serve as values, but both are cached.
-        return sum(keys.values()) + (sum(values) or sum(keys.values()))
-    return 2 * stack.kv_heads * stack.head_dim
+        return sum(keys.values()) + (sum(values) or sum(keys.values())) + indexed
+    # Of GPT-2's kind: one matrix for queries, keys and values, and one for the keys and values of the source.
+    source = sum(shape[-2] for name, shape in matrices.items() if name.endswith("crossattention.c_attn"))
+    return 2 * stack.kv_heads * stack.head_dim + source + indexed
+
+
+def _passes(f: Fields, stack: Stack) -> int:
+    """How often a token runs through the blocks, each time with keys and values of its own."""
+    if f.model_type == "ouro":
+        return f.size("total_ut_steps", 4)
+    if f.model_type == "hrm_text":
+        return f["H_cycles"] * (f["L_cycles"] if stack.name == "low" else 1)
+    return 1
 
 
 def _windows(f: Fields, layers: int) -> Sequence[int | None]:
     """The attention window of each layer, None for full attention."""
-    window = f.optional_size("sliding_window") if _has(f, "sliding_window") else None
+    window = next(
+        (f.optional_size(name) for name in ("sliding_window", "attention_window_size") if _has(f, name)), None
+    )
     chunk = f.optional_size("attention_chunk_size") if _has(f, "attention_chunk_size") else None
     types = f.value("layer_types", None)
     if isinstance(types, list | tuple) and len(types) >= layers:
@@ -119,6 +154,9 @@ def _windows(f: Fields, layers: int) -> Sequence[int | None]:
     sliding = f.value("hybrid_layer_pattern", None)
     if window and isinstance(sliding, list) and len(sliding) >= layers:
         return [window if flag else None for flag in sliding[:layers]]
+    local = f.value("local_layer_ids", None)
+    if window and isinstance(local, list):
+        return [window if i in local else None for i in range(layers)]
     if f.model_type == "llama4_text" and chunk:
         window = chunk
     if window is None or f.value("use_sliding_window", True) is False:
@@ -140,40 +178,59 @@ FULL_EVERY: Final = {
     "olmo3": 4,
     "llama4_text": 4,
     "gemma3_text": 6,
+    "inkling_text": 6,
+    "inkling2_text": 6,
 }
 """Every how many layers attention is full, where the config names no `layer_types`."""
 
-ALWAYS_WINDOWED: Final = frozenset({"mistral", "mixtral", "phi3", "starcoder2", "phimoe"})
+ALWAYS_WINDOWED: Final = frozenset(
+    {"deepseek_v4", "doge", "ministral3", "mistral", "mixtral", "moshi", "phi3", "phi4_multimodal", "phimoe",
+     "recurrent_gemma", "starcoder2"}
+)  # fmt: skip
 
 
 def _has(f: Fields, name: str) -> bool:
-    return f.value(name, None) is not None
+    """Whether a field is set; 0 says that there is none."""
+    return f.value(name, None) not in (None, 0)
 
 
-def _delta_state(f: Fields) -> int:
-    """Gated delta rule (Qwen3-Next, Qwen3.5): last inputs of the convolution and one matrix per value head."""
-    keys, values = f["linear_num_key_heads"], f["linear_num_value_heads"]
-    key_dim, value_dim = f["linear_key_head_dim"], f["linear_value_head_dim"]
-    channels = 2 * keys * key_dim + values * value_dim
-    return channels * f["linear_conv_kernel_dim"] + values * key_dim * value_dim
+def _linear_state(f: Fields, width: int, layout: Layout) -> int:
+    """One matrix per head, keys by values: as many elements as all values times the width of a key."""
+    shapes = {t.name: t.oriented for t in layout.tensors}
+    if "attention.time_decay" in shapes:  # RWKV: the last input of both halves; numerator, denominator, maximum
+        return 2 * width + 3 * shapes["attention.time_decay"][0]
+    values = next(shape[-1] for name, shape in shapes.items() if name.endswith((".out_proj.weight", ".o_proj.weight")))
+    if "mlstm_layer.out_proj.weight" in shapes:  # xLSTM: beside the matrix a vector of keys and a maximum
+        rows = sum(shapes.get(f"mlstm_layer.{name}.weight", (0,))[0] for name in XLSTM)
+        keys, heads = rows // 2 - values, f["num_heads"]
+        return values * keys // heads + keys + heads
+    decay = next((shape for name, shape in shapes.items() if name.endswith(".A_log")), None)
+    if decay is None:  # lightning attention
+        return values * head_dim(f)
+    # Delta rules: a convolution runs over queries, keys and values; keys may have fewer heads than values.
+    channels = sum(shape[0] for name, shape in shapes.items() if name.endswith("conv1d.weight"))
+    return values * ((channels - values) // 2) // (f.optional_size("linear_num_key_heads") or prod(decay))
+
+
+XLSTM: Final = ("q", "k", "v", "ogate_preact", "qkv_opreact")
+"""Queries, keys, values and the gate of the outputs: four matrices, or all in one."""
 
 
 def _state_space(f: Fields, layout: Layout) -> int:
-    """Mamba 1 and 2: last inputs of the convolution and the state; sizes from the tensors where they show."""
-    shapes = {t.name.rpartition("mixer.")[2]: t.shape for t in layout.tensors}
-    conv = next((s for name, s in shapes.items() if name.endswith("conv1d.weight")), None)
-    decay = next((s for name, s in shapes.items() if name.endswith("A_log")), None)
-    if conv is None or decay is None:
-        raise InvalidConfig(
-            f"{f.model_type}: the state of a {layout.kind} block is not known; expected conv1d and A_log"
-        )
-    channels, kernel = conv[0], conv[-1]
-    if len(decay) == 2:
-        return channels * kernel + decay[0] * decay[1]
-    names = (("mamba_head_dim", "mamba_d_head", "head_dim"), ("ssm_state_size", "mamba_d_state", "state_size"))
-    head_dim, state = (next((f[name] for name in options if _has(f, name)), 0) for options in names)
-    if not head_dim or not state:
-        raise InvalidConfig(
-            f"{f.where(names[1][0])} or {names[0][0]} is missing; the state of a Mamba 2 block needs both"
-        )
-    return channels * kernel + decay[0] * head_dim * state
+    """Mamba 1: a state per channel. Mamba 2: one per head, whose size only the config knows."""
+    shapes = {t.name: t.shape for t in layout.tensors}
+    for name, shape in shapes.items():
+        if name.endswith(".rg_lru.recurrent_param"):
+            return shape[0]
+        if name.endswith(".A_log") and len(shape) > 1:
+            return prod(shape)
+        if name.endswith(".A_log"):
+            channels = shapes[f"{name.removesuffix('A_log')}out_proj.weight"][-1]
+            size = next((f.optional_size(field) for field in STATE_SIZES if _has(f, field)), None)
+            if size is None:
+                raise InvalidConfig(f"{f.where(STATE_SIZES[0])} is missing; the state of a Mamba 2 block needs it")
+            return channels * size
+    raise InvalidConfig(f"{f.model_type}: the state of a {layout.kind} block is not known; expected A_log")
+
+
+STATE_SIZES: Final = ("ssm_state_size", "mamba_d_state", "state_size")

@@ -308,6 +308,10 @@ class Fields(dict["Size", int]):
             self._subs[name] = self._sub(name, model_type)
         return self._subs[name]
 
+    def nests(self, name: str) -> bool:
+        """Whether there is a nested config of this name: sent, or assumed by the class where it is absent."""
+        return isinstance(self._raw.get(name), Mapping) or self._class.subs.get(name, (None,))[0] is not None
+
     def _sub(self, name: str, model_type: str | None) -> Fields:
         value = self._raw.get(name)
         assumed, overrides, flags = self._class.subs.get(name, (model_type, {}, "a"))
