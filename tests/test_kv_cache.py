@@ -59,6 +59,23 @@ def test_cross_attention_counts_the_source_too() -> None:
     assert cache_bytes(config, read_config(config), 10, 1, 16) == [0, 0] + [2 * 2 * 64 * 10 * 2] * 3
 
 
+WRITERS = {
+    "bert": {"num_hidden_layers": 3, "hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 96},
+    "gpt2": {"n_layer": 3, "n_embd": 64, "n_head": 4},
+}
+
+
+@pytest.mark.parametrize("model_type", WRITERS)
+def test_a_writer_behind_another_model_is_a_decoder_and_keeps_the_source_too(model_type: str) -> None:
+    reads = {"is_decoder": True, "add_cross_attention": True}
+    decoder = {"model_type": model_type, **WRITERS[model_type], **reads}
+    encoder = {"model_type": "vit", "num_hidden_layers": 2}
+    config = {"model_type": "vision-encoder-decoder", "encoder": encoder, "decoder": decoder}
+    architecture = read_config(config)
+    assert [stack.role for stack in architecture.stacks] == ["vision", "decoder"]
+    assert cache_bytes(config, architecture, 10, 1, 16) == [0, 0] + [2 * 2 * 64 * 10 * 2] * 3
+
+
 @pytest.mark.parametrize("name", [
     "meta-llama--Llama-4-Scout-17B-16E-Instruct", "deepseek-ai--DeepSeek-V3",
     "Qwen--Qwen3.5-27B", "nvidia--Nemotron-H-56B-Base-8K", "openai--gpt-oss-20b", "zai-org--GLM-5",

@@ -50,6 +50,7 @@ COMPASS = {
 
 FORECASTERS = ("time_series_transformer", "informer", "autoformer")
 
+GPT2S = [{"model_type": "gpt2", "n_layer": 3, **change} for change in ({}, {"n_embd": 96, "n_head": 4})]
 WRITES = {"model_type": "bert", "num_hidden_layers": 3, "is_decoder": True, "add_cross_attention": True}
 
 BASE: dict[str, dict[str, Any]] = {
@@ -292,7 +293,7 @@ EXTRA: dict[str, list[dict[str, Any]]] = {
         {"encoder": {"model_type": reader, "num_hidden_layers": 2, **small}, "decoder": {**WRITES, **writer}}
         for reader in ("bert", "roberta", "xlm-roberta", "camembert")
         for small in ({}, {"hidden_size": 96, "num_attention_heads": 4})
-        for writer in ({}, {"model_type": "roberta"}, {"tie_word_embeddings": False}, {"hidden_size": 384})
+        for writer in ({}, {"model_type": "roberta"}, {"tie_word_embeddings": False}, {"hidden_size": 384}, *GPT2S)
     ],
     "vitdet": [
         {**LAYERS, "use_relative_position_embeddings": True, "window_size": size, **change}
@@ -518,7 +519,7 @@ EXTRA: dict[str, list[dict[str, Any]]] = {
             },
         }
         for name in ("vit", "deit", "beit", "dinov2")
-        for writer in ("trocr", "mbart", "bart", "roberta", "bert")
+        for writer in ("trocr", "mbart", "bart", "roberta", "bert", "gpt2")
     ]
     + [
         {"encoder": {"model_type": name}, "decoder": {"model_type": "mbart", "decoder_layers": 2, "d_model": 1024}}

@@ -356,9 +356,11 @@ class Layers:
                 width,
                 f"a multiple of the {heads} attention heads",
             )
+        # BERT and its relatives are decoders where their config says so.
+        decodes = self.role == "encoder" and f.value("is_decoder", False) is True
         return Stack(
             name=self.name,
-            role=self.role,
+            role="decoder" if decodes else self.role,
             blocks=blocks,
             width=width,
             heads=heads,

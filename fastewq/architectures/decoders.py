@@ -23,6 +23,7 @@ from fastewq.architectures.parts import (
     Matrix,
     MixerPart,
     Norm,
+    Part,
     Tensors,
     conv1d_linear,
     embedding,
@@ -250,7 +251,28 @@ def positions(name: str, offset: int = 0) -> Any:
     return lambda f: embedding(name, f["max_position_embeddings"] + offset, f["hidden_size"])
 
 
-def gpt2(embed: str, position: str, final_norm: str, matrix: Matrix = conv1d_linear, kv: Size = HEADS) -> Decoder:
+def gpt2_reader(f: Fields) -> Tensors:
+    """What reads another model, as in VisionEncoderDecoder: keys and values in one matrix, queries in another."""
+    if not f.flag("add_cross_attention", False):
+        return ()
+    width = f["hidden_size"]
+    return (
+        *conv1d_linear("crossattention.c_attn", 2 * width, width),
+        *conv1d_linear("crossattention.q_attn", width, width),
+        *conv1d_linear("crossattention.c_proj", width, width),
+        *norm("ln_cross_attn", width, bias=True),
+    )
+
+
+def gpt2(
+    embed: str,
+    position: str,
+    final_norm: str,
+    matrix: Matrix = conv1d_linear,
+    kv: Size = HEADS,
+    extras: tuple[Part, ...] = (),
+    only: Mapping[str, tuple[Any, ...]] = NO_CROSS_ATTENTION,
+) -> Decoder:
     return uniform(
         Attention(
             prefix="attn",
@@ -268,8 +290,12 @@ def gpt2(embed: str, position: str, final_norm: str, matrix: Matrix = conv1d_lin
         embed=embed,
         final_norm=final_norm,
         beside=(positions(position),),
-        only=NO_CROSS_ATTENTION,
+        extras=extras,
+        only=only,
     )
+
+
+GPT2 = gpt2("wte", "wpe", "ln_f", extras=(gpt2_reader,), only={})
 
 
 def gptj(attention: Attention) -> Model:
@@ -365,8 +391,8 @@ FALCON = decoder(
     prefix="transformer",
 )
 GPT_LINE: Mapping[str, Model] = {
-    "gpt2": decoder(gpt2("wte", "wpe", "ln_f"), heads=GPT2_HEADS, prefix="transformer", default="LMHeadModel"),
-    "gpt-sw3": decoder(gpt2("wte", "wpe", "ln_f"), heads=GPT2_HEADS, prefix="transformer", default="LMHeadModel"),
+    "gpt2": decoder(GPT2, heads=GPT2_HEADS, prefix="transformer", default="LMHeadModel"),
+    "gpt-sw3": decoder(GPT2, heads=GPT2_HEADS, prefix="transformer", default="LMHeadModel"),
     "openai-gpt": decoder(
         gpt2("tokens_embed", "positions_embed", ""), heads=GPT2_HEADS, prefix="transformer", default="LMHeadModel"
     ),

@@ -23,9 +23,10 @@ from fastewq.architectures.assembly import (
 )
 from fastewq.architectures.bart import bart_attention, bart_feed_forward, bart_stack
 from fastewq.architectures.body import BodyBuilder
+from fastewq.architectures.decoders import GPT2
 from fastewq.architectures.encoders import ENCODERS
 from fastewq.architectures.fields import Fields
-from fastewq.architectures.heads import Model
+from fastewq.architectures.heads import LMHead, Model, decoder
 from fastewq.architectures.images import IMAGES
 from fastewq.architectures.swin import SWIN, swin_width
 from fastewq.architectures.text import TEXT
@@ -61,6 +62,7 @@ WRITERS: Mapping[str, Model] = {
     # AutoModelForCausalLM gives these the class BertLMHeadModel
     "bert": Family("Bert", {"ForCausalLM": ENCODERS["bert"].builders["LMHeadModel"]}, "ForCausalLM", "ForCausalLM"),
     **{name: TEXT[name] for name in ("bart", "mbart", "roberta", "xlm-roberta", "camembert")},
+    "gpt2": decoder(GPT2, heads={"ForCausalLM": LMHead()}, prefix="transformer"),
 }
 SWINS = ("swin", "donut-swin")
 READERS: Mapping[str, Model] = {
