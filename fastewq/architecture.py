@@ -7,13 +7,13 @@ same shape share one `Layout`, so a 126-block model costs no more memory than it
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from itertools import chain, count
 from math import prod
 from operator import itemgetter
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 Role = Literal["linear", "experts", "router", "embedding", "norm", "bias", "conv", "other"]
 """What a tensor is to a quantizer.
@@ -35,6 +35,23 @@ STORED_PRECISIONS: Final = frozenset(
 )
 """Precisions of matrices that a checkpoint holds quantized. Integers are marked, since int8 and int4 are what a plan
 asks a tool for, and these ask for nothing."""
+
+
+Found = TypeVar("Found")
+
+
+class lazy(Generic[Found]):  # noqa: N801  (it stands where a property would)
+    """A property computed when it is first asked for: `functools.cached_property` without the lock that it takes up to
+    Python 3.11, which costs more than most of these computations."""
+
+    def __init__(self, compute: Callable[[Any], Found]) -> None:
+        self._compute = compute
+        self._name = compute.__name__
+        self.__doc__ = compute.__doc__
+
+    def __get__(self, owner: Any, _: type) -> Found:
+        found = owner.__dict__[self._name] = self._compute(owner)
+        return found
 
 
 class Stored(NamedTuple):
@@ -79,7 +96,7 @@ class Tensor(NamedTuple):
 
 Nameless = tuple[tuple[int, ...], Role, bool, Stored | None]
 """The fields of a tensor but its name."""
-_NAMELESS: Final = itemgetter(slice(1, None))
+nameless_fields: Final[Callable[[Tensor], Nameless]] = itemgetter(slice(1, None))
 _SHAPE: Final = itemgetter(1)
 
 
@@ -112,21 +129,21 @@ class Layout:
 
     __hash__ = object.__hash__
 
-    @cached_property
+    @lazy
     def alike(self) -> Counter[Nameless]:
         """How many tensors there are of each shape and kind: those that differ in name alone count together."""
-        return Counter(map(_NAMELESS, self.tensors))
+        return Counter(map(nameless_fields, self.tensors))
 
-    @cached_property
+    @lazy
     def parameters(self) -> int:
         return counted(self.tensors)
 
-    @cached_property
+    @lazy
     def quantized(self) -> bool:
         """Whether the checkpoint holds some of the tensors quantized."""
         return any(t.stored for t in self.tensors)
 
-    @property
+    @lazy
     def kind(self) -> str:
         """Mixer and feed-forward joined by '+', for instance `attention+dense`, `state_space`, `experts`."""
         if self.mixer == "none" or self.feed_forward == "none":
@@ -216,17 +233,17 @@ class Architecture:
     warnings: tuple[str, ...] = field(default=())
     quantization: str | None = None
 
-    @property
+    @lazy
     def layouts(self) -> tuple[Layout, ...]:
         """The layouts of the blocks, each once, in order of their first block."""
         return tuple(self.counts)
 
-    @cached_property
+    @lazy
     def counts(self) -> Counter[Layout]:
         """How many blocks have each of the layouts."""
         return Counter(chain.from_iterable([stack.blocks.layouts for stack in self.stacks]))
 
-    @cached_property
+    @lazy
     def parameters(self) -> int:
         """All parameters, tied tensors counted once."""
         blocks = sum([count * layout.parameters for layout, count in self.counts.items()])

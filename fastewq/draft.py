@@ -20,8 +20,8 @@ NO_EXCEPTIONS: Final[Mapping[str, str]] = {}
 
 def kept_towers(architecture: Architecture) -> list[bool]:
     """Whether each stack is a vision tower beside others, which is kept unless a policy says otherwise."""
-    several = any(stack.role != "vision" for stack in architecture.stacks)
-    return [several and stack.role == "vision" for stack in architecture.stacks]
+    towers = [stack.role == "vision" for stack in architecture.stacks]
+    return [False] * len(towers) if all(towers) else towers
 
 
 def followed(policies: Sequence[Policy], architecture: Architecture, probabilities: Sequence[float]) -> list[bytearray]:
@@ -128,7 +128,9 @@ class Draft:
         (chosen,) = followed([policy], architecture, probabilities)
         self.precisions = list(map(PRECISIONS.__getitem__, chosen))
         self.exceptions: dict[int, dict[str, str]] = {}
-        self.groups = [self._group_precision(group) for group in architecture.outside]
+        self.groups = [KEEP] * len(architecture.outside)
+        if not policy.embeddings == policy.lm_head == KEEP:
+            self.groups = [self._group_precision(group) for group in architecture.outside]
         self._sizes: dict[tuple[Layout, str], int] = {}
         if policy.overrides:
             self._override()

@@ -98,11 +98,16 @@ class _BlockColumns(Columns):
         self._known: dict[str, NDArray[np.generic]] = {}
 
     def __getitem__(self, name: str) -> NDArray[np.generic]:
-        if name not in self._known:
-            self._known[name] = self._column(name)
-        return self._known[name]
+        found = self._known.get(name)
+        if found is None:
+            found = self._known[name] = self._column(name)
+        return found
 
     def _column(self, name: str) -> NDArray[np.generic]:
+        fact = STACK_FACTS.get(name)
+        if fact is not None:
+            values = [fact(model, stack) for model, stack in self._owned]
+            return np.array(values, dtype=np.float64).repeat(self._lengths)
         if name == "exec_index":
             return np.concatenate([np.arange(0.0, length) for length in self._lengths] or [np.empty(0)])
         layouts = (layout for _, stack in self._owned for layout in stack.blocks.layouts)
@@ -110,8 +115,7 @@ class _BlockColumns(Columns):
             return np.array([layout.parameters for layout in layouts], dtype=np.float64)
         if name == "kind":
             return np.array([layout.kind for layout in layouts], dtype=np.str_)
-        fact = STACK_FACTS[name]
-        return np.array([fact(*owned) for owned in self._owned], dtype=np.float64).repeat(self._lengths)
+        raise KeyError(name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(FACTS)
@@ -120,13 +124,12 @@ class _BlockColumns(Columns):
         return len(FACTS)
 
 
-def span(architecture: Architecture, fact: str) -> tuple[float, float]:
-    """The lowest and highest value of a number in FACTS other than `exec_index`. There must be a block."""
+def values_of(architecture: Architecture, fact: str) -> list[float]:
+    """The values of a number in FACTS other than `exec_index`: of each stack with blocks, or of each layout."""
     if fact == "num_parameters":
-        values: list[float] = [layout.parameters for layout in architecture.layouts]
-    else:
-        values = [STACK_FACTS[fact](architecture, stack) for stack in architecture.stacks if stack.blocks.paths]
-    return float(min(values)), float(max(values))
+        return [layout.parameters for layout in architecture.layouts]
+    read = STACK_FACTS[fact]
+    return [read(architecture, stack) for stack in architecture.stacks if stack.blocks.paths]
 
 
 Feature = Callable[[Columns], NDArray[np.float64]]

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import translate
 from functools import cache
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -65,8 +66,9 @@ class Policy:
         return LEVELS[: LEVELS.index(self.aggressive) + 1]
 
     def as_dict(self) -> dict[str, Any]:
-        document = {name: getattr(self, name) for name in self.__slots__}
-        return {**document, "overrides": [list(pair) for pair in self.overrides]}
+        document = dict(zip(_FIELDS, _values(self), strict=True))
+        document["overrides"] = [list(pair) for pair in self.overrides]
+        return document
 
     def precisions(self, probabilities: Sequence[float], quantized: Sequence[int]) -> bytearray:
         """The precision of each block of one stack before overrides, as an index into PRECISIONS.
@@ -88,6 +90,10 @@ class Policy:
         for index in quantized[mild:]:
             found[index] = aggressive
         return found
+
+
+_FIELDS: Final = Policy.__slots__
+_values: Final = attrgetter(*_FIELDS)
 
 
 def quantized_blocks(probabilities: Sequence[float], threshold: float | None = None) -> list[int]:
@@ -127,20 +133,24 @@ def read_policy(value: str | Mapping[str, Any] | Policy, card: Mapping[str, Any]
     """
     if isinstance(value, Policy):
         return value
+    name: Any
     if isinstance(value, str):
-        value = {"name": value}
-    if not isinstance(value, Mapping):
+        name, changes = value, {}
+    elif isinstance(value, Mapping):
+        name = value.get("name", DEFAULT_POLICY)
+        changes = {key: entry for key, entry in value.items() if key != "name"}
+    else:
         raise InvalidPolicy(f"policy is {type(value).__name__}; expected a name or an object")
     named = policies(card["threshold"], float(card["aggressive_share"]), card.get("aggressive_order", ORDERS[0]))
-    name = value.get("name", DEFAULT_POLICY)
     if not isinstance(name, str) or name not in named:
         raise InvalidPolicy(f"policy is {str(name)[:40]!r}; expected one of {', '.join(named)}")
-    changes = {key: entry for key, entry in value.items() if key != "name"}
+    if not changes:
+        return named[name]
     unknown = sorted(str(key)[:40] for key in changes if key not in _CHECKS)
     if unknown:
         raise InvalidPolicy(f"policy has the unknown field {unknown[0]!r}; expected {', '.join(_CHECKS)}")
     changed = {key: _CHECKS[key](key, entry) for key, entry in changes.items()}
-    return replace(named[name], **changed) if changed else named[name]
+    return replace(named[name], **changed)
 
 
 def _share(name: str, value: Any) -> float:

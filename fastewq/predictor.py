@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from fastewq.architecture import Architecture
 from fastewq.errors import InputError, InvalidArtefact
-from fastewq.features import FEATURES, Columns, block_columns, feature_matrix, span
+from fastewq.features import FEATURES, Columns, block_columns, feature_matrix, values_of
 
 OBJECTIVES: Final = ("entropy", "sensitivity")
 """What a shipped predictor was trained to find: blocks of low entropy, or those that measurably matter least."""
@@ -83,7 +83,7 @@ class Grid:
     """The same ensemble tabulated: between two neighbouring thresholds of a feature, every row gets the same answer.
 
     edges    per feature, its thresholds in ascending order
-    values   the margin of each cell, float32, the last feature running fastest
+    values   the margin of each cell, float32, with an axis for each feature
     """
 
     edges: tuple[NDArray[np.float32], ...]
@@ -95,17 +95,19 @@ class Grid:
         # np.unique would do, but its first use imports numpy.ma, which takes longer than all of this.
         asked = [set(trees.thresholds[trees.features == number].tolist()) for number in range(features)]
         edges = tuple(np.array(sorted(thresholds), dtype=np.float32) for thresholds in asked)
-        if prod(len(edge) + 1 for edge in edges) > MAX_CELLS:
+        shape = [len(edge) + 1 for edge in edges]
+        if prod(shape) > MAX_CELLS:
             return None
         inside = np.meshgrid(*(np.insert(edge, 0, -np.inf) for edge in edges), indexing="ij")
-        return cls(edges, trees.margins(np.stack([values.ravel() for values in inside], axis=1)))
+        return cls(edges, trees.margins(np.stack([values.ravel() for values in inside], axis=1)).reshape(shape))
+
+    def cells(self, matrix: NDArray[np.float32]) -> tuple[NDArray[np.intp], ...]:
+        """The index into `values` for each row of a matrix."""
+        return tuple([edge.searchsorted(column, "right") for column, edge in zip(matrix.T, self.edges, strict=True)])
 
     def margins(self, matrix: NDArray[np.float32]) -> NDArray[np.float32]:
         """What `Trees.margins` gives, bit for bit."""
-        cell = np.zeros(len(matrix), dtype=np.intp)
-        for column, edge in zip(matrix.T, self.edges, strict=True):
-            cell = cell * (len(edge) + 1) + edge.searchsorted(column, side="right")
-        return self.values.take(cell)
+        return self.values[self.cells(matrix)]
 
 
 def _complete(tree: Mapping[str, Any], depth: int) -> tuple[list[tuple[int, float]], list[float]]:
@@ -181,7 +183,15 @@ class Predictor:
 
     def probabilities(self, columns: Columns) -> NDArray[np.float64]:
         """The probability of "quantize" for every block of `fastewq.features.block_columns`."""
-        return self.calibrate(self.ensemble.margins(feature_matrix(columns, self.features)))
+        matrix = feature_matrix(columns, self.features)
+        if isinstance(self.ensemble, Grid):
+            return self._calibrated[self.ensemble.cells(matrix)]
+        return self.calibrate(self.ensemble.margins(matrix))
+
+    @cached_property
+    def _calibrated(self) -> NDArray[np.float64]:
+        """The probability of each cell of a table."""
+        return self.calibrate(self.ensemble.values) if isinstance(self.ensemble, Grid) else np.empty(0)
 
     def of_models(self, architectures: Sequence[Architecture]) -> list[NDArray[np.float64]]:
         """The probabilities of the blocks of each of many models, from one call of the ensemble."""
@@ -202,15 +212,17 @@ class Predictor:
 
     def outside_domain(self, architecture: Architecture) -> list[str]:
         """The facts in which a model lies outside the blocks the booster was trained on, in words; empty if none."""
-        if not architecture.layouts:
+        layouts = architecture.layouts
+        if not layouts:
             return []
         domain, found = self.card["domain"], []
         for name, (low, high) in domain["ranges"].items():
-            lowest, highest = span(architecture, name)
+            values = values_of(architecture, name)
+            lowest, highest = min(values), max(values)
             if lowest < low or highest > high:
                 values = f"{lowest:.15g}" if lowest == highest else f"{lowest:.15g} to {highest:.15g}"
                 found.append(f"{name} is {values}; the predictor was trained on {self._trained_on[name]}")
-        kinds = sorted({layout.kind for layout in architecture.layouts}.difference(domain["kinds"]))
+        kinds = sorted({layout.kind for layout in layouts}.difference(domain["kinds"]))
         if kinds:
             found.append(f"block kind is {', '.join(kinds)}; the predictor was trained on {', '.join(domain['kinds'])}")
         return found

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import prod
 from typing import Any, Final
 
-from fastewq.architecture import Architecture, Layout, Outside, Role, Tensor, nameless
+from fastewq.architecture import Architecture, Layout, Nameless, Outside, Role, Tensor, nameless, nameless_fields
 from fastewq.errors import InvalidConfig, InvalidPolicy
 
 RAW_PRECISIONS: Final[dict[str, tuple[str, int]]] = {
@@ -76,7 +76,7 @@ class Scheme:
         return prod(shape[:-2]) * (packed + overhead)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Target:
     """How one tool stores a model.
 
@@ -119,24 +119,16 @@ class Target:
 
     def tensor_bytes(self, tensor: Tensor, precision: str, raw_bytes: int) -> int:
         """Bytes of a tensor that is stored at `precision`, one of LEVELS or a raw precision."""
-        scheme = self.scheme(tensor, precision) if precision in self.schemes else None
-        if scheme is not None:
-            return scheme.size(tensor.oriented if tensor.transposed else tensor.shape)
-        if tensor.stored is not None:
-            return tensor.stored.bytes
-        if self.small_bytes is not None and tensor.role not in ("linear", "experts", "embedding"):
-            return tensor.parameters * self.small_bytes
-        return tensor.parameters * raw_bytes
+        return _bytes(self, nameless_fields(tensor), precision, raw_bytes)
 
     def layout_bytes(self, layout: Layout, precision: str, raw_bytes: int, roles: frozenset[Role] = MATRICES) -> int:
         """Bytes of a whole block whose tensors of `roles` are stored at `precision` and whose others stay raw."""
         if precision not in LEVELS and self.small_bytes is None and not layout.quantized:
             return layout.parameters * raw_bytes
-        tensors = [(nameless(fields), count) for fields, count in layout.alike.items()]
         return sum(
             [
-                count * self.tensor_bytes(tensor, precision if tensor.role in roles else "raw", raw_bytes)
-                for tensor, count in tensors
+                count * _bytes(self, fields, precision if fields[1] in roles else "raw", raw_bytes)
+                for fields, count in layout.alike.items()
             ]
         )
 
@@ -145,9 +137,25 @@ class Target:
         if self.small_bytes is not None and group.path.rpartition(".")[2] in self.small_embeddings:
             return group.parameters * self.small_bytes
         return sum(
-            self.tensor_bytes(tensor, precision if tensor.role in OUTSIDE_MATRICES else "raw", raw_bytes)
-            for tensor in group.tensors
+            [
+                self.tensor_bytes(tensor, precision if tensor.role in OUTSIDE_MATRICES else "raw", raw_bytes)
+                for tensor in group.tensors
+            ]
         )
+
+
+@lru_cache(4096)
+def _bytes(target: Target, fields: Nameless, precision: str, raw_bytes: int) -> int:
+    """Bytes of a tensor. Few shapes make up most models, so those asked for last are remembered."""
+    tensor = nameless(fields)
+    scheme = target.scheme(tensor, precision)
+    if scheme is not None:
+        return scheme.size(tensor.oriented)
+    if tensor.stored is not None:
+        return tensor.stored.bytes
+    if target.small_bytes is not None and tensor.role not in ("linear", "experts", "embedding"):
+        return tensor.parameters * target.small_bytes
+    return tensor.parameters * raw_bytes
 
 
 def _gguf(name: str, bits: int, block: int) -> Scheme:
