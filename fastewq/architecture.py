@@ -2,6 +2,9 @@
 
 An `Architecture` is made by `fastewq.config.read_config` and consumed by features, plans and exports. Blocks of the
 same shape share one `Layout`, so a 126-block model costs no more memory than its distinct layouts.
+
+Nothing here is changed once it is made. Python is not told so by `frozen=True`, with which making an object takes up to
+six times as long, and reading a config is mostly making objects.
 """
 
 from __future__ import annotations
@@ -67,10 +70,6 @@ class Stored(NamedTuple):
     bytes: int
 
 
-new_stored: Final = partial(tuple.__new__, Stored)
-"""As `new_tensor`."""
-
-
 class Tensor(NamedTuple):
     """One parameter tensor. `name` is relative to its block, in the transformers library's module naming.
 
@@ -115,7 +114,7 @@ new_tensor: Final = partial(tuple.__new__, Tensor)
 making tensors."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Layout:
     """The shape of a block: which mixer and feed-forward it has and every tensor in it.
 
@@ -160,7 +159,7 @@ class Block(NamedTuple):
     layout: Layout
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Blocks:
     """The blocks of a stack in execution order, as two columns with an entry per block.
 
@@ -215,7 +214,7 @@ new_outside: Final = partial(tuple.__new__, Outside)
 """A group from a tuple of its two fields, as `new_tensor`."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Architecture:
     """A whole model. `exact`: every parameter count is known; `warnings` name whatever had to be assumed.
 
@@ -247,4 +246,9 @@ class Architecture:
     def parameters(self) -> int:
         """All parameters, tied tensors counted once."""
         blocks = sum([count * layout.parameters for layout, count in self.counts.items()])
-        return blocks + sum([group.parameters for group in self.outside])
+        return blocks + sum(self.outside_parameters)
+
+    @lazy
+    def outside_parameters(self) -> list[int]:
+        """Of each group outside the blocks."""
+        return [counted(tensors) for _, tensors in self.outside]

@@ -59,7 +59,7 @@ class PlannedBlock(NamedTuple):
     modules: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PlannedBlocks:
     """The planned blocks of a stack in execution order, as three columns with an entry per block.
 
@@ -152,7 +152,7 @@ class Plan(NamedTuple):
             "confidence": self.confidence,
             "stacks": [{"name": s.name, "blocks": s.blocks.as_list()} for s in self.stacks],
             "other": [group._asdict() for group in self.other],
-            "layouts": [[_tensor(tensor) for tensor in layout] for layout in self.layouts],
+            "layouts": [_tensors(layout) for layout in self.layouts],
             "totals": self.totals._asdict(),
             "warnings": list(self.warnings),
         }
@@ -161,13 +161,16 @@ class Plan(NamedTuple):
         return document
 
 
-def _tensor(tensor: Tensor) -> dict[str, Any]:
-    document: dict[str, Any] = {"name": tensor.name, "shape": list(tensor.shape), "role": tensor.role}
-    if tensor.transposed:
-        document["transposed"] = True
-    if tensor.stored is not None:
-        document["stored"] = tensor.stored._asdict()
-    return document
+def _tensors(layout: Sequence[Tensor]) -> list[dict[str, Any]]:
+    documents: list[dict[str, Any]] = []
+    for name, shape, role, transposed, stored in layout:
+        document: dict[str, Any] = {"name": name, "shape": [*shape], "role": role}
+        if transposed:
+            document["transposed"] = True
+        if stored is not None:
+            document["stored"] = stored._asdict()
+        documents.append(document)
+    return documents
 
 
 # -- reading a document back ------------------------------------------------------------------------------------------

@@ -249,18 +249,19 @@ class Draft:
     def document(self) -> tuple[tuple[PlannedStack, ...], tuple[PlannedGroup, ...], tuple[tuple[Tensor, ...], ...]]:
         """The planned stacks and outside groups, and the distinct layouts they refer to by number."""
         outside = self.architecture.outside
-        layouts = self.architecture.layouts
+        layouts, parameters = self.architecture.layouts, self.architecture.outside_parameters
         common, probabilities = iter(self._common()), iter(self.probabilities)
         stacks = []
         for name, _, blocks, *_ in self.architecture.stacks:
             count = len(blocks)
             columns = blocks.paths, tuple(islice(probabilities, count)), tuple(islice(common, count))
             stacks.append(PlannedStack(name, PlannedBlocks(*columns)))
-        other = tuple(
-            PlannedGroup(group.path, group.parameters, self._group_named(i), self.group_bytes(i), len(layouts) + i)
+        other = [
+            PlannedGroup(group.path, parameters[i], self._group_named(i), self.group_bytes(i), len(layouts) + i)
             for i, group in enumerate(outside)
-        )
-        return tuple(stacks), other, (*(layout.tensors for layout in layouts), *(group.tensors for group in outside))
+        ]
+        tensors = [one.tensors for one in (*layouts, *outside)]
+        return tuple(stacks), tuple(other), tuple(tensors)
 
     def _common(self) -> list[Common]:
         """What each block has in common with others, which is found once for each layout and precision."""

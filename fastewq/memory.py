@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import is_
 from typing import Any, Final, NamedTuple
 
 from fastewq.errors import InvalidPolicy
@@ -77,6 +78,9 @@ def read_memory(
     reserve: int | str = 0,
 ) -> Memory | None:
     """A checked `Memory`, or None where nothing was asked for. Raises InvalidPolicy, naming the field."""
+    # The most frequent case. What only equals a default, such as False, goes on to the checks.
+    if all(map(is_, (memory, devices, context, batch, cache_bits, reserve), NOTHING)):
+        return None
     if isinstance(devices, str) or not isinstance(devices, Sequence) or len(devices) > MAX_DEVICES:
         raise InvalidPolicy(f"devices must be a list of at most {MAX_DEVICES} memory sizes")
     _check_integer("context", context, 0, MAX_CONTEXT)

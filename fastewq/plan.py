@@ -100,16 +100,17 @@ def plan_architecture(
 ) -> Plan:
     """The plan for blocks whose probabilities are known.
 
-    `probabilities` and `cache` (bytes of KV cache, see `fastewq.kv_cache`) hold one value per block, stack after stack.
+    `probabilities`, as a predictor gives them, and `cache` (bytes of KV cache, see `fastewq.kv_cache`) hold one value
+    per block, stack after stack.
     Raises InvalidConfig, InvalidPolicy, DoesNotFit.
     """
     chosen = read_policy(policy, predictor.card)
     start = starting_point(architecture, target)
-    draft = Draft(start, np.round(probabilities, 6).tolist(), chosen, target_named(target))
+    draft = Draft(start, probabilities.tolist(), chosen, target_named(target))
     report = None if memory is None else fit(draft, memory, list(cache) if cache else [0] * len(draft.layouts))
     stacks, other, layouts = draft.document()
     outside_domain = predictor.outside_domain(architecture)
-    weights = sum(map(attrgetter("bytes"), chain(other, *[stack.blocks.common for stack in stacks])))
+    weights = sum(map(_bytes_of, chain(other, *[stack.blocks.common for stack in stacks])))
     return Plan(
         model={
             **({"id": model_id} if model_id else {}),
@@ -143,6 +144,9 @@ def plan_architecture(
         ),
         memory=report,
     )
+
+
+_bytes_of = attrgetter("bytes")
 
 
 def _ternary_warning(draft: Draft) -> tuple[str, ...]:

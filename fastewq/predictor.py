@@ -37,6 +37,8 @@ MAX_DEPTH: Final = 8
 """So that a byte counts the leaves of a tree."""
 ROWS_AT_ONCE: Final = 4096
 """Rows per walk of the trees: what it allocates grows with rows times trees."""
+PLACES: Final = 6
+"""Decimals of a probability in a plan."""
 MAX_CELLS: Final = 2**14
 """Making a table takes as long as predicting that many blocks: some hundredths of a second."""
 
@@ -182,16 +184,17 @@ class Predictor:
         return str(self.card["objective"])
 
     def probabilities(self, columns: Columns) -> NDArray[np.float64]:
-        """The probability of "quantize" for every block of `fastewq.features.block_columns`."""
+        """The probability of "quantize" for every block of `fastewq.features.block_columns`, to PLACES decimals."""
         matrix = feature_matrix(columns, self.features)
         if isinstance(self.ensemble, Grid):
-            return self._calibrated[self.ensemble.cells(matrix)]
-        return self.calibrate(self.ensemble.margins(matrix))
+            return self._tabulated[self.ensemble.cells(matrix)]
+        return self.calibrate(self.ensemble.margins(matrix)).round(PLACES)
 
     @cached_property
-    def _calibrated(self) -> NDArray[np.float64]:
+    def _tabulated(self) -> NDArray[np.float64]:
         """The probability of each cell of a table."""
-        return self.calibrate(self.ensemble.values) if isinstance(self.ensemble, Grid) else np.empty(0)
+        assert isinstance(self.ensemble, Grid)
+        return self.calibrate(self.ensemble.values).round(PLACES)
 
     def of_models(self, architectures: Sequence[Architecture]) -> list[NDArray[np.float64]]:
         """The probabilities of the blocks of each of many models, from one call of the ensemble."""

@@ -138,8 +138,8 @@ class Target:
             return group.parameters * self.small_bytes
         return sum(
             [
-                self.tensor_bytes(tensor, precision if tensor.role in OUTSIDE_MATRICES else "raw", raw_bytes)
-                for tensor in group.tensors
+                _bytes(self, fields, precision if fields[1] in OUTSIDE_MATRICES else "raw", raw_bytes)
+                for fields in map(nameless_fields, group.tensors)
             ]
         )
 

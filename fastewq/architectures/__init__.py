@@ -57,6 +57,7 @@ OTHER_CLASSES: Final[Mapping[str, str]] = {
 
 OTHER_TYPES: Final[Mapping[tuple[str, str], str]] = {("git", "Grok1ForCausalLM"): "grok"}
 """(model_type, class) of published configs that mean another type: xai-org/grok-2's says "git"."""
+MISUSED: Final = frozenset(model_type for model_type, _ in OTHER_TYPES)
 
 
 CONFIG_DICTS: Final = frozenset(
@@ -79,11 +80,12 @@ def read(config: Mapping[str, Any]) -> Architecture:
     if not isinstance(model_type, str):
         raise InvalidConfig(f"model_type is {shown(model_type)}; expected a string such as 'llama'")
     model_type = meant(model_type, config)
-    if model_type not in MODELS:
+    model = MODELS.get(model_type)
+    if model is None:
         raise UnsupportedArchitecture(f"model_type is {shown(model_type)}; no exact block layout is known for it")
     if model_type in CONFIG_DICTS:
         config = with_config_dicts(config)
-    f, model = Fields(config, model_type), MODELS[model_type]
+    f = Fields(config, model_type)
     head, guesses = chosen_head(f, model)
     body = model.build(f, head)
     text = f.optional_sub("text_config", "") or f
@@ -110,7 +112,7 @@ def meant(model_type: str, config: Mapping[str, Any]) -> str:
         config.get("lora_adaptations") or config.get("position_embedding_type") == "rotary"
     ):
         return "xlm-roberta-flash"
-    if all(model_type != wrong for wrong, _ in OTHER_TYPES):
+    if model_type not in MISUSED:
         return model_type
     named = config.get("architectures")
     name = named[0] if isinstance(named, list | tuple) and named else None
@@ -188,12 +190,13 @@ def dtype(f: Fields, text: Fields) -> tuple[str, tuple[str, ...]]:
     The text model's `dtype` counts where the top level has none. Without either, quantized checkpoints were made from
     bfloat16 weights as a rule, and the others are old enough to be float32.
     """
-    named = [(level, name) for level in (f, text) for name in ("dtype", "torch_dtype") if level.has(name)]
-    if not named:
+    for level, name in ((f, "dtype"), (f, "torch_dtype"), (text, "dtype"), (text, "torch_dtype")):
+        if level.has(name):
+            break
+    else:
         quantized = f.value("quantization_config", None) or f.value("quantization", None)
         assumed = "bfloat16" if quantized else "float32"
         return assumed, (f"the config names no dtype; {assumed} is assumed",)
-    level, name = named[0]
     spelling = level.text(name)
     found = DTYPES.get(spelling.lower().removeprefix("torch."))
     if found is not None:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import repeat
+from operator import itemgetter
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from fastewq.architecture import Blocks, Layout, Outside, Stack, Tensor, new_outside, new_tensor
@@ -30,7 +32,7 @@ Overrides = tuple[tuple[str, Any], ...]
 PerLayer = Callable[[Fields, int], Sequence[Overrides]]
 """(fields, number of layers) -> the config fields that each layer changes, as (name, value) pairs."""
 
-Key = TypeVar("Key", bound=Hashable)
+P = TypeVar("P")
 
 
 class Body(NamedTuple):
@@ -62,13 +64,17 @@ def outside(path: str, tensors: Tensors) -> tuple[Outside, ...]:
     above = f"{path}." if path else ""
     for name, shape, role, _, _ in tensors:
         module, _, last = (above + name).rpartition(".")
-        groups.setdefault(module, []).append(new_tensor((last, shape, role, False, None)))
+        tensor = new_tensor((last, shape, role, False, None))
+        if module in groups:
+            groups[module].append(tensor)
+        else:
+            groups[module] = [tensor]
     return tuple([new_outside((module, tuple(group))) for module, group in groups.items()])
 
 
-def typical(counts: Mapping[Key, int]) -> Key | None:
-    """The most frequent key; the first of them on a tie."""
-    return max(counts, key=counts.__getitem__, default=None)
+def most_frequent(counted: Sequence[tuple[int, P, Fields]]) -> tuple[int, P, Fields]:
+    """The entry with the highest count; the first of them on a tie."""
+    return max(counted, key=itemgetter(0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,36 +111,46 @@ class BlockStack:
             self.per_layer(f, count) if self.per_layer else [()] * count,
         )
 
-    def layout(self, f: Fields, mixer: str, feed_forward: str) -> Layout:
-        width, mix, feed = f[self.hidden], self.mixers[mixer], self.feed_forwards[feed_forward]
-        tensors = [*f.once(mix), *f.once(feed)]
+    def layout(self, f: Fields, mixer: MixerPart, feed_forward: FeedForwardPart) -> Layout:
+        width = f[self.hidden]
+        tensors = [*f.once(mixer), *f.once(feed_forward)]
         for name in self.norms(f) if callable(self.norms) else self.norms:
             tensors += self.norm(f, name, width)
         for extra in self.extras:
             tensors += extra(f)
-        return Layout(mix.kind, feed.kind, tuple(tensors))
+        return Layout(mixer.kind, feed_forward.kind, tuple(tensors))
 
     def stack(self, f: Fields, path: str) -> Stack:
         for name, allowed in self.only.items():
             f.require(name, allowed)
         if self.per_layer is None:
             f.require("per_layer_config", ({},))
-        kinds = self.kinds(f)
+        kinds = mixers, feed_forwards, overrides = self.kinds(f)
         keys, places = told_apart(kinds)
         if len(places) > MAX_LAYOUTS:
             raise InvalidConfig(
                 f"{f.where(self.name)} has {len(places)} different blocks; expected at most {MAX_LAYOUTS}"
             )
-        examples = {key: [values[place] for values in kinds] for key, place in places.items()}
-        varied = {key: f.replaced(**dict(changes)) if changes else f for key, (_, _, changes) in examples.items()}
-        layouts = {key: self.layout(varied[key], mix, feed) for key, (mix, feed, _) in examples.items()}
         counts = Counter(keys) if len(places) > 1 else places
-        mixing = typical({key: n for key, n in counts.items() if layouts[key].mixer in ("attention", "hybrid")})
-        feeding = typical({key: n for key, n in counts.items() if layouts[key].feed_forward != "none"})
-        heads = Heads() if mixing is None else self.mixers[examples[mixing][0]].facts(varied[mixing])
-        ffn_width, experts = (0, 0)
-        if feeding is not None:
-            ffn_width, experts = self.feed_forwards[examples[feeding][1]].facts(varied[feeding])
+        layouts: dict[Hashable, Layout] = {}
+        mixing: list[tuple[int, MixerPart, Fields]] = []
+        feeding: list[tuple[int, FeedForwardPart, Fields]] = []
+        for key, place in places.items():
+            changes = overrides[place]
+            level = f.replaced(**dict(changes)) if changes else f
+            mixer, feed_forward = self.mixers[mixers[place]], self.feed_forwards[feed_forwards[place]]
+            layouts[key] = self.layout(level, mixer, feed_forward)
+            if mixer.kind in ("attention", "hybrid"):
+                mixing.append((counts[key], mixer, level))
+            if feed_forward.kind != "none":
+                feeding.append((counts[key], feed_forward, level))
+        heads, ffn_width, experts = Heads(), 0, 0
+        if mixing:
+            _, mixer, level = most_frequent(mixing)
+            heads = mixer.facts(level)
+        if feeding:
+            _, feed_forward, level = most_frequent(feeding)
+            ffn_width, experts = feed_forward.facts(level)
         return Stack(
             name=self.name,
             role=self.role,
@@ -151,8 +167,11 @@ class BlockStack:
 
 def told_apart(kinds: Sequence[Sequence[Hashable]]) -> tuple[Sequence[Hashable], dict[Hashable, int]]:
     """A key per layer, made of what varies and so equal for layers that are alike; key -> one of its layers."""
-    different = {id(values): values for values in kinds}.values()  # one schedule may name mixers and feed-forwards
-    varying = [values for values in different if values and values.count(values[0]) < len(values)]
+    varying: list[Sequence[Hashable]] = []
+    for values in kinds:
+        # One schedule may name mixers and feed-forwards.
+        if values and values.count(values[0]) < len(values) and values not in varying:
+            varying.append(values)
     keys = list(zip(*varying, strict=True)) if len(varying) > 1 else varying[0] if varying else kinds[0]
     return keys, dict(zip(keys, range(len(keys)), strict=True)) if varying else dict.fromkeys(keys[:1], 0)
 
@@ -172,9 +191,9 @@ def listed(name: str, otherwise: Schedule) -> Schedule:
         if f.value(name, None) is None:
             return otherwise(f, layers)
         names = f.per_layer(name, layers)
-        if not all(isinstance(n, str) for n in names):
+        if not all(map(isinstance, names, repeat(str))):
             raise f.refuse(name, names, "a list of strings")
-        return [LEGACY_LAYER_TYPES.get(n, n) for n in names]
+        return [*map(LEGACY_LAYER_TYPES.get, names, names)]
 
     return schedule
 
@@ -198,7 +217,9 @@ def every(interval: Size, hit: str, other: str) -> Schedule:
 
     def schedule(f: Fields, layers: int) -> Sequence[str]:
         step = f[interval]
-        return [other if (i + 1) % step else hit for i in range(layers)]
+        names = [other] * layers
+        names[step - 1 :: step] = [hit] * (layers // step)
+        return names
 
     return schedule
 

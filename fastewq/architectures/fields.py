@@ -137,6 +137,8 @@ class Fields(dict["Size", int]):
     def __missing__(self, size: Size) -> int:
         if isinstance(size, str):
             found = self._raw.get(size)
+            if found is None and size not in self._raw:
+                found = self._class.fields.get(size)
             if type(found) is not int or not 0 < found <= MAX_SIZE:
                 found = self._product(size) if "*" in size or "." in size else self.count(size, low=1)
         else:
@@ -199,13 +201,14 @@ class Fields(dict["Size", int]):
         found = self._raw.get(name, _MISSING)
         if found is not _MISSING:
             return found
-        name = self._class.aliases.get(name, name)
-        if name in self._raw:
-            return self._raw[name]
-        if name in self._class.fields:
-            return self._class.fields[name]
-        if default is not _MISSING:
-            return default
+        known = self._class
+        if name in known.aliases:
+            name = known.aliases[name]
+            if name in self._raw:
+                return self._raw[name]
+        found = known.fields.get(name, default)
+        if found is not _MISSING:
+            return found
         raise InvalidConfig(f"{self.where(name)} is missing; expected a value, as {self.model_type} has no default")
 
     def where(self, name: str) -> str:

@@ -122,7 +122,8 @@ class BodyAndHeads:
         if head is no_head:
             return self.body(f, path)
         body = self.body(f, join(path, self.prefixes.get(ending, self.prefix)))
-        return body._replace(outside=body.outside + outside(path, head(f, body)))
+        stacks, around, *facts = body
+        return Body(stacks, around + outside(path, head(f, body)), *facts)
 
 
 def decoder(

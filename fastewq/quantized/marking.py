@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from math import prod
 from typing import Any
 
-from fastewq.architecture import Architecture, Blocks, Layout, Outside, Stack, Tensor, new_stored, new_tensor
+from fastewq.architecture import Architecture, Blocks, Layout, Outside, Stack, Stored, Tensor, new_outside, new_tensor
 from fastewq.architectures.fields import MAX_LAYOUTS
 from fastewq.modules import TOKEN_HEADS
 from fastewq.quantized.methods import Config, NotUnderstood, method_of, quantization_of
@@ -54,12 +56,18 @@ class _Marking:
         if unknown:
             listed = ", ".join(repr(text[:60]) for text in unknown[:3])
             warnings = (*warnings, f"quantization_config: the patterns {listed} are not understood and left out")
-        return replace(
-            self.architecture,
-            stacks=tuple([self._stack(stack) for stack in self.architecture.stacks]),
-            outside=tuple([self._outside(group) for group in self.architecture.outside]),
-            quantization=self.selection.scheme.method,
+        plain = self.architecture
+        return Architecture(  # as `replace` would make it, which takes as long as marking a block
+            model_type=plain.model_type,
+            dtype=plain.dtype,
+            stacks=tuple([self._stack(stack) for stack in plain.stacks]),
+            outside=tuple([self._outside(group) for group in plain.outside]),
+            vocab_size=plain.vocab_size,
+            tied_embeddings=plain.tied_embeddings,
+            initializer_range=plain.initializer_range,
+            exact=plain.exact,
             warnings=warnings,
+            quantization=self.selection.scheme.method,
         )
 
     def _stack(self, stack: Stack) -> Stack:
@@ -82,8 +90,8 @@ class _Marking:
         if found is None:
             if len(self.layouts) >= MAX_LAYOUTS:
                 raise TooMuch(f"a list that makes more than {MAX_LAYOUTS} blocks different")
-            marked = map(mark, layout.tensors, self.selection.packings(layout.tensors, path, place, own))
-            found = self.layouts[key] = Layout(layout.mixer, layout.feed_forward, tuple(marked))
+            marked = marked_tensors(layout.tensors, self.selection.packings(layout.tensors, path, place, own))
+            found = self.layouts[key] = Layout(layout.mixer, layout.feed_forward, marked)
         return found
 
     def _outside(self, group: Outside) -> Outside:
@@ -94,23 +102,33 @@ class _Marking:
             return group
         own = self.selection.about(group.path)
         packings = self.selection.packings(group.tensors, group.path, group.path, own)
-        return group._replace(tensors=tuple(map(mark, group.tensors, packings)))
+        return new_outside((group.path, marked_tensors(group.tensors, packings)))
 
 
-def mark(tensor: Tensor, packing: Packing | None) -> Tensor:
-    """The tensor as stored in a format; None: in the model's own type.
+def marked_tensors(tensors: Sequence[Tensor], packings: Sequence[Packing | None]) -> tuple[Tensor, ...]:
+    """The tensors as stored in these formats; None: in the model's own type."""
+    marked = []
+    for tensor, packing in zip(tensors, packings, strict=True):
+        name, shape, role, transposed, _ = tensor
+        if packing is None or len(shape) < 2:
+            marked.append(tensor)
+        else:
+            two = role == "experts" and name.endswith("gate_up_proj")
+            marked.append(new_tensor((name, shape, role, transposed, stored_as(packing, shape, transposed, two))))
+    return tuple(marked)
 
-    Gate and up projections of experts are two matrices in the files.
+
+@lru_cache(4096)
+def stored_as(packing: Packing, shape: tuple[int, ...], transposed: bool, two: bool) -> Stored:
+    """A tensor of this shape in a format; `two`: gate and up projections of experts, which are two in the files.
+
+    Few shapes make up most models, so those asked for last are remembered.
     """
-    name, shape, role, transposed, _ = tensor
-    if packing is None or len(shape) < 2:
-        return tensor
     rows, columns = (shape[-1], shape[-2]) if transposed else (shape[-2], shape[-1])
-    matrices = 1 if len(shape) == 2 else prod(shape[:-2])
-    if role == "experts" and name.endswith("gate_up_proj") and rows % 2 == 0:
+    matrices = prod(shape[:-2])
+    if two and rows % 2 == 0:
         matrices, rows = 2 * matrices, rows // 2
-    stored = new_stored((packing.precision, packing.bits, matrices * packing.size(rows, columns)))
-    return new_tensor((name, shape, role, transposed, stored))
+    return Stored(packing.precision, packing.bits, matrices * packing.size(rows, columns))
 
 
 def dequantized(architecture: Architecture) -> Architecture:

@@ -466,15 +466,15 @@ class NotUnderstood(Exception):
 
 def quantization_of(config: Config) -> tuple[Config | None, bool]:
     """The config's own word on quantization, None where there is none; whether it is said of the text model alone."""
-    for name in ("", *NESTED):
-        level = config.get(name) if name else config
-        if level and isinstance(level, Mapping):
-            for field in ("quantization_config", "compression_config"):
-                found = level.get(field)
-                if found:
-                    if not isinstance(found, Mapping):
-                        raise InvalidConfig(f"{field} is {shown(found)}; expected an object")
-                    return found, level is not config
+    for level in (config, *[config[name] for name in NESTED if name in config]):
+        if not isinstance(level, Mapping):
+            continue
+        for field in ("quantization_config", "compression_config"):
+            found = level.get(field)
+            if found:
+                if not isinstance(found, Mapping):
+                    raise InvalidConfig(f"{field} is {shown(found)}; expected an object")
+                return found, level is not config
     own = config.get("quantization")  # MLX; its newer files say it twice
     if isinstance(own, Mapping) and "bits" in own and "group_size" in own:
         return own, False

@@ -10,6 +10,7 @@ from __future__ import annotations
 import marshal
 from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any, Final
 
 from fastewq.architecture import Tensor
@@ -25,6 +26,8 @@ MAX_REMEMBERED_ENTRIES: Final = 2**10
 NUMBERS: Final = frozenset({bool, int, float, type(None)})
 MAX_REMEMBERED_TENSORS: Final = 2**12
 """Whose formats one selection keeps."""
+
+_name_and_role: Final = itemgetter(0, 2)
 
 About = tuple[tuple[int, tuple[Pattern, ...]], ...]
 
@@ -45,12 +48,17 @@ def _is_small(document: list[Any]) -> bool:
     entries are looked at."""
     entries, waiting = 0, [document]
     while waiting:
-        inside = waiting.pop()
-        values = [*inside.keys(), *inside.values()] if isinstance(inside, dict) else inside
-        entries += len(values)
+        inside: Any = waiting.pop()
+        entries += len(inside)
         if entries > MAX_REMEMBERED_ENTRIES:
             return False
-        for value in values:
+        if type(inside) is dict:
+            if inside and not _are_short_texts(inside):
+                return False
+            inside = inside.values()
+        elif _are_short_texts(inside):
+            continue
+        for value in inside:
             kind = type(value)
             if kind is dict or kind is list:
                 waiting.append(value)
@@ -60,6 +68,10 @@ def _is_small(document: list[Any]) -> bool:
             elif kind not in NUMBERS:
                 return False
     return True
+
+
+def _are_short_texts(values: Collection[Any]) -> bool:
+    return {*map(type, values)} == {str} and max(map(len, values)) <= MAX_LENGTH
 
 
 @lru_cache(REMEMBERED)
@@ -115,9 +127,7 @@ class Selection:
 
         `place` is what the rules can tell blocks apart by, and `own` what `about` gave for this one.
         """
-        if len(self._rules) == 1:
-            return self._chosen(tensors, path, own)
-        key = (own, place, *[tensor.name for tensor in tensors], *[tensor.role for tensor in tensors])
+        key = (own, place, *map(_name_and_role, tensors))
         found = self._packings.get(key)
         if found is None:
             self._tensors += len(tensors)
