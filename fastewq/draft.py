@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import chain, islice
+from operator import getitem
 from typing import Final
 
 from fastewq.architecture import Architecture, Block, Layout, Outside, Role, Tensor, nameless
@@ -260,24 +261,20 @@ class Draft:
             PlannedGroup(group.path, parameters[i], self._group_named(i), self.group_bytes(i), len(layouts) + i)
             for i, group in enumerate(outside)
         ]
-        tensors = [one.tensors for one in (*layouts, *outside)]
-        return tuple(stacks), tuple(other), tuple(tensors)
+        tensors = (*[layout.tensors for layout in layouts], *[group.tensors for group in outside])
+        return tuple(stacks), tuple(other), tensors
 
     def _common(self) -> list[Common]:
-        """What each block has in common with others, which is found once for each layout and precision."""
-        numbers = {layout: number for number, layout in enumerate(self.architecture.layouts)}
-        blocks = list(zip(self.layouts, self.precisions, strict=True))
-        alike = {
-            (layout, precision): self._alike(numbers[layout], layout, precision, NO_EXCEPTIONS)
-            for layout, precision in dict.fromkeys(blocks)
-        }
-        found = list(map(alike.__getitem__, blocks))
+        """What each block has in common with others."""
+        alike = {layout: _Alike(self, number, layout) for number, layout in enumerate(self.architecture.layouts)}
+        found = list(map(getitem, map(alike.__getitem__, self.layouts), self.precisions))
         for number, exceptions in self.exceptions.items():
             layout, precision = self.layouts[number], self.precisions[number]
-            found[number] = self._alike(numbers[layout], layout, precision, exceptions)
+            found[number] = self.common(alike[layout].number, layout, precision, exceptions)
         return found
 
-    def _alike(self, number: int, layout: Layout, precision: str, exceptions: Mapping[str, str]) -> Common:
+    def common(self, number: int, layout: Layout, precision: str, exceptions: Mapping[str, str]) -> Common:
+        """What a block of the layout of this number is in a plan."""
         named, modules = self._found(layout, precision, exceptions)
         size = self._bytes(layout, precision, exceptions)
         return Common(layout.kind, layout.parameters, named, size, number, modules)
@@ -300,3 +297,17 @@ class Draft:
 
     def _named(self, precision: str) -> str:
         return precision_name(precision, self.raw)
+
+
+class _Alike(dict[str, Common]):
+    """What the blocks of one layout have in common, by their precision; found when it is first asked for."""
+
+    def __init__(self, draft: Draft, number: int, layout: Layout) -> None:
+        super().__init__()
+        self.number = number
+        self._draft = draft
+        self._layout = layout
+
+    def __missing__(self, precision: str) -> Common:
+        found = self[precision] = self._draft.common(self.number, self._layout, precision, NO_EXCEPTIONS)
+        return found

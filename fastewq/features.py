@@ -8,15 +8,16 @@ Two steps, both also used by the trainer, so that training and serving cannot dr
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final
+from operator import itemgetter
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastewq.architecture import Architecture, Outside, Stack
 
-Columns = Mapping[str, NDArray[np.generic]]
-"""Column name -> one value per block, all of the same length."""
+Columns = Mapping[str, NDArray[np.float64]]
+"""Column name -> one value per block, all of the same length; those of `kind` are strings."""
 
 DTYPE_BYTES: Final = {
     "float64": 8,
@@ -93,23 +94,23 @@ class _BlockColumns(Columns):
     """Columns that are computed when they are first asked for: a predictor asks for few of them."""
 
     def __init__(self, architectures: Sequence[Architecture]) -> None:
-        self._owned = [(model, stack) for model in architectures for stack in model.stacks if stack.blocks]
-        self._lengths = np.array([len(stack.blocks) for _, stack in self._owned], dtype=np.intp)
-        self._known: dict[str, NDArray[np.generic]] = {}
+        self._owned = [(model, stack) for model in architectures for stack in model.stacks if stack.blocks.paths]
+        self._lengths = np.array([len(stack.blocks.paths) for _, stack in self._owned], dtype=np.intp)
+        self._known: dict[str, NDArray[Any]] = {}
 
-    def __getitem__(self, name: str) -> NDArray[np.generic]:
+    def __getitem__(self, name: str) -> NDArray[Any]:
         found = self._known.get(name)
         if found is None:
             found = self._known[name] = self._column(name)
         return found
 
-    def _column(self, name: str) -> NDArray[np.generic]:
+    def _column(self, name: str) -> NDArray[Any]:
         fact = STACK_FACTS.get(name)
         if fact is not None:
             values = [fact(model, stack) for model, stack in self._owned]
             return np.array(values, dtype=np.float64).repeat(self._lengths)
         if name == "exec_index":
-            return np.concatenate([np.arange(0.0, length) for length in self._lengths] or [np.empty(0)])
+            return np.concatenate([np.arange(0.0, length) for length in self._lengths.tolist()] or [np.empty(0)])
         layouts = (layout for _, stack in self._owned for layout in stack.blocks.layouts)
         if name == "num_parameters":
             return np.array([layout.parameters for layout in layouts], dtype=np.float64)
@@ -135,28 +136,24 @@ def values_of(architecture: Architecture, fact: str) -> list[float]:
 Feature = Callable[[Columns], NDArray[np.float64]]
 
 
-def _number(columns: Columns, name: str) -> NDArray[np.float64]:
-    return np.asarray(columns[name], dtype=np.float64)
-
-
 def _fact(name: str) -> Feature:
-    return lambda columns: _number(columns, name)
+    return itemgetter(name)
 
 
 def _log(name: str) -> Feature:
-    return lambda columns: np.log(np.maximum(_number(columns, name), 1))
+    return lambda columns: np.log(np.maximum(columns[name], 1.0))
 
 
 def _ratio(top: str, bottom: str) -> Feature:
-    return lambda columns: _number(columns, top) / np.maximum(_number(columns, bottom), 1)
+    return lambda columns: columns[top] / np.maximum(columns[bottom], 1.0)
 
 
 def _from_end(columns: Columns) -> NDArray[np.float64]:
-    return _number(columns, "num_blocks") - 1 - _number(columns, "exec_index")
+    return columns["num_blocks"] - 1 - columns["exec_index"]
 
 
 def _relative_depth(columns: Columns) -> NDArray[np.float64]:
-    return _number(columns, "exec_index") / np.maximum(_number(columns, "num_blocks") - 1, 1)
+    return columns["exec_index"] / np.maximum(columns["num_blocks"] - 1, 1.0)
 
 
 def _edge_distance(columns: Columns) -> NDArray[np.float64]:
@@ -166,7 +163,7 @@ def _edge_distance(columns: Columns) -> NDArray[np.float64]:
 
 def _post_norm_depth(columns: Columns) -> NDArray[np.float64]:
     # One hundredth more, so that the first block of such a stack differs from all blocks of the others.
-    return _number(columns, "post_norm") * (_relative_depth(columns) + 0.01)
+    return (_relative_depth(columns) + 0.01) * columns["post_norm"]
 
 
 FEATURES: dict[str, Feature] = {

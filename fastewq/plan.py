@@ -100,13 +100,12 @@ def plan_architecture(
 ) -> Plan:
     """The plan for blocks whose probabilities are known.
 
-    `probabilities`, as a predictor gives them, and `cache` (bytes of KV cache, see `fastewq.kv_cache`) hold one value
-    per block, stack after stack.
+    `probabilities` and `cache` (bytes of KV cache, see `fastewq.kv_cache`) hold one value per block, stack after stack.
     Raises InvalidConfig, InvalidPolicy, DoesNotFit.
     """
     chosen = read_policy(policy, predictor.card)
     start = starting_point(architecture, target)
-    draft = Draft(start, probabilities.tolist(), chosen, target_named(target))
+    draft = Draft(start, probabilities.round(6).tolist(), chosen, target_named(target))
     report = None if memory is None else fit(draft, memory, list(cache) if cache else [0] * len(draft.layouts))
     stacks, other, layouts = draft.document()
     outside_domain = predictor.outside_domain(architecture)

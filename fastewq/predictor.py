@@ -37,8 +37,6 @@ MAX_DEPTH: Final = 8
 """So that a byte counts the leaves of a tree."""
 ROWS_AT_ONCE: Final = 4096
 """Rows per walk of the trees: what it allocates grows with rows times trees."""
-PLACES: Final = 6
-"""Decimals of a probability in a plan."""
 MAX_CELLS: Final = 2**14
 """Making a table takes as long as predicting that many blocks: some hundredths of a second."""
 
@@ -184,17 +182,17 @@ class Predictor:
         return str(self.card["objective"])
 
     def probabilities(self, columns: Columns) -> NDArray[np.float64]:
-        """The probability of "quantize" for every block of `fastewq.features.block_columns`, to PLACES decimals."""
+        """The probability of "quantize" for every block of `fastewq.features.block_columns`."""
         matrix = feature_matrix(columns, self.features)
         if isinstance(self.ensemble, Grid):
             return self._tabulated[self.ensemble.cells(matrix)]
-        return self.calibrate(self.ensemble.margins(matrix)).round(PLACES)
+        return self.calibrate(self.ensemble.margins(matrix))
 
     @cached_property
     def _tabulated(self) -> NDArray[np.float64]:
         """The probability of each cell of a table."""
         assert isinstance(self.ensemble, Grid)
-        return self.calibrate(self.ensemble.values).round(PLACES)
+        return self.calibrate(self.ensemble.values)
 
     def of_models(self, architectures: Sequence[Architecture]) -> list[NDArray[np.float64]]:
         """The probabilities of the blocks of each of many models, from one call of the ensemble."""
@@ -223,8 +221,8 @@ class Predictor:
             values = values_of(architecture, name)
             lowest, highest = min(values), max(values)
             if lowest < low or highest > high:
-                values = f"{lowest:.15g}" if lowest == highest else f"{lowest:.15g} to {highest:.15g}"
-                found.append(f"{name} is {values}; the predictor was trained on {self._trained_on[name]}")
+                words = f"{lowest:.15g}" if lowest == highest else f"{lowest:.15g} to {highest:.15g}"
+                found.append(f"{name} is {words}; the predictor was trained on {self._trained_on[name]}")
         kinds = sorted({layout.kind for layout in layouts}.difference(domain["kinds"]))
         if kinds:
             found.append(f"block kind is {', '.join(kinds)}; the predictor was trained on {', '.join(domain['kinds'])}")

@@ -193,7 +193,9 @@ def listed(name: str, otherwise: Schedule) -> Schedule:
         names = f.per_layer(name, layers)
         if not all(map(isinstance, names, repeat(str))):
             raise f.refuse(name, names, "a list of strings")
-        return [*map(LEGACY_LAYER_TYPES.get, names, names)]
+        if LEGACY_LAYER_TYPES.keys().isdisjoint(names):
+            return names
+        return [LEGACY_LAYER_TYPES.get(n, n) for n in names]
 
     return schedule
 

@@ -122,8 +122,8 @@ class BodyAndHeads:
         if head is no_head:
             return self.body(f, path)
         body = self.body(f, join(path, self.prefixes.get(ending, self.prefix)))
-        stacks, around, *facts = body
-        return Body(stacks, around + outside(path, head(f, body)), *facts)
+        around = body.outside + outside(path, head(f, body))
+        return Body(body.stacks, around, body.warnings, body.width, body.vocab_size)
 
 
 def decoder(

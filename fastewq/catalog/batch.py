@@ -109,7 +109,7 @@ class Batch:
         architectures = [model.architecture for model in models]
         outside_domain = [self._predictor.outside_domain(architecture) for architecture in architectures]
         raw_bytes = np.array([stored_bytes(a, raw_precision(a.dtype)[1]) for a in architectures], np.int64)
-        probabilities = self._predictor.probabilities(block_columns(*architectures))
+        probabilities = self._predictor.probabilities(block_columns(*architectures)).round(6)
         precisions = dict(zip(POLICIES, _precisions(self._policies, architectures, probabilities), strict=True))
         blocks = _Blocks(architectures, self._scale)
         columns = {
