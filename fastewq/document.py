@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -234,6 +235,12 @@ class _Reader:
         entry = _object(entry, where)
         rows = [self.block(b, i, f"{where}.blocks[{i}]") for i, b in enumerate(_list(entry, "blocks", f"{where}."))]
         paths, probabilities, common = zip(*rows, strict=True) if rows else ((), (), ())
+        before: Counter[str] = Counter()
+        for index, (parent, _, number) in enumerate(path.rpartition(".") for path in paths):
+            if number != str(before[parent]):
+                expected = f"{parent}.{before[parent]}"
+                raise InvalidPlan(f"{where}.blocks[{index}].path is {paths[index]!r}; expected it to be {expected}")
+            before[parent] += 1
         return PlannedStack(_get(entry, "name", str, f"{where}."), PlannedBlocks(paths, probabilities, common))
 
     def block(self, entry: Any, position: int, where: str) -> tuple[str, float, Common]:
@@ -241,8 +248,6 @@ class _Reader:
         path, index = _path(entry, at), _count(entry, "index", at)
         if index != position:
             raise InvalidPlan(f"{at}index is {index}; expected the block's position, {position}")
-        if path.rpartition(".")[2] != str(index):
-            raise InvalidPlan(f"{at}path is {path!r}; expected it to end in the block's index, {index}")
         layout = self.layout(entry, at)
         modules = _object(entry.get("modules", {}), f"{at}modules")
         names = {tensor.name.removesuffix(".weight") for tensor in self.layouts[layout]}
@@ -291,12 +296,12 @@ def _layout(entry: Any, where: str) -> tuple[Tensor, ...]:
 def _read_tensor(entry: Any, where: str) -> Tensor:
     entry, at = _object(entry, where), f"{where}."
     shape = tuple(_list(entry, "shape", at))
-    if len(shape) > 8 or not all(type(n) is int and n > 0 for n in shape) or prod(shape) > MAX_COUNT:
-        raise InvalidPlan(f"{at}shape is {shape!r:.80}; expected positive integers")
+    if len(shape) > 8 or not all(type(n) is int and n >= 0 for n in shape) or prod(shape) > MAX_COUNT:
+        raise InvalidPlan(f"{at}shape is {shape!r:.80}; expected up to eight integers from 0")
     role = _get(entry, "role", str, at)
     if role not in ROLES:
         raise InvalidPlan(f"{at}role is {role!r:.40}; expected one of {', '.join(sorted(ROLES))}")
-    if role in ("linear", "experts", "embedding") and len(shape) < 2:
+    if role in ("linear", "experts", "embedding") and (len(shape) < 2 or 0 in shape):
         raise InvalidPlan(f"{at}shape is {shape}; expected a matrix for the role {role}")
     return Tensor(_path(entry, at, "name"), shape, role, entry.get("transposed") is True, _stored(entry, at))
 

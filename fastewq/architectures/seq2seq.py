@@ -273,9 +273,7 @@ T5GEMMA = Assembly(
 # -- T5Gemma 2: the encoder sees, and the decoder attends to itself and to the encoder at once -----------------------
 
 QUERY_KEY_NORMS = (Norm("self_attn.q_norm", "head_dim", False), Norm("self_attn.k_norm", "head_dim", False))
-MARKED_TOKENS = Rest(
-    Embedding("embed_tokens", "vocab_size"), Parameter("embed_tokens.eoi_embedding", (WIDTH,), "embedding")
-)
+MARKED_TOKENS = Rest(Embedding("embed_tokens", "vocab_size"), Parameter("embed_tokens.eoi_embedding", (WIDTH,)))
 SIGLIP: dict[str, Family] = {"siglip_vision_model": VISION["siglip_vision_model"]}
 T5GEMMA2_ENCODER = Assembly(
     In("text_config", MARKED_TOKENS, t5gemma_stack("encoder", *QUERY_KEY_NORMS), path="text_model"),

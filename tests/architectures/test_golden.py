@@ -7,11 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from fastewq.architecture import Architecture
 from fastewq.architectures.fields import transformers_version
 from fastewq.config import read_config
+from fastewq.document import read_plan
+from fastewq.plan import plan
 
 TABLES = sorted((Path(__file__).parent / "golden").glob("*.json"))
 
@@ -53,6 +56,13 @@ def test_every_tensor_as_in_the_library(table: Path) -> None:
         assert architecture.parameters == case["total"], case["config"]
         assert run_lengths(architecture) == case["blocks"], case["config"]
         assert digest(architecture) == case["digest"], case["config"]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda path: path.stem)
+def test_the_document_of_a_plan_is_read_back_as_it_is(table: Path) -> None:
+    config = json.loads(table.read_text("utf-8"))["cases"][0]["config"]
+    document = orjson.loads(orjson.dumps(plan(config).as_dict()))
+    assert read_plan(document).as_dict() == document
 
 
 def test_tables_exist_for_what_most_people_use() -> None:
