@@ -132,7 +132,7 @@ class Protocol(HttpToolsProtocol):
         hosts = [value for name, value in self.headers if name == b"host"]
         if len(hosts) != 1 and (hosts or self.parser.get_http_version() not in ("0.9", "1.0")):
             raise NotHTTP(f"the request has {len(hosts)} Host headers; expected one")
-        if hosts and HOST.fullmatch(hosts[0]) is None:
+        if hosts and HOST.fullmatch(hosts[0].strip(b" \t")) is None:
             raise NotHTTP(
                 f"Host is {hosts[0][:80].decode('latin-1')!r}; expected a name or address, perhaps with a port"
             )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from fastewq.architecture import Architecture
 from fastewq.architectures import read
 from fastewq.errors import InvalidConfig
 from fastewq.quantized import with_stored
+
+MAX_PARAMETERS: Final = 2**50
+"""Hundreds of times the largest model published. Their bytes, at most 2**53, every reader of JSON holds exactly."""
 
 
 def read_config(config: Mapping[str, Any]) -> Architecture:
@@ -21,4 +24,7 @@ def read_config(config: Mapping[str, Any]) -> Architecture:
     """
     if not isinstance(config, Mapping):
         raise InvalidConfig(f"the config is {type(config).__name__}; expected a JSON object")
-    return with_stored(read(config), config)
+    architecture = with_stored(read(config), config)
+    if architecture.parameters > MAX_PARAMETERS:
+        raise InvalidConfig(f"the config has {architecture.parameters} parameters; expected at most {MAX_PARAMETERS}")
+    return architecture

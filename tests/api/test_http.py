@@ -252,7 +252,7 @@ def test_what_is_not_http_gets_the_error_shape(server, client, data):
     [
         b"GET /livez HTTP/1.0\r\n",
         LIVE + b"Host:\r\n",
-        LIVE + b"Host: example.org:8000\r\n",
+        LIVE + b"Host: \t example.org:8000 \t\r\n",
         LIVE + b"Host: [::1]:8000\r\n",
         LIVE.replace(b" /", b" http://example.org/") + b"Host: example.org\r\n",
         LIVE + b"Host: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n",

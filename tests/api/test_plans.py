@@ -55,6 +55,13 @@ def test_every_real_config_gets_the_answer_of_the_library(client, real_configs):
             assert assert_error(response, 422, refused.value.code)["message"] == refused.value.message
 
 
+def test_sizes_beyond_what_json_can_hold_are_refused(client, llama):
+    huge = {**llama, "hidden_size": 2**30, "intermediate_size": 2**31 - 1}
+    error = assert_error(post(client, {"config": huge}), 422, "invalid_config")
+    (result,) = client.post("/v1/plans/batch", json={"requests": [{"config": huge}]}).json()["results"]
+    assert result["error"]["message"] == error["message"]
+
+
 def test_the_same_request_gives_the_same_bytes(client, llama):
     first, second = post(client, {"config": llama}), post(client, {"config": llama})
     respelled = post(client, {"policy": "4bit-8bit-mixed", "config": dict(reversed(llama.items()))})
