@@ -48,6 +48,29 @@ COMPASS = {
     "rope_parameters": {"full_attention": ROPE, "sliding_attention": ROPE},
 }
 
+ZOE_SEES = {"model_type": "beit", "num_hidden_layers": 3, "out_indices": [0, 1, 2, 3], "reshape_hidden_states": False}
+ZOE_PLACES = {
+    "bin_configurations": [
+        {"name": "nyu", "n_bins": 64, "min_depth": 0.001, "max_depth": 10.0},
+        {"name": "kitti", "n_bins": 48, "min_depth": 0.001, "max_depth": 80.0},
+    ],
+    "num_patch_transformer_layers": 2,
+    "patch_transformer_hidden_size": 128,
+    "patch_transformer_intermediate_size": 256,
+    "patch_transformer_num_attention_heads": 4,
+}
+PRO_SEES = {"model_type": "dinov2", "num_hidden_layers": 2, "image_size": 384}
+LW_SEES = {
+    "model_type": "lw_detr_vit",
+    "image_size": 64,
+    "hidden_size": 192,
+    "num_hidden_layers": 4,
+    "out_indices": [2, 4],
+    "num_windows": 4,
+}
+RF_SEES = {"model_type": "rf_detr_dinov2", "num_hidden_layers": 4, "out_indices": [2, 4], "hidden_size": 96}
+DIFFUSING = {"num_hidden_layers": 7, "num_experts": 4, "moe_intermediate_size": 96, "top_k_experts": 2}
+
 FORECASTERS = ("time_series_transformer", "informer", "autoformer")
 
 GPT2S = [{"model_type": "gpt2", "n_layer": 3, **change} for change in ({}, {"n_embd": 96, "n_head": 4})]
@@ -151,6 +174,16 @@ BASE: dict[str, dict[str, Any]] = {
         },
         "talker_config": OMNI_TALKER,
     },
+    "lw_detr": {"backbone_config": LW_SEES, "projector_scale_factors": [1.0]},
+    "rf_detr": {"backbone_config": RF_SEES},
+    "zoedepth": {"backbone_config": ZOE_SEES},
+    "depth_pro": {f"{name}_model_config": PRO_SEES for name in ("image", "patch", "fov")},
+    "diffusion_gemma_text": DIFFUSING,
+    "diffusion_gemma": {
+        "text_config": {"model_type": "diffusion_gemma_text", **DIFFUSING},
+        "vision_config": {"model_type": "gemma4_vision", "num_hidden_layers": 3},
+    },
+    "qwen3_omni_moe_talker_text": {**OMNI_TALKER["text_config"]},
     "deepseek_ocr2": {
         "vision_config": {"sam_config": {"num_hidden_layers": 3}, "encoder_config": {"num_hidden_layers": 3}},
         "text_config": {"num_hidden_layers": 3, "mlp_layer_types": ["dense", "sparse", "sparse"]},
@@ -825,6 +858,44 @@ EXTRA: dict[str, list[dict[str, Any]]] = {
     "doge": [{**LAYERS, "is_moe": True, "num_experts": 144}],
     "flint": [{**LAYERS, "mlp_only_layers": [2]}],
     "zamba": [{**LAYERS, "layers_block_type": ["mamba", "hybrid", "mamba", "hybrid"]}],
+    "zoedepth": [
+        {"backbone_config": ZOE_SEES, **ZOE_PLACES, **change}
+        for change in (
+            {},
+            {"bin_centers_type": "normed"},
+            {"bin_embedding_dim": 100},
+            {"bottleneck_features": 200},
+            {"patch_transformer_hidden_size": 64},
+            {"num_patch_transformer_layers": 3},
+            {"patch_transformer_intermediate_size": 99},
+            {"num_relative_features": 20},
+            {"num_attractors": [4, 2]},
+        )
+    ]
+    + [{"backbone_config": ZOE_SEES, "bin_centers_type": "normed"}],
+    "depth_pro": [
+        {**{f"{name}_model_config": PRO_SEES for name in ("image", "patch", "fov")}, "use_fov_model": True, **change}
+        for change in (
+            {},
+            {"num_fov_head_layers": 1},
+            {"num_fov_head_layers": 3, "fusion_hidden_size": 100},
+            {"fov_model_config": {**PRO_SEES, "hidden_size": 96}},
+            {"image_model_config": {**PRO_SEES, "patch_size": 16}},
+            {"patch_model_config": {**PRO_SEES, "hidden_size": 96}},
+            {"intermediate_feature_dims": [256, 128]},
+            {"intermediate_feature_dims": [64], "intermediate_hook_ids": [1]},
+        )
+    ],
+    "lw_detr": [
+        {"backbone_config": {**LW_SEES, **change}, "projector_scale_factors": scales}
+        for change in ({}, {"hidden_size": 768}, {"out_indices": [1, 2, 3]}, {"out_features": ["stage1"]})
+        for scales in ([2.0], [0.5, 1.0], [2.0, 1.0, 0.5], [])
+    ],
+    "rf_detr": [
+        {"backbone_config": {**RF_SEES, **change}}
+        for change in ({"out_indices": [1, 2, 3]}, {"use_swiglu_ffn": True}, {"num_attention_heads": 6})
+    ]
+    + [{}, {"num_labels": 7}, {"num_feature_levels": 2}],
     "dbrx": [
         {
             "n_layers": 3,
@@ -838,6 +909,8 @@ EXTRA: dict[str, list[dict[str, Any]]] = {
 SKIP: dict[str, tuple[str, ...]] = {
     "dbrx": ("hidden_size",),  # the library sizes the experts by d_model before it reads this spelling
     # the library derives the decoder's layers before it reads this spelling
-    **dict.fromkeys(("t5", "mt5", "umt5", "longt5", "switch_transformers"), ("num_hidden_layers",)),
+    **dict.fromkeys(
+        ("t5", "mt5", "umt5", "longt5", "switch_transformers", "pop2piano", "udop"), ("num_hidden_layers",)
+    ),
 }
 """Other spellings not to try, with the reason."""

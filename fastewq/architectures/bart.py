@@ -277,6 +277,20 @@ def nllb_side(side: str, *cross: Part) -> Side:
 NLLB_CROSS: tuple[Part, ...] = (*bart_attention("cross_attention"), Norm("cross_attention_layer_norm", "d_model"))
 NLLB_MOE = bart_classes(nllb_side("encoder"), nllb_side("decoder", *NLLB_CROSS))
 
+# -- FSMT: a vocabulary for each language -----------------------------------------------------------------------------
+
+
+def fsmt_side(side: str, vocab: str, tokens: Option) -> BodyBuilder:
+    layer = Side(bart_layer(side, cross=side == "decoder"), positions=TWO_MORE, vocab=vocab)
+    return layer.build(side, tokens)
+
+
+FSMT = Assembly(
+    fsmt_side("encoder", "src_vocab_size", UNTIED),
+    fsmt_side("decoder", "tgt_vocab_size", True),
+    Rest(Linear("decoder.output_projection", "tgt_vocab_size", "d_model", False, UNTIED)),
+)
+
 # -- ProphetNet -----------------------------------------------------------------------------------------------------
 
 
@@ -335,6 +349,7 @@ BART_LINE: dict[str, Family] = {
     "blenderbot": Family("Blenderbot", PEGASUS, GENERATE),
     "blenderbot-small": Family("BlenderbotSmall", BLENDERBOT_SMALL, GENERATE),
     "nllb-moe": Family("NllbMoe", NLLB_MOE, GENERATE),
+    "fsmt": Family("FSMT", {"Model": FSMT, GENERATE: At("model", FSMT)}, GENERATE),
     "led": Family("LED", LED, GENERATE),
     "bigbird_pegasus": Family("BigBirdPegasus", {**BIGBIRD_PEGASUS, "ForCausalLM": BIGBIRD_PEGASUS_LM}, GENERATE),
     "prophetnet": Family(

@@ -298,6 +298,13 @@ def gpt2(
 GPT2 = gpt2("wte", "wpe", "ln_f", extras=(gpt2_reader,), only={})
 
 
+def pixel_head(f: Fields, body: Body) -> Tensors:
+    """ImageGPT predicts every colour but the one that starts an image, which is a word all the same."""
+    if f.flag("tie_word_embeddings"):
+        return ()
+    return linear("lm_head", f.count("vocab_size", low=2) - 1, body.width)
+
+
 def gptj(attention: Attention) -> Model:
     body = uniform(
         attention,
@@ -393,6 +400,16 @@ FALCON = decoder(
 GPT_LINE: Mapping[str, Model] = {
     "gpt2": decoder(GPT2, heads=GPT2_HEADS, prefix="transformer", default="LMHeadModel"),
     "gpt-sw3": decoder(GPT2, heads=GPT2_HEADS, prefix="transformer", default="LMHeadModel"),
+    "imagegpt": decoder(
+        replace(gpt2("wte", "wpe", "ln_f"), norm=Norm()),
+        heads={
+            "ForCausalImageModeling": pixel_head,
+            "Model": no_head,
+            "ForImageClassification": Classifier(),
+        },
+        prefix="transformer",
+        default="ForCausalImageModeling",
+    ),
     "openai-gpt": decoder(
         gpt2("tokens_embed", "positions_embed", ""), heads=GPT2_HEADS, prefix="transformer", default="LMHeadModel"
     ),

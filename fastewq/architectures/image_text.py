@@ -34,7 +34,7 @@ from fastewq.architectures.assembly import (
 from fastewq.architectures.bert import BERT_EMBEDDINGS, PLAIN_BERT_LAYER, POOLER
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.parts import Part, Tensors
+from fastewq.architectures.parts import Option, Part, Tensors
 from fastewq.architectures.vision import (
     CLIP_LAYER,
     CLIP_TEXT,
@@ -96,19 +96,15 @@ AIM_TEXT = Assembly(
     ),
     text_layers("encoder.layers", *AIM_LAYER, norm="rms"),
 )
-KOSMOS_TEXT = At(
-    "model",
-    Rest(Embedding("embed_tokens", "vocab_size", "embed_dim"), Norm("layer_norm", "embed_dim")),
-    text_layers(
+
+
+def kosmos_text(*more: Part) -> BodyBuilder:
+    """Blocks of Magneto, with a norm inside the feed-forward; `more` are further tensors of a block."""
+    return text_layers(
         "layers",
         *linears("self_attn", "k_proj v_proj q_proj out_proj", "embed_dim", "embed_dim"),
-        Norm("self_attn.inner_attn_ln", "embed_dim"),
+        *more,
         Norm("self_attn_layer_norm", "embed_dim"),
-        When(
-            "add_cross_attention",
-            *linears("encoder_attn", "k_proj v_proj q_proj out_proj", "embed_dim", "embed_dim"),
-            Norm("encoder_attn_layer_norm", "embed_dim"),
-        ),
         Linear("ffn.fc1", "ffn_dim", "embed_dim"),
         Linear("ffn.fc2", "embed_dim", "ffn_dim"),
         Norm("ffn.ffn_layernorm", "ffn_dim"),
@@ -118,6 +114,46 @@ KOSMOS_TEXT = At(
         heads="attention_heads",
         ffn="ffn_dim",
         role="decoder",
+    )
+
+
+KOSMOS_AROUND = Rest(Embedding("embed_tokens", "vocab_size", "embed_dim"), Norm("layer_norm", "embed_dim"))
+KOSMOS_TEXT = At(
+    "model",
+    KOSMOS_AROUND,
+    kosmos_text(
+        Norm("self_attn.inner_attn_ln", "embed_dim"),
+        When(
+            "add_cross_attention",
+            *linears("encoder_attn", "k_proj v_proj q_proj out_proj", "embed_dim", "embed_dim"),
+            Norm("encoder_attn_layer_norm", "embed_dim"),
+        ),
+    ),
+)
+
+# Kosmos-2.5 reads pages: its tower is Pix2Struct's, and its text tells what is image from what is not.
+KOSMOS25_TEXT = At("model", KOSMOS_AROUND, Rest(Embedding("segment_emb", 2, "embed_dim")), kosmos_text())
+INNER = "num_attention_heads*head_dim"
+KOSMOS25_VISION = Assembly(
+    Rest(
+        Under(
+            "embeddings",
+            Linear("patch_projection", WIDTH, "patch_embed_hidden_size"),
+            Embedding("row_embedder", "max_num_patches"),
+            Embedding("column_embedder", "max_num_patches"),
+        ),
+        Norm("layernorm", bias=False),
+    ),
+    vision_layers(
+        "encoder.layer",
+        *linears("attention", "query key value", INNER, WIDTH, False),
+        Linear("attention.output", WIDTH, INNER, False),
+        *linears("mlp", "wi_0 wi_1", FFN, WIDTH, False),
+        Linear("mlp.wo", WIDTH, FFN, False),
+        Norm("pre_mlp_layer_norm", bias=False),
+        Norm("pre_attention_layer_norm", bias=False),
+        head_dim="head_dim",
+        norm="rms",
     ),
 )
 
@@ -143,6 +179,8 @@ TOWERS: dict[str, Family] = {
     "git_vision_model": Family("GitVision", {"Model": At("vision_model", CLIP_VISION)}),
     "kosmos_2_vision_model": Family("Kosmos2Vision", {"Model": At("model", CLIP_VISION)}),
     "kosmos_2_text_model": Family("Kosmos2Text", {"Model": KOSMOS_TEXT}),
+    "kosmos_2_5_vision_model": Family("Kosmos2_5Vision", {"Model": KOSMOS25_VISION}),
+    "kosmos_2_5_text_model": Family("Kosmos2_5Text", {"Model": KOSMOS25_TEXT}),
 }
 
 # -- both towers ------------------------------------------------------------------------------------------------------
@@ -231,17 +269,14 @@ GIT = Assembly(
 )
 
 
-LM_HEAD = ("text_config.vocab_size", "text_config.embed_dim")
-
-
 def tied_nowhere(f: Fields) -> bool:
     """Whether neither the config nor its text config ties the LM head."""
     return not tied(f) and not tied(f.sub("text_config"))
 
 
 KOSMOS = Assembly(
-    Nested("text_config", "text_model", TOWERS),
     Nested("vision_config", "vision_model", TOWERS),
+    Nested("text_config", "text_model", TOWERS),
     Rest(
         Under(
             "image_to_text_projection",
@@ -251,6 +286,16 @@ KOSMOS = Assembly(
         )
     ),
 )
+
+
+def kosmos_classes(untied: Option) -> dict[str, BodyBuilder]:
+    head = Rest(Linear("text_model.lm_head", "text_config.vocab_size", "text_config.embed_dim", False, untied))
+    return {"Model": KOSMOS, "ForConditionalGeneration": Assembly(KOSMOS, head)}
+
+
+def text_untied(f: Fields) -> bool:
+    return not tied(f.sub("text_config"))
+
 
 IMAGE_TEXT: Mapping[str, Family] = {
     **TOWERS,
@@ -276,17 +321,6 @@ IMAGE_TEXT: Mapping[str, Family] = {
         },
         "ForCausalLM",
     ),
-    "kosmos-2": Family(
-        "Kosmos2",
-        {
-            "Model": KOSMOS,
-            "ForConditionalGeneration": Assembly(
-                KOSMOS,
-                Rest(
-                    Linear("text_model.lm_head", *LM_HEAD, False, tied_nowhere),
-                ),
-            ),
-        },
-        "ForConditionalGeneration",
-    ),
+    "kosmos-2": Family("Kosmos2", kosmos_classes(tied_nowhere), "ForConditionalGeneration"),
+    "kosmos-2.5": Family("Kosmos2_5", kosmos_classes(text_untied), "ForConditionalGeneration"),
 }

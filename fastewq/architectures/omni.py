@@ -179,17 +179,16 @@ def transposed(name: str, inputs: int, outputs: int, kernel: int) -> Tensors:
     )
 
 
+TOKEN2WAV = Assembly(
+    In("dit_config", DIT, path="code2wav_dit_model"),
+    In("bigvgan_config", Rest(bigvgan), path="code2wav_bigvgan_model"),
+)
 QWEN2_5_OMNI = Assembly(
     THINKS,
     Only(
         talks,
         In("talker_config", TALKER2, path="talker"),
-        In(
-            "token2wav_config",
-            In("dit_config", DIT, path="code2wav_dit_model"),
-            In("bigvgan_config", Rest(bigvgan), path="code2wav_bigvgan_model"),
-            path="token2wav",
-        ),
+        In("token2wav_config", TOKEN2WAV, path="token2wav"),
     ),
 )
 
@@ -248,17 +247,14 @@ def resized(name: str) -> Part:
 
 
 NORMED_ATTENTION = Attention(bias="attention_bias", qk_norm="head")
+TALKER_TEXT = sparse(
+    NORMED_ATTENTION,
+    MixtureOfExperts(shared=QWEN_SHARED, extras=(shared_gate,)),
+    embed="codec_embedding",
+    name="talker",
+)
 TALKER = Assembly(
-    In(
-        "text_config",
-        sparse(
-            NORMED_ATTENTION,
-            MixtureOfExperts(shared=QWEN_SHARED, extras=(shared_gate,)),
-            embed="codec_embedding",
-            name="talker",
-        ),
-        path="model",
-    ),
+    In("text_config", TALKER_TEXT, path="model"),
     Rest(
         resized("text_projection"),
         resized("hidden_projection"),
@@ -347,6 +343,15 @@ QWEN3_OMNI = Adjusted(
 )
 
 
+TALKER2_BODY = uniform(
+    Attention(bias=True, out_bias=False, dim="head_dim"), GatedMLP(), embed_width="embedding_size", name="talker"
+)
+CODE_PREDICTOR = Assembly(
+    uniform(NORMED_ATTENTION, GatedMLP(), embed="", name="code_predictor"),
+    Rest(Each("codec_embedding", levels, (Embedding("", "vocab_size"),))),
+)
+
+
 def whole(prefix: str, build: BodyBuilder) -> Family:
     return Family(prefix, {GENERATE: build}, GENERATE, GENERATE)
 
@@ -354,4 +359,19 @@ def whole(prefix: str, build: BodyBuilder) -> Family:
 OMNI: Mapping[str, Family] = {
     "qwen2_5_omni": whole("Qwen2_5Omni", QWEN2_5_OMNI),
     "qwen3_omni_moe": whole("Qwen3OmniMoe", QWEN3_OMNI),
+    "qwen2_5_omni_talker": Family("Qwen2_5OmniTalker", {"Model": TALKER2_BODY, GENERATE: TALKER2}, GENERATE),
+    "qwen2_5_omni_token2wav": Family("Qwen2_5OmniToken2Wav", {"Model": TOKEN2WAV}),
+    "qwen2_5_omni_dit": Family("Qwen2_5OmniToken2WavDiT", {"Model": DIT}),
+    "qwen2_5_omni_bigvgan": Family("Qwen2_5OmniToken2WavBigVGAN", {"Model": Rest(bigvgan)}),
+    "qwen3_omni_moe_talker_text": Family("Qwen3OmniMoeTalker", {"Model": TALKER_TEXT}),
+    "qwen3_omni_moe_talker_code_predictor": Family(
+        "Qwen3OmniMoeTalkerCodePredictor",
+        {
+            "Model": CODE_PREDICTOR,
+            f"Model{GENERATE}": Assembly(
+                At("model", CODE_PREDICTOR), Rest(Each("lm_head", levels, (Linear("", "vocab_size", WIDTH, False),)))
+            ),
+        },
+        f"Model{GENERATE}",
+    ),
 }

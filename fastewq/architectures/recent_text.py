@@ -1,4 +1,4 @@
-"""Text models whose blocks are like no other's: Zaya and the hierarchical reasoning model."""
+"""Text models whose blocks are like no other's: Zaya, the hierarchical reasoning model and CPM-Ant."""
 
 from __future__ import annotations
 
@@ -8,17 +8,29 @@ from typing import ClassVar
 
 from fastewq.architecture import FeedForward as FeedForwardKind
 from fastewq.architecture import Mixer as MixerKind
-from fastewq.architectures.assembly import Assembly, Embedding, Parameter, Rest
+from fastewq.architectures.assembly import (
+    WIDTH,
+    Assembly,
+    At,
+    Embedding,
+    Family,
+    Layers,
+    Linear,
+    Norm,
+    Parameter,
+    Rest,
+    linears,
+)
 from fastewq.architectures.body import BodyBuilder, Decoder, leading
 from fastewq.architectures.decoders import LLAMA_MLP, uniform
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import LMHead, Model, decoder, heads_with
 from fastewq.architectures.parts import (
+    NO_NORM,
     Attention,
     FeedForwardPart,
     Heads,
     MixerPart,
-    Norm,
     Tensors,
     chosen,
     convolution,
@@ -129,7 +141,7 @@ def stack(path: str, name: str) -> BodyBuilder:
         Attention(bias="attention_bias", kv_heads="num_attention_heads", extras=(gate,)),
         LLAMA_MLP,
         norms=(),
-        norm=Norm(affine=False),
+        norm=NO_NORM,
         embed="",
         final_norm="",
         layers=f"{path}.layers",
@@ -144,7 +156,49 @@ HRM = Assembly(
     stack("H_module", "high"),
 )
 
+# -- CPM-Ant: a prompt of its own words, and a bias for every distance ------------------------------------------------
+
+
+def distances(f: Fields) -> int:
+    """Rows of the position table: distances within a segment, and one for every pair of segments."""
+    return f["segment_types"] ** 2 + f["position_bias_num_buckets"]
+
+
+def words_and_prompt(f: Fields) -> int:
+    return f["vocab_size"] + f["prompt_types"] * f["prompt_length"]
+
+
+INNER = "num_attention_heads*dim_head"
+CPMANT = Assembly(
+    Rest(
+        Embedding("input_embedding", words_and_prompt),
+        Embedding("segment_embedding", "segment_types"),
+        Parameter("position_bias.relative_attention_bias", (distances, "num_attention_heads"), "embedding"),
+        Norm("encoder.output_layernorm", bias=False),
+    ),
+    Layers(
+        "encoder.layers",
+        (
+            Norm("self_att.layernorm_before_attention", bias=False),
+            *linears("self_att.self_attention", "project_q project_k project_v", INNER, WIDTH, False),
+            Linear("self_att.self_attention.attention_out", WIDTH, INNER, False),
+            Norm("ffn.layernorm_before_ffn", bias=False),
+            *linears("ffn.ffn", "w_in.w_0 w_in.w_1", "dim_ff", WIDTH, False),
+            Linear("ffn.ffn.w_out", WIDTH, "dim_ff", False),
+        ),
+        name="decoder",
+        role="decoder",
+        head_dim="dim_head",
+        ffn="dim_ff",
+        norm="rms",
+    ),
+)
+CPMANT_HEAD = Rest(Linear("lm_head", "vocab_size", WIDTH, False))
+
 RECENT_TEXT: Mapping[str, Model] = {
     "zaya": decoder(ZAYA, heads=heads_with(ForCausalLM=LMHead(bias="lm_head_bias"))),
     "hrm_text": decoder(HRM),
+    "cpmant": Family(
+        "CpmAnt", {"Model": CPMANT, "ForCausalLM": Assembly(At("cpmant", CPMANT), CPMANT_HEAD)}, "ForCausalLM"
+    ),
 }

@@ -52,6 +52,7 @@ FAMILIES: Final = (
     ("masks", "MASKS"),
     ("depth", "DEPTH"),
     ("segmentation", "SEGMENTATION"),
+    ("sam3", "SAM3_LINE"),
     ("video", "VIDEO"),
     ("transcription", "TRANSCRIPTION"),
     ("speech_generation", "SPEECH_GENERATION"),
@@ -66,6 +67,11 @@ FAMILIES: Final = (
     ("deepseek_ocr2", "DEEPSEEK_OCR2"),
     ("muse", "MUSE"),
     ("inkling", "INKLING"),
+    ("idefics", "IDEFICS_LINE"),
+    ("cosmos", "COSMOS"),
+    ("flow_speech", "FLOW_SPEECH"),
+    ("diarization", "DIARIZATION"),
+    ("decisions", "DECISIONS"),
 )
 """Modules and their tables, the most asked for first; `text` has those before it, too."""
 

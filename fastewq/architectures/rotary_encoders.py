@@ -1,4 +1,4 @@
-"""Text encoders with rotary positions: ModernBERT, NomicBERT, GTE, Jina's and EuroBERT."""
+"""Text encoders with rotary positions: ModernBERT, NomicBERT, GTE, Jina's, EuroBERT and the encoders after it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from fastewq.architectures.assembly import (
     Variant,
     When,
     key_width,
+    labels,
     linears,
     positive,
     query_width,
@@ -37,6 +38,7 @@ from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.parts import Option, Part, head_dim, kv_heads
 
+PIXELS = "3*patch_size*patch_size"
 MODERN_NORM: Option = "norm_bias"
 MODERNBERT = Assembly(
     Rest(
@@ -189,6 +191,104 @@ EUROBERT_CLASSES: dict[str, BodyBuilder] = {
     "ForTokenClassification": Assembly(At("model", EUROBERT), ONE_MATRIX),
 }
 
+# -- ESM C: proteins --------------------------------------------------------------------------------------------------
+
+ESMC = Assembly(
+    Rest(Embedding("embed_tokens", "vocab_size"), Norm("norm", bias=False)),
+    Layers(
+        "layers",
+        (
+            *linears("self_attn", "q_proj k_proj v_proj", query_width, WIDTH, "attention_bias"),
+            Linear("self_attn.o_proj", WIDTH, query_width, "attention_bias"),
+            Norm("self_attn.q_norm", bias=False),
+            Norm("self_attn.k_norm", bias=False),
+            *linears("mlp", "gate_proj up_proj", FFN, WIDTH, "mlp_bias"),
+            Linear("mlp.down_proj", WIDTH, FFN, "mlp_bias"),
+            Norm("input_layernorm"),
+            Norm("post_attention_layernorm"),
+        ),
+        head_dim=head_dim,
+    ),
+)
+ESMC_CLASSES: dict[str, BodyBuilder] = {
+    "Model": ESMC,
+    "ForMaskedLM": Assembly(
+        At("esmc", ESMC),
+        Rest(
+            Linear("lm_head.dense", WIDTH, WIDTH),
+            Norm("lm_head.layer_norm"),
+            Linear("lm_head.decoder", "vocab_size", WIDTH),
+        ),
+    ),
+    "ForSequenceClassification": Assembly(
+        At("esmc", ESMC), Rest(Linear("classifier.dense", WIDTH, WIDTH), Linear("classifier.out_proj", labels, WIDTH))
+    ),
+    "ForTokenClassification": Assembly(At("esmc", ESMC), Rest(Linear("score", labels, WIDTH))),
+}
+
+# -- UltraBERT: a llama that reads both ways --------------------------------------------------------------------------
+
+NARROW = "prediction_head_size"
+ULTRABERT_CLASSES: dict[str, BodyBuilder] = {
+    "Model": EUROBERT,
+    "ForMaskedLM": Assembly(
+        At("model", EUROBERT),
+        Rest(
+            Linear("head.linear1", NARROW, WIDTH, False),
+            Linear("head.linear2", WIDTH, NARROW, False),
+            Linear("head.decoder", "vocab_size", WIDTH, False, UNTIED),
+        ),
+    ),
+    "ForSequenceClassification": Assembly(At("model", EUROBERT), ONE_MATRIX),
+    "ForTokenClassification": Assembly(At("model", EUROBERT), ONE_MATRIX),
+    "ForQuestionAnswering": Assembly(At("model", EUROBERT), Rest(Linear("qa_outputs", 2, WIDTH))),
+}
+
+# -- NeoMME: a text encoder that reads patches of pages, too, and has no norms of its own -----------------------------
+
+NEOMME = Assembly(
+    Rest(
+        Embedding("embed_tokens.word_embeddings", "vocab_size", "embedding_rank"),
+        Linear("embed_tokens.embedding_projection", WIDTH, "embedding_rank", False),
+        Norm("patch_embeddings.norm", PIXELS),
+        Linear("patch_embeddings.up_proj", f"2*{WIDTH}", PIXELS, False),
+        Linear("patch_embeddings.down_proj", WIDTH, f"2*{WIDTH}"),
+        Embedding("value_embeddings", "vocab_size", key_width),
+    ),
+    Layers(
+        "layers",
+        (
+            Linear("self_attn.q_proj", query_width, WIDTH, "attention_bias"),
+            *linears("self_attn", "k_proj v_proj", key_width, WIDTH, "attention_bias"),
+            Parameter("self_attn.exclusive_self_attention.alpha", (HEADS,)),
+            Linear("self_attn.output_projection.gate_proj", query_width, WIDTH, False),
+            Linear("self_attn.output_projection.o_proj", WIDTH, query_width, "attention_bias"),
+            Linear("mlp.up_proj", FFN, WIDTH, "mlp_bias"),
+            Linear("mlp.down_proj", WIDTH, FFN, "mlp_bias"),
+            Parameter("lambdas", (2,)),
+        ),
+        kv_heads=kv_heads,
+        head_dim=head_dim,
+        norm="none",
+    ),
+)
+NEOMME_CLASSES: dict[str, BodyBuilder] = {
+    "Model": NEOMME,
+    "ForMaskedLM": Assembly(
+        At("model", NEOMME),
+        Rest(
+            When(
+                UNTIED,
+                Linear("lm_head", "vocab_size", "embedding_rank", False),
+                Linear("unembedding_projection", WIDTH, "embedding_rank", False),
+            )
+        ),
+    ),
+    "ForRetrieval": Assembly(
+        At("model", NEOMME), Rest(Linear("multi_vector_head.proj", "embedding_dim", WIDTH, False))
+    ),
+}
+
 
 def pooled_when_classifying(prefix: str, body: BodyBuilder, head: BodyBuilder) -> dict[str, BodyBuilder]:
     inner = At(prefix, body)
@@ -208,4 +308,7 @@ ROTARY_ENCODERS: dict[str, Family] = {
     "gte": Family("Gte", pooled_when_classifying("gte", GTE, GTE_LM)),
     "jina_embeddings_v3": Family("JinaEmbeddingsV3", roberta_classes("roberta", JINA_V3)),
     "eurobert": Family("EuroBert", EUROBERT_CLASSES),
+    "esmc": Family("Esmc", ESMC_CLASSES, "ForMaskedLM"),
+    "ultrabert": Family("Ultrabert", ULTRABERT_CLASSES),
+    "neomme": Family("NeoMME", NEOMME_CLASSES),
 }

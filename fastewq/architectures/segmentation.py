@@ -232,11 +232,14 @@ SAM2_DECODER = Assembly(
     ),
 )
 FUSED = "vision_config.fpn_hidden_size"
+SAM2_PROMPTED = Assembly(
+    In("prompt_encoder_config", PROMPTS, Rest(Embedding("point_embed", "num_point_embeddings")), path="prompt_encoder"),
+    In("mask_decoder_config", SAM2_DECODER, path="mask_decoder"),
+)
 SAM2 = Assembly(
     Rest(Parameter("no_memory_embedding", (1, 1, FUSED))),
     Nested("vision_config", "vision_encoder", SAM2_TOWERS),
-    In("prompt_encoder_config", PROMPTS, Rest(Embedding("point_embed", "num_point_embeddings")), path="prompt_encoder"),
-    In("mask_decoder_config", SAM2_DECODER, path="mask_decoder"),
+    SAM2_PROMPTED,
 )
 REMEMBERED, MEMORY = "memory_attention_hidden_size", "memory_encoder_output_channels"
 SHRUNK = "mask_downsampler_kernel_size"
@@ -270,8 +273,7 @@ def memory_attention(name: str, heard: Size) -> Part:
 MEMORY_FFN, FUSER = "memory_attention_feed_forward_hidden_size", "memory_fuser_embed_dim"
 FUSER_KERNEL = ("memory_fuser_kernel_size", "memory_fuser_kernel_size")
 ENCODED = "memory_encoder_hidden_size"
-SAM2_VIDEO = Assembly(
-    SAM2,
+SAM2_MEMORY = Assembly(
     At(
         "memory_attention",
         Layers(
@@ -327,6 +329,7 @@ SAM2_VIDEO = Assembly(
         When("enable_occlusion_spatial_embedding", Parameter("occlusion_spatial_embedding_parameter", (1, MEMORY))),
     ),
 )
+SAM2_VIDEO = Assembly(SAM2, SAM2_MEMORY)
 
 SEGMENTATION: Mapping[str, Family] = {
     "sam": Family("Sam", {"Model": SAM}),

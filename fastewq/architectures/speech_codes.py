@@ -1,4 +1,4 @@
-"""Language models of codes of sound: CSM, Dia, Moshi and Kyutai's speech to text, most with Mimi as the codec."""
+"""Language models of codes of sound: CSM, Dia, Moshi, Kyutai's speech to text and Higgs, most with Mimi for a codec."""
 
 from __future__ import annotations
 
@@ -184,6 +184,24 @@ KYUTAI_LM = Assembly(
     Named("codec", Nested("codec_config", "codec_model", CODECS)),
 )
 
+# -- Higgs Audio: a second feed-forward and norms of its own for sound ------------------------------------------------
+
+HIGGS = Assembly(
+    uniform(
+        LLAMA_ATTENTION,
+        LLAMA_MLP,
+        norms=(
+            "input_layernorm",
+            "post_attention_layernorm",
+            "audio_input_layernorm",
+            "audio_post_attention_layernorm",
+        ),
+        extras=(GatedMLP(prefix="audio_mlp", bias="mlp_bias"),),
+    ),
+    Rest(Embedding("embed_audio_tokens.embed_audio_tokens", "num_codebooks*codebook_size")),
+)
+HIGGS_LM = Assembly(At("model", HIGGS), Rest(Linear("audio_lm_head", "num_codebooks*codebook_size", WIDTH, False)))
+
 GENERATES = "ForConditionalGeneration"
 SPEECH_CODES: Mapping[str, Family] = {
     **AUDIO_CODECS,
@@ -191,6 +209,10 @@ SPEECH_CODES: Mapping[str, Family] = {
     "csm_depth_decoder_model": Family(
         "CsmDepthDecoder", {"Model": CSM_DEPTH, "ForCausalLM": CSM_DEPTH_LM}, "ForCausalLM"
     ),
+    "higgs_audio_v2": Family("HiggsAudioV2", {"Model": HIGGS, GENERATES: HIGGS_LM}, GENERATES),
+    "moshi_depth": Family("MoshiDepthDecoder", {"ForCausalLM": DEPTH}, "ForCausalLM", "ForCausalLM"),
+    "dia_encoder": Family("DiaEncoder", {"": DIA_ENCODER}, "", ""),
+    "dia_decoder": Family("DiaDecoder", {"": DIA_DECODER}, "", ""),
     "dia": Family("Dia", {"Model": DIA, GENERATES: DIA_LM}, GENERATES),
     "moshi": Family("Moshi", {"Model": MOSHI, "ForCausalLM": MOSHI_LM, GENERATES: MOSHI_SPEAKS}, GENERATES),
     "kyutai_speech_to_text": Family("KyutaiSpeechToText", {"Model": KYUTAI, GENERATES: KYUTAI_LM}, GENERATES),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastewq.architectures.assembly import (
@@ -21,6 +22,7 @@ from fastewq.architectures.assembly import (
     Parameter,
     Rest,
     Under,
+    Variant,
     adjusted,
     key_width,
     labels,
@@ -225,6 +227,7 @@ VOXTRAL_REALTIME_TOWER = Assembly(
 TOWERS_OF_SOUND: dict[str, Family] = {
     "qwen2_audio_encoder": Family("Qwen2AudioEncoder", {"": QWEN2_AUDIO_TOWER}, "", ""),
     "voxtral_encoder": Family("VoxtralEncoder", {"": VOXTRAL_TOWER}, "", ""),
+    "moss_transcribe_diarize_audio": Family("MossTranscribeDiarizeAudio", {"Model": VOXTRAL_TOWER}),
     "voxtral_realtime_encoder": Family("VoxtralRealtimeEncoder", {"": VOXTRAL_REALTIME_TOWER}, "", ""),
     "audioflamingo3_encoder": Family("AudioFlamingo3Encoder", {"": VOXTRAL_TOWER}, "", ""),
     "glmasr_encoder": Family("GlmAsrEncoder", {"": GLM_ASR_TOWER}, "", ""),
@@ -303,6 +306,96 @@ GRANITE_SPEECH = (
     speaks("language_model"),
 )
 
+MOSS = (
+    hears(),
+    Rest(
+        Linear("multi_modal_projector.linear_1", MOUTH, f"{EAR}*audio_merge_size", "projector_bias"),
+        Linear("multi_modal_projector.linear_2", MOUTH, MOUTH, "projector_bias"),
+        Norm("multi_modal_projector.norm", MOUTH),
+    ),
+    speaks("language_model"),
+)
+
+# -- Fun-ASR: attention with a memory, a convolution over the values --------------------------------------------------
+
+
+def memory_attention(source: Size) -> tuple[Part, ...]:
+    return (*linears("self_attn", "q_proj k_proj v_proj", WIDTH, source), Norm("input_layernorm", source))
+
+
+STACKED = "num_mel_bins*num_stacked_frames"
+
+
+def fun_schedule(f: Fields, count: int) -> list[str]:
+    """The first block reads stacked frames; the last that listens and the last that times have one norm more."""
+    ends = {count - f.count("num_timestamp_prediction_layers") - 1, count - 1}
+    return [("first" if i == 0 else "later") + (" and last" if i in ends else "") for i in range(count)]
+
+
+FUN_FIRST, FUN_LATER, FUN_LAST = memory_attention(STACKED), memory_attention(WIDTH), Norm("final_layernorm")
+FUN_MLP = (Linear("mlp.fc1", FFN, WIDTH), Linear("mlp.fc2", WIDTH, FFN))
+FUN_ENCODER = Layers(
+    "layers",
+    (
+        Linear("self_attn.o_proj", WIDTH, WIDTH),
+        Convolution("self_attn.fsmn.conv", WIDTH, 1, ("fsmn_kernel_size",), bias=False),
+        *FUN_MLP,
+        Norm("post_attention_layernorm"),
+    ),
+    name="audio",
+    role="audio",
+    variants={
+        "first": Variant(FUN_FIRST),
+        "first and last": Variant((*FUN_FIRST, FUN_LAST)),
+        "later": Variant(FUN_LATER),
+        "later and last": Variant((*FUN_LATER, FUN_LAST)),
+    },
+    schedule=fun_schedule,
+)
+FUN_ADAPTER: dict[str, Any] = {
+    "hidden_size": 1024,
+    "num_attention_heads": 8,
+    "intermediate_size": 256,
+    "num_hidden_layers": 2,
+    "projector_hidden_size": 2048,
+}
+"""What the class of the adapter assumes; it has no model_type of its own."""
+
+
+def with_adapter(f: Fields) -> Fields:
+    given = f.value("adaptor_config", None)
+    if given is not None and not isinstance(given, Mapping):
+        raise f.refuse("adaptor_config", given, "an object")
+    return f.replaced(adaptor_config={**FUN_ADAPTER, **(given or {})})
+
+
+FUN_EARS: dict[str, Family] = {
+    "fun_asr_nano_encoder": Family("FunAsrNano", {"Encoder": FUN_ENCODER}, "Encoder", "Encoder")
+}
+FUN = (
+    Nested("audio_config", "audio_tower", FUN_EARS),
+    In(
+        "adaptor_config",
+        Layers(
+            "layers",
+            (
+                *linears("self_attn", "q_proj k_proj v_proj o_proj"),
+                *FUN_MLP,
+                Norm("input_layernorm"),
+                Norm("post_attention_layernorm"),
+            ),
+            name="adapter",
+            role="audio",
+        ),
+        path="multi_modal_projector",
+    ),
+    Rest(
+        Linear("multi_modal_projector.linear_1", "adaptor_config.projector_hidden_size", EAR),
+        Linear("multi_modal_projector.linear_2", "adaptor_config.hidden_size", "adaptor_config.projector_hidden_size"),
+    ),
+    speaks("language_model"),
+)
+
 # -- omni models: the half that thinks --------------------------------------------------------------------------------
 
 OMNI2_VISION = Assembly(
@@ -365,6 +458,9 @@ SPEECH_LANGUAGE: dict[str, Model] = {
     ),
     "granite_speech": Family("GraniteSpeech", speaking(*GRANITE_SPEECH), GENERATE),
     "granite_speech_plus": Family("GraniteSpeechPlus", speaking(*GRANITE_SPEECH), GENERATE),
+    "moss_transcribe_diarize": Family("MossTranscribeDiarize", filled(speaking(*MOSS)), GENERATE),
+    **FUN_EARS,
+    "fun_asr_nano": Family("FunAsrNano", filled(adjusted(speaking(Assembly(*FUN)), with_adapter)), GENERATE),
     "musicflamingo": Family("MusicFlamingo", speaking(*AUDIO_FLAMINGO, lm_head=OWN_LM_HEAD), GENERATE),
     "qwen2_5_omni_thinker": Family("Qwen2_5OmniThinker", speaking(*thinker(OMNI2_VISION)), GENERATE),
     "qwen3_omni_moe_thinker": Family("Qwen3OmniMoeThinker", speaking(*thinker(OMNI3_VISION)), GENERATE),

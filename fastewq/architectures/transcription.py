@@ -26,6 +26,7 @@ from fastewq.architectures.assembly import (
     key_width,
     length,
     linears,
+    plus,
     query_width,
 )
 from fastewq.architectures.audio import AUDIO, PARAKEET_ENCODER, PARAKEET_LAYERS, ctc, halvings, parakeet_layers
@@ -92,6 +93,53 @@ STREAMING_ENCODER = Assembly(
 def tokens_and_durations(f: Fields) -> int:
     return f["vocab_size"] + f[length("durations")]
 
+
+PROMPTED_TRANSDUCER = Assembly(
+    transducer("vocab_size", STREAMING_ENCODER),
+    Rest(
+        Linear("prompt_projector.linear_1", "prompt_intermediate_size", plus(HEARD, "num_prompts")),
+        Linear("prompt_projector.linear_2", HEARD, "prompt_intermediate_size"),
+    ),
+)
+
+# -- Granite Speech 5: a conformer with the positions of the one before ----------------------------------------------
+
+EXPANDED = f"{WIDTH}*conv_expansion_factor"
+GRANITE_ENCODER = Assembly(
+    Rest(
+        Linear("input_linear", WIDTH, "4*num_mel_bins"),
+        Linear("out", "vocab_size", WIDTH),
+        Linear("out_mid", WIDTH, "vocab_size"),
+    ),
+    Layers(
+        "layers",
+        (
+            *(
+                part
+                for name in ("feed_forward1", "feed_forward2")
+                for part in (
+                    Linear(f"{name}.linear1", FFN, WIDTH, "attention_bias"),
+                    Linear(f"{name}.linear2", WIDTH, FFN, "attention_bias"),
+                )
+            ),
+            *linears("self_attn", "q_proj k_proj v_proj", query_width, WIDTH, False),
+            Linear("self_attn.o_proj", WIDTH, query_width),
+            Embedding("self_attn.rel_pos_emb", plus("2*max_position_embeddings", 1), head_dim),
+            Linear("conv.pointwise_lin1", f"2*{EXPANDED}", WIDTH),
+            Convolution("conv.depthwise_conv", EXPANDED, 1, ("conv_kernel_size",), bias=False),
+            Norm("conv.norm", EXPANDED),
+            Linear("conv.pointwise_lin2", WIDTH, EXPANDED),
+            *(Norm(f"norm_{name}") for name in ("feed_forward1", "self_att", "conv", "feed_forward2", "out")),
+        ),
+        name="audio",
+        role="audio",
+        head_dim=head_dim,
+    ),
+)
+GRANITE_CTC = Assembly(
+    In("encoder_config", GRANITE_ENCODER, path="encoder"),
+    Rest(When(UNTIED, Linear("ctc_head", "vocab_size", HEARD))),
+)
 
 # -- decoders that attend to what is heard ----------------------------------------------------------------------------
 
@@ -215,6 +263,11 @@ TRANSCRIPTION: Mapping[str, Family] = {
     "nemotron_asr_streaming": Family(
         "NemotronAsrStreaming", {"ForRNNT": transducer("vocab_size", STREAMING_ENCODER)}, "ForRNNT", "ForRNNT"
     ),
+    "nemotron3_5_asr": Family("Nemotron3_5Asr", {"ForRNNT": PROMPTED_TRANSDUCER}, "ForRNNT", "ForRNNT"),
+    "granite_speech5_encoder": Family("GraniteSpeech5", {"Encoder": GRANITE_ENCODER}, "Encoder", "Encoder"),
+    "granite_speech5_ctc": Family("GraniteSpeech5", {"ForCTC": GRANITE_CTC}, "ForCTC", "ForCTC"),
+    "canary_decoder": Family("CanaryDecoder", {"": CANARY_DECODER}, "", ""),
+    "moonshine_streaming_encoder": Family("MoonshineStreamingEncoder", {"": MOONSHINE_ENCODER}, "", ""),
     "canary": Family(
         "Canary",
         {

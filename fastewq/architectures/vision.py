@@ -124,15 +124,15 @@ SIGLIP_VISION = Assembly(
     ),
     vision_layers("encoder.layers", *CLIP_LAYER),
 )
-SIGLIP2_VISION = Assembly(
+SIGLIP2_LAYERS = Assembly(
     Rest(
         Linear("embeddings.patch_embedding", WIDTH, "num_channels*patch_size*patch_size"),
         Embedding("embeddings.position_embedding", "num_patches"),
         Norm("post_layernorm"),
-        When(pools, POOLING_HEAD),
     ),
     vision_layers("encoder.layers", *CLIP_LAYER),
 )
+SIGLIP2_VISION = Assembly(SIGLIP2_LAYERS, Rest(When(pools, POOLING_HEAD)))
 SIGLIP_TEXT = Assembly(CLIP_TEXT, Rest(Linear("head", either("projection_size", WIDTH), WIDTH)))
 
 

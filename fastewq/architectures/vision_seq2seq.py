@@ -1,4 +1,7 @@
-"""Encoders of images or text joined to a decoder of its own config: TrOCR, VisionEncoderDecoder, EncoderDecoder."""
+"""Models joined of two with configs of their own: an encoder of images, sound or text with a decoder, or two encoders.
+
+TrOCR, VisionEncoderDecoder, SpeechEncoderDecoder, EncoderDecoder and VisionTextDualEncoder.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,16 @@ from fastewq.architectures.assembly import (
     Nested,
     Norm,
     Only,
+    Parameter,
     Rest,
     When,
     either,
     linears,
     plus,
 )
+from fastewq.architectures.audio import AUDIO
 from fastewq.architectures.bart import bart_attention, bart_feed_forward, bart_stack
-from fastewq.architectures.body import BodyBuilder
+from fastewq.architectures.body import Body, BodyBuilder
 from fastewq.architectures.decoders import GPT2
 from fastewq.architectures.encoders import ENCODERS
 from fastewq.architectures.fields import Fields
@@ -30,6 +35,7 @@ from fastewq.architectures.heads import LMHead, Model, decoder
 from fastewq.architectures.images import IMAGES
 from fastewq.architectures.swin import SWIN, swin_width
 from fastewq.architectures.text import TEXT
+from fastewq.architectures.vision import VISION
 
 READ_WIDTH = either("cross_attention_hidden_size", "d_model")
 
@@ -83,17 +89,59 @@ def widths_differ(f: Fields) -> bool:
     return read_width(f) != decoder["hidden_size"] and decoder.value("cross_attention_hidden_size", None) is None
 
 
+WRITES = Nested("decoder", "decoder", WRITERS, "ForCausalLM", name="decoder")
+
+
 def joined(readers: Mapping[str, Model]) -> BodyBuilder:
     return Assembly(
         Expect("tie_encoder_decoder", False),
         Nested("encoder", "encoder", readers),
-        Nested("decoder", "decoder", WRITERS, "ForCausalLM", name="decoder"),
+        WRITES,
         Only(widths_differ, Rest(Linear("enc_to_dec_proj", "decoder.hidden_size", read_width))),
     )
 
 
+HEARERS: Mapping[str, Model] = {name: AUDIO[name] for name in ("wav2vec2", "hubert", "wavlm", "wav2vec2-bert")}
+
+
+def heard_width(f: Fields) -> int:
+    encoder = f.sub("encoder")
+    return encoder.optional_size("output_hidden_size") or encoder["hidden_size"]
+
+
+def hears_another_width(f: Fields) -> bool:
+    decoder = f.sub("decoder")
+    return heard_width(f) != decoder["hidden_size"] and decoder.value("cross_attention_hidden_size", None) is None
+
+
+def hears(f: Fields, path: str) -> Body:
+    """The encoder, whose own vocabulary is of no use here."""
+    return Nested("encoder", "encoder", HEARERS)(f, path)._replace(vocab_size=0)
+
+
+SPEECH = Assembly(
+    hears,
+    WRITES,
+    Only(hears_another_width, Rest(Linear("enc_to_dec_proj", "decoder.hidden_size", "encoder.hidden_size"))),
+)
+DUAL_EYES: Mapping[str, Model] = {
+    **{name: IMAGES[name] for name in ("vit", "deit", "beit", "dinov2")},
+    "clip_vision_model": VISION["clip_vision_model"],
+}
+DUAL = Assembly(
+    Rest(Parameter("logit_scale", ())),
+    Nested("vision_config", "vision_model", DUAL_EYES),
+    Nested("text_config", "text_model", READERS_OF_TEXT),
+    Rest(
+        Linear("visual_projection", "projection_dim", "vision_config.hidden_size", False),
+        Linear("text_projection", "projection_dim", "text_config.hidden_size", False),
+    ),
+)
+
 VISION_SEQ2SEQ: Mapping[str, Model] = {
     "trocr": WRITERS["trocr"],
     "vision-encoder-decoder": Family("VisionEncoderDecoder", {"Model": joined(READERS)}),
+    "speech-encoder-decoder": Family("SpeechEncoderDecoder", {"Model": SPEECH}),
+    "vision-text-dual-encoder": Family("VisionTextDualEncoder", {"Model": DUAL}),
     "encoder-decoder": Family("EncoderDecoder", {"Model": joined(READERS_OF_TEXT)}),
 }
