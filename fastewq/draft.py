@@ -6,15 +6,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import chain, islice
+from math import prod
 from operator import getitem
 from typing import Final
 
-from fastewq.architecture import Architecture, Block, Layout, Outside, Role, Tensor, nameless
+from fastewq.architecture import Architecture, Block, Layout, Outside, Role, Stored, Tensor
 from fastewq.document import Common, PlannedBlocks, PlannedGroup, PlannedStack
 from fastewq.errors import InvalidPolicy
 from fastewq.modules import TOKEN_HEADS, fused, module_name, modules
 from fastewq.policy import KEEP, PRECISIONS, Pattern, Policy, quantized_blocks
-from fastewq.schemes import MATRICES, OUTSIDE_MATRICES, Target, follows, raw_precision
+from fastewq.schemes import BITS, MATRICES, OUTSIDE_MATRICES, Target, follows, raw_precision
 
 NO_EXCEPTIONS: Final[Mapping[str, str]] = {}
 
@@ -53,10 +54,10 @@ def pinned(policy: Policy, architecture: Architecture) -> set[int]:
     return found
 
 
-def precision_of(tensor: Tensor, asked: str, raw: str) -> str:
+def precision_of(stored: Stored | None, asked: str, raw: str) -> str:
     """What a matrix gets by its name in a plan: what it is stored as where that is no more bits than asked for."""
-    if tensor.stored is not None and (asked == KEEP or not follows(tensor, asked)):
-        return tensor.stored.precision
+    if stored is not None and (asked == KEEP or stored.bits <= BITS[asked]):
+        return stored.precision
     return precision_name(asked, raw)
 
 
@@ -72,19 +73,21 @@ def usual(weights: Mapping[str, int], asked: str, raw: str) -> str:
 
 def usual_precisions(layout: Layout, asked: Sequence[str], roles: frozenset[Role], raw: str) -> list[str]:
     """What most of a block's weights get, for each precision asked for: the precision that a plan says it has."""
-    weights: Counter[tuple[str, int] | None] = Counter()
-    examples: dict[tuple[str, int] | None, Tensor] = {}
-    for fields, count in layout.alike.items():
-        tensor = nameless(fields)
-        if tensor.role in roles:
-            stored = tensor.stored and tensor.stored[:2]
-            weights[stored] += count * tensor.parameters
-            examples[stored] = tensor
+    weights: dict[tuple[str, int] | None, int] = {}
+    examples: dict[tuple[str, int] | None, Stored | None] = {}
+    for (shape, role, _, stored), count in layout.alike.items():
+        if role in roles:
+            kind = stored and stored[:2]
+            weights[kind] = weights.get(kind, 0) + count * prod(shape)
+            examples[kind] = stored
+    if len(examples) == 1:
+        (stored,) = examples.values()
+        return [precision_of(stored, precision, raw) for precision in asked]
     found = []
     for precision in asked:
         named: Counter[str] = Counter()
-        for stored, number in weights.items():
-            named[precision_of(examples[stored], precision, raw)] += number
+        for kind, number in weights.items():
+            named[precision_of(examples[kind], precision, raw)] += number
         found.append(usual(named, precision, raw))
     return found
 
@@ -101,7 +104,7 @@ def mixed(
     for tensor in layout.tensors:
         if tensor.role in roles:
             module = module_name(tensor.name)
-            found[module] = precision_of(tensor, exceptions.get(module, asked), raw)
+            found[module] = precision_of(tensor.stored, exceptions.get(module, asked), raw)
             weights[found[module]] += tensor.parameters
     most = usual(weights, asked, raw)
     return most, {module: precision for module, precision in found.items() if precision != most}
@@ -292,7 +295,7 @@ class Draft:
             return self._named(asked)
         weights: Counter[str] = Counter()
         for tensor in self.architecture.outside[number].tensors:
-            weights[precision_of(tensor, asked, self.raw)] += tensor.parameters
+            weights[precision_of(tensor.stored, asked, self.raw)] += tensor.parameters
         return usual(weights, asked, self.raw)
 
     def _named(self, precision: str) -> str:

@@ -127,7 +127,8 @@ class Fields(dict["Size", int]):
 
     def __init__(self, raw: Mapping[str, Any], model_type: str, path: str = "") -> None:
         self._class = config_class(model_type)
-        renamed = {name: raw[alias] for alias, name in self._class.aliases.items() if alias in raw}
+        aliases = self._class.aliases
+        renamed = {name: raw[alias] for alias, name in aliases.items() if alias in raw} if aliases else None
         self._raw = {**raw, **renamed} if renamed else raw
         self._subs: dict[str, Fields] = {}
         self._found: dict[int, tuple[object, Any]] = {}

@@ -98,9 +98,10 @@ def deci_part(f: Fields, layer: Any, name: str, options: Sequence[str]) -> dict[
     half = layer.get(name) if isinstance(layer, dict) else None
     if not isinstance(half, dict):
         raise f.refuse("block_configs", layer, f"objects with an object named {name}")
-    for option in options:
-        if half.get(option):
-            raise UnsupportedArchitecture(f"block_configs.{name}.{option} is set; no layout is known for it")
+    if not half.keys().isdisjoint(options):
+        for option in options:
+            if half.get(option):
+                raise UnsupportedArchitecture(f"block_configs.{name}.{option} is set; no layout is known for it")
     return half
 
 
