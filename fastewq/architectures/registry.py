@@ -69,9 +69,14 @@ FAMILIES: Final = (
     ("inkling", "INKLING"),
     ("idefics", "IDEFICS_LINE"),
     ("cosmos", "COSMOS"),
+    ("vibevoice", "VIBEVOICE"),
     ("flow_speech", "FLOW_SPEECH"),
     ("diarization", "DIARIZATION"),
+    ("later_images", "LATER_IMAGES"),
     ("decisions", "DECISIONS"),
+    ("blt", "BLT"),
+    ("light_detr", "LIGHT_DETR"),
+    ("diffusion_gemma", "DIFFUSION_GEMMA"),
 )
 """Modules and their tables, the most asked for first; `text` has those before it, too."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastewq.architectures.assembly import (
@@ -10,6 +11,7 @@ from fastewq.architectures.assembly import (
     WIDTH,
     Assembly,
     At,
+    Convolution,
     Embedding,
     Expect,
     Family,
@@ -275,8 +277,10 @@ T5GEMMA = Assembly(
 QUERY_KEY_NORMS = (Norm("self_attn.q_norm", "head_dim", False), Norm("self_attn.k_norm", "head_dim", False))
 MARKED_TOKENS = Rest(Embedding("embed_tokens", "vocab_size"), Parameter("embed_tokens.eoi_embedding", (WIDTH,)))
 SIGLIP: dict[str, Family] = {"siglip_vision_model": VISION["siglip_vision_model"]}
+T5GEMMA2_READS = t5gemma_stack("encoder", *QUERY_KEY_NORMS)
+T5GEMMA2_WRITES = t5gemma_stack("decoder", *QUERY_KEY_NORMS)
 T5GEMMA2_ENCODER = Assembly(
-    In("text_config", MARKED_TOKENS, t5gemma_stack("encoder", *QUERY_KEY_NORMS), path="text_model"),
+    In("text_config", MARKED_TOKENS, T5GEMMA2_READS, path="text_model"),
     Nested("vision_config", "vision_tower", SIGLIP),
     Rest(
         Parameter(
@@ -289,17 +293,77 @@ T5GEMMA2_ENCODER = Assembly(
 )
 T5GEMMA2 = Assembly(
     In("encoder", T5GEMMA2_ENCODER),
-    In("decoder", t5gemma_stack("decoder", *QUERY_KEY_NORMS)),
+    In("decoder", T5GEMMA2_WRITES),
     Only(UNTIED, In("decoder", MARKED_TOKENS)),
 )
 
+# -- Pop2Piano and UDOP: T5 that hears, and T5 that sees pages ---------------------------------------------------------
+
+POP2PIANO = Assembly(
+    Rest(
+        Embedding("shared", "vocab_size", "d_model"),
+        Embedding("mel_conditioner.embedding", "composer_vocab_size", "d_model"),
+    ),
+    t5_stack("encoder"),
+    t5_stack("decoder"),
+    Rest(Linear("lm_head", "vocab_size", "d_model", False)),
+)
+UDOP_BIASES = ("1d", "horizontal", "vertical")
+
+
+def page_biases(name: str, *tables: int) -> Part:
+    """A table for each kind of distance; the first is the first block's own, but for the body alone."""
+
+    def part(f: Fields) -> Tensors:
+        given = f.value("relative_bias_args", None)
+        if given is not None:
+            kinds = [entry.get("type") if isinstance(entry, Mapping) else None for entry in given]
+            if kinds != list(UDOP_BIASES) or any(len(entry) > 1 for entry in given):
+                raise f.refuse("relative_bias_args", given, f"the kinds {', '.join(UDOP_BIASES)}")
+        table = Embedding("relative_attention_bias", 32, "num_heads")  # whatever the config says of the blocks'
+        return tuple(t for i in tables or (1, 2) for t in prefixed(f"{name}.relative_bias.biases.{i}", table(f)))
+
+    return part
+
+
+def pages(name: str) -> Part:
+    return Convolution(f"{name}.proj", "d_model", "num_channels", ("patch_size", "patch_size"))
+
+
+UDOP_ENCODER = Assembly(
+    Rest(
+        Embedding("shared", "vocab_size", "d_model"),
+        pages("patch_embed"),
+        Embedding("encoder.cell_2d_embedding.x_position_embeddings", "max_2d_position_embeddings", "d_model"),
+        Embedding("encoder.cell_2d_embedding.y_position_embeddings", "max_2d_position_embeddings", "d_model"),
+        page_biases("encoder"),
+    ),
+    t5_stack("encoder"),
+)
+UDOP = Assembly(UDOP_ENCODER, Rest(pages("decoder.embed_patches"), page_biases("decoder")), t5_stack("decoder"))
+UDOP_CLASSES: dict[str, BodyBuilder] = {
+    "EncoderModel": UDOP_ENCODER,
+    "Model": Assembly(UDOP, Rest(page_biases("encoder", 0), page_biases("decoder", 0))),
+    "ForConditionalGeneration": UDOP,
+}
+
 SEQ2SEQ: dict[str, Family] = {
+    "pop2piano": Family(
+        "Pop2Piano", {"ForConditionalGeneration": POP2PIANO}, "ForConditionalGeneration", "ForConditionalGeneration"
+    ),
+    "udop": Family("Udop", UDOP_CLASSES, "ForConditionalGeneration"),
     "t5": Family("T5", T5, "ForConditionalGeneration", classes=("T5WithLMHeadModel",)),
     "mt5": Family("MT5", T5, "ForConditionalGeneration"),
     "longt5": Family("LongT5", t5_classes(long_encoder, t5_stack("decoder")), "ForConditionalGeneration"),
     "switch_transformers": Family("SwitchTransformers", SWITCH, "ForConditionalGeneration"),
     "t5gemma": Family("T5Gemma", with_heads(T5GEMMA), "ForConditionalGeneration"),
     "t5gemma2": Family("T5Gemma2", with_heads(T5GEMMA2), "ForConditionalGeneration"),
+    "t5gemma2_text": Family(
+        "T5Gemma2Text", {"": Assembly(MARKED_TOKENS, t5gemma_stack("encoder", *QUERY_KEY_NORMS))}, "", ""
+    ),
+    "t5gemma2_decoder": Family(
+        "T5Gemma2Decoder", {"": Assembly(MARKED_TOKENS, t5gemma_stack("decoder", *QUERY_KEY_NORMS))}, "", ""
+    ),
     "t5gemma2_encoder": Family("T5Gemma2Encoder", {"": T5GEMMA2_ENCODER}, "", ""),
     "umt5": Family("UMT5", UMT5, "ForConditionalGeneration"),
 }

@@ -1,4 +1,4 @@
-"""Models that forecast time series: the time series transformer, Informer, Autoformer and TimesFM."""
+"""Models that forecast time series: the time series transformer, Informer, Autoformer, TimesFM and PatchTST."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ from fastewq.architectures.assembly import (
     plus,
     sizes,
     tensors,
+    unless,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.parts import Part, Tensors
+from fastewq.architectures.parts import Option, Part, Tensors
 
 # -- an encoder of the past and a decoder of the future ---------------------------------------------------------------
 
@@ -173,6 +174,60 @@ TIMESFM = Assembly(
 )
 
 
+def residual25(name: str, inputs: Size, inner: Size, outputs: Size, bias: Option) -> Part:
+    return Under(
+        name,
+        Linear("input_layer", inner, inputs, bias),
+        Linear("output_layer", outputs, inner, bias),
+        Linear("residual_layer", outputs, inputs, bias),
+    )
+
+
+TIMESFM25 = Assembly(
+    Rest(residual25("input_ff_layer", "2*patch_length", WIDTH, WIDTH, True)),
+    Layers(
+        "layers",
+        (
+            Parameter("self_attn.scaling", ("head_dim",)),
+            Linear("self_attn.q_proj", INNER, WIDTH, "attention_bias"),
+            *linears("self_attn", "k_proj v_proj", "num_key_value_heads*head_dim", WIDTH, "attention_bias"),
+            Linear("self_attn.o_proj", WIDTH, INNER, "attention_bias"),
+            Norm("self_attn.q_norm", "head_dim", False),
+            Norm("self_attn.k_norm", "head_dim", False),
+            Linear("mlp.fc1", FFN, WIDTH, "use_bias"),
+            Linear("mlp.fc2", WIDTH, FFN, "use_bias"),
+            *(
+                Norm(f"{name}_layernorm", bias=False)
+                for name in ("input", "post_attention", "pre_feedforward", "post_feedforward")
+            ),
+        ),
+        name="decoder",
+        role="decoder",
+        kv_heads="num_key_value_heads",
+        head_dim="head_dim",
+        norm="rms",
+    ),
+)
+
+
+def steps(f: Fields) -> int:
+    """The mean and every quantile of every step of a patch."""
+    return f["horizon_length"] * (1 + f[length("quantiles")])
+
+
+def quantiles(f: Fields) -> int:
+    return f.size("output_quantile_len", 1024) * (1 + f[length("quantiles")])
+
+
+TIMESFM25_FORECASTS = Assembly(
+    At("model", TIMESFM25),
+    Rest(
+        residual25("output_projection_point", WIDTH, WIDTH, steps, False),
+        residual25("output_projection_quantiles", WIDTH, WIDTH, quantiles, False),
+    ),
+)
+
+
 def forecasts(f: Fields) -> int:
     """The mean and every quantile of every step."""
     return f["horizon_length"] * (1 + f[length("quantiles")])
@@ -180,9 +235,101 @@ def forecasts(f: Fields) -> int:
 
 TIMESFM_FORECASTS = Assembly(At("decoder", TIMESFM), Rest(residual("horizon_ff_layer", WIDTH, forecasts)))
 PREDICTS = "ForPrediction"
+
+# -- PatchTST: an encoder of the patches of each channel --------------------------------------------------------------
+
+
+def series_patches(f: Fields) -> int:
+    length, patch, stride = f["context_length"], f["patch_length"], f["patch_stride"]
+    if length <= patch:
+        raise f.refuse("context_length", length, f"more than patch_length = {patch}")
+    return (length - patch) // stride + 1
+
+
+def series_positions(f: Fields) -> int:
+    return series_patches(f) + f.flag("use_cls_token")
+
+
+def series_norm(name: str) -> Part:
+    """Over the batch or over the features: the same shapes below another name."""
+
+    def part(f: Fields) -> Tensors:
+        batch = f.choice("norm_type", ("batchnorm", "layernorm")) == "batchnorm"
+        return Norm(f"{name}.batchnorm" if batch else name, DEPTH)(f)
+
+    return part
+
+
+def each_channel(name: str, option: str, *parts: Part) -> Part:
+    """One for all channels where they share it, else one for each."""
+    return lambda f: (Under(name, *parts) if f.flag(option) else Each(name, "num_input_channels", parts))(f)
+
+
+PATCHTST = At(
+    "encoder",
+    Rest(
+        each_channel("embedder.input_embedding", "share_embedding", Linear("", DEPTH, "patch_length")),
+        When("use_cls_token", Parameter("positional_encoder.cls_token", (1, 1, 1, DEPTH))),
+        Parameter("positional_encoder.position_enc", (series_positions, DEPTH), "embedding"),
+    ),
+    Layers(
+        "layers",
+        (
+            *linears("self_attn", "k_proj v_proj q_proj out_proj", DEPTH, DEPTH),
+            series_norm("norm_sublayer1"),
+            When("channel_attention", series_norm("norm_sublayer2")),
+            Linear("ff.0", "ffn_dim", DEPTH, "bias"),
+            Linear("ff.3", DEPTH, "ffn_dim", "bias"),
+            series_norm("norm_sublayer3"),
+        ),
+        width=DEPTH,
+        ffn="ffn_dim",
+    ),
+)
+
+
+def seen_by_head(f: Fields) -> int:
+    pooled = f.value("pooling_type", None) or f.flag("use_cls_token")
+    return f[DEPTH] if pooled else f[DEPTH] * series_patches(f)
+
+
+def forecast(name: str, inputs: Size, outputs: Size) -> Part:
+    """The values themselves, or every argument of the distribution that they have."""
+
+    def part(f: Fields) -> Tensors:
+        if f.value("loss") == "mse":
+            return Linear(name, outputs, inputs)(f)
+        return Each(f"{name}.proj", arguments, (Linear("", outputs, inputs),))(f)
+
+    return part
+
+
+def series_head(*parts: Part) -> BodyBuilder:
+    return Assembly(At("model", PATCHTST), Rest(Under("head", *parts)))
+
+
+CHANNELS = f"num_input_channels*{DEPTH}"
+TO_COME = "prediction_length"
+PATCHTST_CLASSES: Mapping[str, BodyBuilder] = {
+    "Model": PATCHTST,
+    PREDICTS: series_head(
+        When("share_projection", forecast("projection", seen_by_head, TO_COME)),
+        When(
+            unless("share_projection"),
+            Each("projections", "num_input_channels", (forecast("", seen_by_head, TO_COME),)),
+        ),
+    ),
+    "ForPretraining": series_head(Linear("linear", "patch_length", DEPTH)),
+    "ForClassification": series_head(Linear("linear", "num_targets", CHANNELS)),
+    "ForRegression": series_head(forecast("projection", CHANNELS, "num_targets")),
+}
 TIME_SERIES: Mapping[str, Family] = {
     "time_series_transformer": Family("TimeSeriesTransformer", forecast_classes(TRANSFORMER), PREDICTS),
     "informer": Family("Informer", forecast_classes(INFORMER), PREDICTS),
     "autoformer": Family("Autoformer", forecast_classes(AUTOFORMER, features), PREDICTS),
+    "timesfm2_5": Family(
+        "TimesFm2_5", {"Model": TIMESFM25, "ModelForPrediction": TIMESFM25_FORECASTS}, "ModelForPrediction"
+    ),
+    "patchtst": Family("PatchTST", PATCHTST_CLASSES, PREDICTS),
     "timesfm": Family("TimesFm", {"Model": TIMESFM, "ModelForPrediction": TIMESFM_FORECASTS}, "ModelForPrediction"),
 }
