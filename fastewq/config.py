@@ -24,7 +24,11 @@ def read_config(config: Mapping[str, Any]) -> Architecture:
     """
     if not isinstance(config, Mapping):
         raise InvalidConfig(f"the config is {type(config).__name__}; expected a JSON object")
-    architecture = with_stored(read(config), config)
+    return bounded(with_stored(read(config), config))
+
+
+def bounded(architecture: Architecture) -> Architecture:
+    """The architecture itself. Raises InvalidConfig where it has more than MAX_PARAMETERS."""
     if architecture.parameters > MAX_PARAMETERS:
-        raise InvalidConfig(f"the config has {architecture.parameters} parameters; expected at most {MAX_PARAMETERS}")
+        raise InvalidConfig(f"the model has {architecture.parameters} parameters; expected at most {MAX_PARAMETERS}")
     return architecture

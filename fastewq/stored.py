@@ -18,7 +18,7 @@ from typing import Any, Final
 from fastewq.analysis.blocks import StoredStack, group_blocks, is_buffer
 from fastewq.analysis.tensors import BITS, TensorInfo
 from fastewq.architecture import Architecture, Blocks, FeedForward, Layout, Mixer, Outside, Role, Stack, Tensor
-from fastewq.config import read_config
+from fastewq.config import bounded, read_config
 from fastewq.errors import InvalidCheckpoint, UnsupportedArchitecture
 from fastewq.quantized import quantization_of, with_stored
 from fastewq.stored_bytes import DTYPES, EXPERT, filed, measured
@@ -179,8 +179,8 @@ def exact_architecture(config: Mapping[str, Any], tensors: Sequence[TensorInfo])
     try:
         architecture = read_config(config)
     except UnsupportedArchitecture as error:
-        return with_stored(architecture_from(tensors, config, (error.message,)), config), False
-    corrected = reconciled(architecture, tensors, config)
+        return bounded(with_stored(architecture_from(tensors, config, (error.message,)), config)), False
+    corrected = bounded(reconciled(architecture, tensors, config))
     return corrected, corrected is architecture
 
 

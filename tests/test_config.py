@@ -44,7 +44,7 @@ def test_a_precision_that_no_plan_keeps_is_replaced_with_a_warning(named: str) -
 
 
 def test_so_many_parameters_that_json_could_not_hold_their_bytes_are_refused() -> None:
-    with pytest.raises(InvalidConfig, match=r"the config has \d+ parameters; expected at most"):
+    with pytest.raises(InvalidConfig, match=r"the model has \d+ parameters; expected at most"):
         read_config(LLAMA | {"hidden_size": 2**30, "intermediate_size": 2**31 - 1})
 
 

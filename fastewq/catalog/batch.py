@@ -23,7 +23,7 @@ from fastewq.architecture import Architecture, Layout, Nameless, nameless
 from fastewq.catalog.schema import BLOCK, PLAN, POLICIES, total_column
 from fastewq.config import read_config
 from fastewq.draft import followed, usual_precisions
-from fastewq.errors import FastEWQError, InvalidConfig
+from fastewq.errors import FastEWQError
 from fastewq.features import block_columns
 from fastewq.jsonio import parse_config
 from fastewq.plan import quantized_warning
@@ -40,8 +40,6 @@ IRRELEVANT: Final = frozenset(
     {"_name_or_path", "transformers_version", "bos_token_id", "eos_token_id", "pad_token_id", "use_cache"}
 )
 """Keys that say nothing about a plan and differ between copies of a config."""
-MAX_PARAMETERS: Final = 2**56
-"""So that every size is an int64."""
 
 
 class Model(NamedTuple):
@@ -292,9 +290,6 @@ def read_model(config: Mapping[str, Any], headers: str | None) -> Model | FastEW
         raw_precision(model.architecture.dtype)
     except FastEWQError as error:
         return _alone(error)
-    if model.architecture.parameters > MAX_PARAMETERS:
-        found = model.architecture.parameters
-        return InvalidConfig(f"the model has {found} parameters; a catalog takes at most {MAX_PARAMETERS}")
     return model
 
 
