@@ -155,7 +155,7 @@ BRIDGE_VISION = Assembly(
     ),
     vision_layers(
         "transformer.resblocks",
-        Parameter("attn.in_proj_weight", (f"3*{WIDTH}", WIDTH), "linear"),
+        Parameter("attn.in_proj_weight", (f"3*{WIDTH}", WIDTH)),
         Parameter("attn.in_proj_bias", (f"3*{WIDTH}",), "bias"),
         Linear("attn.out_proj", WIDTH, WIDTH),
         Norm("ln_1"),

@@ -195,7 +195,7 @@ MASK2FORMER = Assembly(
             (
                 *linears("self_attn", "k_proj v_proj q_proj out_proj", WIDTH, WIDTH),
                 Norm("self_attn_layer_norm", WIDTH),
-                Parameter("cross_attn.in_proj_weight", (f"3*{WIDTH}", WIDTH), "linear"),
+                Parameter("cross_attn.in_proj_weight", (f"3*{WIDTH}", WIDTH)),
                 Parameter("cross_attn.in_proj_bias", (f"3*{WIDTH}",), "bias"),
                 Linear("cross_attn.out_proj", WIDTH, WIDTH),
                 Norm("cross_attn_layer_norm", WIDTH),

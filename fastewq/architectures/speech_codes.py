@@ -106,8 +106,8 @@ MOSHI_BLOCKS: dict[str, Any] = {
 
 
 def matrices(name: str, rows: Size, columns: Size) -> Part:
-    """One for each code of a frame."""
-    return Parameter(f"{name}.weight", ("num_codebooks", rows, columns), "linear")
+    """One for each code of a frame, in a module that no tool quantizes."""
+    return Parameter(f"{name}.weight", ("num_codebooks", rows, columns))
 
 
 DEPTH = Assembly(

@@ -282,26 +282,27 @@ _MLX_OTHERWISE: Final[dict[str, dict[str, tuple[str, ...]]]] = {
 
 _HEADS: Final = {
     "cls.predictions.decoder": (
-        "bert big_bird deberta deberta-v2 ernie fnet layoutlm megatron-bert mobilebert mra nomic_bert nystromformer "
-        "roc_bert roformer squeezebert tapas yoso"
+        "bert big_bird blip_text_model deberta deberta-v2 ernie fnet layoutlm megatron-bert mobilebert mra nomic_bert "
+        "nystromformer roc_bert roformer squeezebert tapas yoso"
     ),
     "decoder": "modernbert modernbert-decoder",
     "embed_out": "gpt_neox_japanese",
     "entity_predictions.decoder": "luke",
     "generator_lm_head": "convbert electra",
-    "language_model.lm_head": "blip-2 instructblip",
+    "language_model.lm_head": "blip-2 instructblip instructblipvideo",
     "lm_head.decoder": (
         "camembert data2vec-text esm gte ibert jina_embeddings_v3 longformer mpnet roberta roberta-prelayernorm "
         "xlm-roberta xlm-roberta-xl xmod"
     ),
-    "lm_head.out_proj": "t5gemma",
+    "lm_head.out_proj": "t5gemma t5gemma2",
     "lm_loss": "xlnet",
     "mlm_score.decoder": "vilt",
     "output_projection": "biogpt trocr",
+    "pred_layer.proj": "flaubert xlm",
     "predictions.decoder": "albert",
     "proj_out": "canary moonshine whisper",
     "text_decoder.cls.predictions.decoder": "blip",
-    "text_model.lm_head": "kosmos-2",
+    "text_model.lm_head": "kosmos-2 kosmos-2.5",
     "vocab_projector": "distilbert",
 }
 TIED_HEADS: Final = {model_type: path for path, types in _HEADS.items() for model_type in types.split()}
