@@ -27,7 +27,7 @@ from .settings import Settings
 
 Asked = TypeVar("Asked", bound=PlanRequest)
 
-OPTIONS: Final = ("revision", "policy", "target", "memory", "devices", "context", "batch", "cache_bits", "reserve")
+OPTIONS: Final = ("revision", "policy", "target", "memory", "context", "batch", "cache_bits", "reserve")
 """The fields of a request that `fastewq.plan` takes under the same name."""
 
 
@@ -93,6 +93,7 @@ class Planner:
             architecture=architecture,
             probabilities=probabilities,
             model_id=request.model,
+            devices=tuple(request.devices),
             **{name: getattr(request, name) for name in OPTIONS},
         )
         metrics.PLAN_BLOCKS.observe(sum(len(stack.blocks) for stack in made.stacks))

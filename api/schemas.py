@@ -76,7 +76,7 @@ class PlanRequest(Request):
 
     @model_validator(mode="after")
     def _names_a_model(self) -> PlanRequest:
-        if all(getattr(self, name, None) is None for name in ("config", "model", "plan")):
+        if self.config is None and self.model is None and getattr(self, "plan", None) is None:
             raise ValueError("the body names no model; expected config or model")
         return self
 

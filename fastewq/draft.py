@@ -151,7 +151,8 @@ class Draft:
 
     def _check_formats(self) -> None:
         """Raises InvalidPolicy where the target has no format for a precision in use."""
-        used = {*self.precisions, *self.groups, *(p for found in self.exceptions.values() for p in found.values())}
+        used = {*self.precisions, *self.groups}
+        used.update(*[found.values() for found in self.exceptions.values()])
         missing = used - {KEEP} - self.target.schemes.keys()
         if missing:
             raise InvalidPolicy(

@@ -19,7 +19,7 @@ from itertools import chain, repeat
 from typing import Any, Literal
 
 from fastewq.architecture import Blocks, FeedForward, Layout, Mixer, Outside, Role, Stack, Tensor
-from fastewq.architectures.body import Body, BodyBuilder, numbered, outside
+from fastewq.architectures.body import Body, BodyBuilder, numbered, of_each, outside
 from fastewq.architectures.fields import MAX_LAYERS, MAX_SIZE, Fields, Size
 from fastewq.architectures.heads import Model, ending
 from fastewq.architectures.parts import (
@@ -339,7 +339,7 @@ class Layers:
         kinds = list(zip(self.schedule(f, count), chain([bool(self.first)], repeat(False)), strict=False))
         common = tensors(f, self.parts)
         layouts = {kind: self.layout(f, common, *kind) for kind in dict.fromkeys(kinds)}
-        blocks = Blocks(numbered(join(path, self.path), count), tuple(map(layouts.__getitem__, kinds)))
+        blocks = Blocks(numbered(join(path, self.path), count), of_each(layouts, kinds))
         stack = self.stack(f, blocks)
         return Body((stack,), (), width=stack.width)
 

@@ -32,6 +32,7 @@ Overrides = tuple[tuple[str, Any], ...]
 PerLayer = Callable[[Fields, int], Sequence[Overrides]]
 """(fields, number of layers) -> the config fields that each layer changes, as (name, value) pairs."""
 
+K = TypeVar("K", bound=Hashable)
 P = TypeVar("P")
 
 
@@ -70,6 +71,11 @@ def outside(path: str, tensors: Tensors) -> tuple[Outside, ...]:
         else:
             groups[module] = [tensor]
     return tuple([new_outside((module, tuple(group))) for module, group in groups.items()])
+
+
+def of_each(layouts: Mapping[K, Layout], keys: Sequence[K]) -> tuple[Layout, ...]:
+    """The layout of each block by its key. Most stacks have one."""
+    return tuple(map(layouts.__getitem__, keys)) if len(layouts) > 1 else (*layouts.values(),) * len(keys)
 
 
 def most_frequent(counted: Sequence[tuple[int, P, Fields]]) -> tuple[int, P, Fields]:
@@ -154,7 +160,7 @@ class BlockStack:
         return Stack(
             name=self.name,
             role=self.role,
-            blocks=Blocks(numbered(join(path, self.layers), len(keys)), tuple(map(layouts.__getitem__, keys))),
+            blocks=Blocks(numbered(join(path, self.layers), len(keys)), of_each(layouts, keys)),
             width=f[self.hidden],
             heads=heads.heads,
             kv_heads=heads.kv_heads,
