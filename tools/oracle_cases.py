@@ -886,6 +886,18 @@ EXTRA: dict[str, list[dict[str, Any]]] = {
             {"intermediate_feature_dims": [64], "intermediate_hook_ids": [1]},
         )
     ],
+    "rag": [
+        {"question_encoder": {"num_hidden_layers": 2, **asked}, "generator": {"encoder_layers": 2, **said}}
+        for asked, said in (
+            ({}, {}),
+            ({"hidden_size": 96}, {"decoder_layers": 2}),
+            ({"projection_dim": 24}, {"d_model": 96}),
+            ({"vocab_size": 99}, {"vocab_size": 77}),
+            ({"intermediate_size": 99}, {"encoder_ffn_dim": 99, "decoder_ffn_dim": 77}),
+            ({"model_type": "dpr"}, {"model_type": "bart", "tie_word_embeddings": False}),
+        )
+    ]
+    + [{"question_encoder": {"num_hidden_layers": 2}}, {"generator": {"max_position_embeddings": 99}}],
     "lw_detr": [
         {"backbone_config": {**LW_SEES, **change}, "projector_scale_factors": scales}
         for change in ({}, {"hidden_size": 768}, {"out_indices": [1, 2, 3]}, {"out_features": ["stage1"]})

@@ -19,11 +19,12 @@ from fastewq.architectures.assembly import (
     Stages,
     Variant,
     entry,
+    length,
     query_width,
     scaled,
     sizes,
 )
-from fastewq.architectures.body import always, listed
+from fastewq.architectures.body import Body, always, listed
 from fastewq.architectures.decoders import GEMMA2_NORMS, uniform
 from fastewq.architectures.experts import sparse
 from fastewq.architectures.fields import Fields, Size
@@ -83,6 +84,27 @@ TEXT: Mapping[str, Model] = {
         heads=heads_with(ForCausalLM=LMHead(tied=False)),
     ),
 }
+
+
+def layers_read(f: Fields) -> int:
+    """Features of the other model's layers that a drafting model reads, side by side."""
+    read = 5 if f.value("target_layer_ids", None) is None else f[length("target_layer_ids")]
+    return read * f[WIDTH]
+
+
+DRAFTS = uniform(
+    Attention(qk_norm="head"),
+    GatedMLP(),
+    embed="",
+    vocab=WIDTH,
+    beside=(Linear("encoder.fc", WIDTH, layers_read, False), Norm("encoder.output_norm_enc", bias=False)),
+)
+
+
+def drafts(f: Fields, path: str) -> Body:
+    """Blocks without words of their own: both embeddings are the other model's."""
+    return DRAFTS(f, path)._replace(vocab_size=0)
+
 
 # -- towers -----------------------------------------------------------------------------------------------------------
 
@@ -165,6 +187,7 @@ GLIMMER = (
 MUSE: Mapping[str, Model] = {
     **TEXT,
     **TOWERS,
+    "muse_glimmer_assistant": Family("MuseGlimmerAssistant", {"Model": drafts}),
     "muse_glimmer": Family("MuseGlimmer", speaking(*GLIMMER), GENERATE),
     "muse_spark": Family(
         "MuseSpark",

@@ -75,6 +75,7 @@ FAMILIES: Final = (
     ("later_images", "LATER_IMAGES"),
     ("decisions", "DECISIONS"),
     ("blt", "BLT"),
+    ("rag", "RAG"),
     ("light_detr", "LIGHT_DETR"),
     ("diffusion_gemma", "DIFFUSION_GEMMA"),
 )

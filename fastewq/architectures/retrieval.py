@@ -55,7 +55,25 @@ MODERNVBERT_LM = Assembly(
     In("text_config", Rest(Linear("lm_head", "vocab_size", "hidden_size", "decoder_bias", False)), path=""),
     Rest(Linear("lm_head", "text_config.vocab_size", READ, False, UNTIED)),
 )
+NARROW = "text_config.prediction_head_size"
+ULTRAVBERT = Assembly(MODERNVBERT, Rest(Norm("connector.norm", READ, False)))
+ULTRAVBERT_LM = Rest(
+    Linear("projection_head.linear1", NARROW, READ, False),
+    Linear("projection_head.linear2", READ, NARROW, False),
+    Linear("lm_head", "text_config.vocab_size", READ, False, UNTIED),
+)
+ONE_MATRIX = Rest(Linear("classifier", labels, READ))
 PAGES: dict[str, Family] = {
+    "ultravbert": Family(
+        "UltraVBert",
+        {
+            "Model": ULTRAVBERT,
+            "ForMaskedLM": Assembly(At("model", ULTRAVBERT), ULTRAVBERT_LM),
+            "ForSequenceClassification": Assembly(At("model", ULTRAVBERT), ONE_MATRIX),
+            "ForTokenClassification": Assembly(At("model", ULTRAVBERT), ONE_MATRIX),
+        },
+        "ForMaskedLM",
+    ),
     "modernvbert": Family(
         "ModernVBert",
         {
@@ -65,7 +83,7 @@ PAGES: dict[str, Family] = {
             "ForTokenClassification": Assembly(At("model", MODERNVBERT), CLASSIFIER),
         },
         "ForMaskedLM",
-    )
+    ),
 }
 
 

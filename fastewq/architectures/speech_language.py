@@ -224,7 +224,41 @@ VOXTRAL_REALTIME_TOWER = Assembly(
     ),
 )
 
+
+def dots_features(f: Fields) -> int:
+    """Channels times frequencies after three strided convolutions; files that were saved tell them."""
+    return f.optional_size("conv_output_size") or f[DOWN] * ((f["feature_size"] + 7) // 8)
+
+
+DOTS_TOWER = Assembly(
+    Rest(
+        Convolution("conv_stem.convs.0", DOWN, 1, (3, 3)),
+        Convolution("conv_stem.convs.1", DOWN, DOWN, (3, 3)),
+        Convolution("conv_stem.convs.2", DOWN, DOWN, (3, 3)),
+        Linear("conv_stem.conv_out", WIDTH, dots_features, False),
+        Norm("layer_norm", bias=False),
+        Norm("adapter.norm", "adapter_input_size"),
+        Linear("adapter.fc1", "adapter_out_dim", "adapter_input_size"),
+        Linear("adapter.fc2", "adapter_out_dim", "adapter_out_dim"),
+    ),
+    Layers(
+        "layers",
+        (
+            *linears("self_attn", "q_proj v_proj o_proj", bias="attention_bias"),
+            Linear("self_attn.k_proj", WIDTH, WIDTH, False),
+            Linear("mlp.gate_up_proj", f"2*{FFN}", WIDTH),
+            Linear("mlp.down_proj", WIDTH, FFN),
+            Norm("input_layernorm", bias=False),
+            Norm("post_attention_layernorm", bias=False),
+        ),
+        name="audio",
+        role="audio",
+        norm="rms",
+    ),
+)
+
 TOWERS_OF_SOUND: dict[str, Family] = {
+    "dots3_note_audio_encoder": Family("Dots3NoteAudio", {"Model": DOTS_TOWER}),
     "qwen2_audio_encoder": Family("Qwen2AudioEncoder", {"": QWEN2_AUDIO_TOWER}, "", ""),
     "voxtral_encoder": Family("VoxtralEncoder", {"": VOXTRAL_TOWER}, "", ""),
     "moss_transcribe_diarize_audio": Family("MossTranscribeDiarizeAudio", {"Model": VOXTRAL_TOWER}),
