@@ -14,5 +14,6 @@ schemas.py    requests and answers as pydantic models: what OpenAPI documents
 errors.py     errors of the service and the one table error -> HTTP status
 lookup.py     a model's name -> its config, from the Hub where allowed
 service.py    what a worker holds: settings, predictor, readiness
-server.py     uvicorn, draining;  protocol.py: bounds on connections;  metrics.py, logs.py
+threads.py    long work in threads, and what goes on beside the requests
+server.py     uvicorn, draining;  protocol.py: HTTP and bounds on connections;  metrics.py, logs.py
 """

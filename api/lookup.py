@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +17,7 @@ from .settings import Settings
 from .threads import Threads
 
 if TYPE_CHECKING:
+    from fastewq.architecture import Architecture
     from fastewq.hub import Hub
 
 DEFAULT_REVISION: Final = "main"
@@ -26,15 +28,19 @@ THREADS: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A config and the commit it belongs to. `warning` is set when it may not be the newest."""
+    """A config and the commit it belongs to; the blocks, where the catalog knows more of them than the config says.
+
+    `warning` is set when it may not be the newest.
+    """
 
     config: dict[str, Any]
     commit: str
+    architecture: Architecture | None = None
     warning: str | None = None
 
 
 class Lookup:
-    """Configs and catalog entries. Entries take microseconds; searches and the Hub are asked in threads."""
+    """Configs and catalog entries, looked up in threads."""
 
     def __init__(self, settings: Settings) -> None:
         """Raises NotFound, StorageFailure, InvalidDataset where the catalog cannot be read."""
@@ -47,7 +53,7 @@ class Lookup:
         """Raises NotFound, AccessDenied, HubUnavailable, InvalidConfig, OutOfTime."""
         revision = revision or DEFAULT_REVISION
         try:
-            return self._from_catalog(model, revision)
+            return await self._threads.run(self._from_catalog, model, revision)
         except NotFound:
             if self._hub is None:
                 raise
@@ -62,21 +68,22 @@ class Lookup:
             )
         metrics.show_index(self._catalog.version)
         entry = self._catalog.get(model, None if revision == DEFAULT_REVISION else revision)
-        return Found(self._catalog.config(entry), entry.revision)
+        config, architecture = self._catalog.model(entry)
+        return Found(config, entry.revision, architecture)
 
     async def _from_hub(self, hub: Hub, model: str, revision: str) -> Found:
         key = (model, revision)
         found = self._kept.get(key)
         if found is None:
             answer = await self._threads.run(hub.config, *key)
-            found = self._kept[key] = Found(answer.config, answer.commit, answer.warning)
+            found = self._kept[key] = Found(answer.config, answer.commit, warning=answer.warning)
         return found
 
     async def search(self, **conditions: Any) -> tuple[Page, str]:
         """A page of the catalog and the catalog's version. Raises NotFound, InputError, OutOfTime."""
         if self._catalog is None:
             raise NotFound("this service has no catalog", hint="`fastewq serve --catalog DIR` serves one.")
-        page = await self._threads.run(lambda catalog: catalog.search(**conditions), self._catalog)
+        page = await self._threads.run(partial(self._catalog.search, **conditions))
         return page, self._catalog.version
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
+from fastewq.architecture import Architecture
 from fastewq.architectures import supported
 from fastewq.errors import FastEWQError, InvalidArtefact
 from fastewq.plan import Plan
@@ -26,6 +27,8 @@ THREADS: Final = 4
 
 RETRY_SECONDS: Final = 5
 """Between two attempts to load what was missing at the start."""
+
+Part = TypeVar("Part")
 
 log = structlog.get_logger()
 
@@ -77,43 +80,37 @@ class Service:
         return self._predictor.version if self._predictor else "none"
 
     @property
-    def predictor(self) -> Predictor:
-        """Raises NotReady where none is loaded."""
-        if self._predictor is None:
-            raise NotReady(self._problem, seconds=RETRY_SECONDS)
-        return self._predictor
+    def planner(self) -> Planner:
+        """Raises NotReady."""
+        return self._loaded(self._planner)
 
     @property
-    def planner(self) -> Planner:
-        """Raises NotReady where no predictor is loaded."""
-        if self._planner is None:
+    def lookup(self) -> Lookup:
+        """Raises NotReady."""
+        return self._loaded(self._lookup)
+
+    def _loaded(self, part: Part | None) -> Part:
+        if part is None:
             raise NotReady(self._problem, seconds=RETRY_SECONDS)
-        return self._planner
+        return part
 
     async def plan(self, request: PlanRequest) -> Plan:
         """The plan of a request, whose config is looked up where only the model is named."""
         if request.config is None and request.model is not None:
             found = await self.lookup.config(request.model, request.revision)
             request = request.model_copy(update={"config": found.config, "revision": found.commit})
-            plan = await self._plan(request)
+            plan = await self._plan(request, found.architecture)
             return plan._replace(warnings=(*plan.warnings, found.warning)) if found.warning else plan
         return await self._plan(request)
 
-    async def _plan(self, request: PlanRequest) -> Plan:
+    async def _plan(self, request: PlanRequest, architecture: Architecture | None = None) -> Plan:
         """At once, in about the time that a thread would take to start; but a budget has to be searched for."""
         if request.memory is None and not request.devices:
-            return self.planner.plan(request)
-        return await self.threads.run(self.planner.plan, request)
-
-    @property
-    def lookup(self) -> Lookup:
-        """Raises NotReady."""
-        if self._lookup is None:
-            raise NotReady(self._problem, seconds=RETRY_SECONDS)
-        return self._lookup
+            return self.planner.plan(request, architecture)
+        return await self.threads.run(self.planner.plan, request, architecture)
 
     def check_ready(self) -> None:
         """Raises NotReady unless the service should get new traffic."""
         if draining.is_set():
             raise NotReady("the service is shutting down", seconds=10)
-        _ = self.predictor
+        self._loaded(self._planner)

@@ -22,6 +22,7 @@ from fastewq.errors import InputError, InvalidDataset, NotFound, StorageFailure
 from fastewq.jsonio import parse_config
 
 if TYPE_CHECKING:
+    from fastewq.architecture import Architecture
     from fastewq.document import Plan
     from fastewq.predictor import Predictor
 
@@ -158,6 +159,18 @@ class Catalog:
         """The config.json of an entry, as collected. Raises NotFound where there is none."""
         return self._inputs(entry)[0]
 
+    def model(self, entry: Entry) -> tuple[dict[str, Any], Architecture | None]:
+        """The config of an entry, and its blocks where safetensors headers were collected to correct what it says.
+
+        Raises NotFound where there is none.
+        """
+        config, headers = self._inputs(entry)
+        if headers is None:
+            return config, None
+        from fastewq.stored import dumped_architecture
+
+        return config, dumped_architecture(config, headers)[0]
+
     def _inputs(self, entry: Entry) -> tuple[dict[str, Any], str | None]:
         """Config and, where they were collected, safetensors headers."""
         query = "SELECT text, headers FROM configs WHERE hash = ?"
@@ -171,12 +184,9 @@ class Catalog:
         """The whole plan of an entry, made from its config by `fastewq.plan`, whose options these are."""
         from fastewq.plan import plan
 
-        config, headers = self._inputs(entry)
-        if headers is not None:
-            from fastewq.stored import dumped_architecture
-
-            options["architecture"] = dumped_architecture(config, headers)[0]
-        return plan(config, predictor=predictor, model_id=entry.id, revision=entry.revision, **options)
+        config, architecture = self.model(entry)
+        options |= {"predictor": predictor, "architecture": architecture}
+        return plan(config, model_id=entry.id, revision=entry.revision, **options)
 
     def search(
         self,

@@ -11,12 +11,14 @@ import httpx
 import pytest
 
 import fastewq
-from fastewq.catalog.index import COLUMNS, write_index
+from fastewq.catalog.index import COLUMNS, Catalog, write_index
 
 from .server import Server, assert_error
 
 
-def write(path: Path, configs: dict[str, dict[str, Any]], built_by: str, revision: str) -> None:
+def write(
+    path: Path, configs: dict[str, dict[str, Any]], built_by: str, revision: str, headers: str | None = None
+) -> None:
     rows = []
     for number, (name, config) in enumerate(configs.items(), 1):
         plan = fastewq.plan(config)
@@ -32,7 +34,7 @@ def write(path: Path, configs: dict[str, dict[str, Any]], built_by: str, revisio
             "bytes_4bit_8bit_mixed": plan.totals.bytes,
             "predictor": built_by,
         }
-        rows.append({**dict.fromkeys([*COLUMNS, "headers"]), **known})
+        rows.append({**dict.fromkeys(COLUMNS), "headers": headers, **known})
     write_index(path, rows, built_by)
 
 
@@ -66,6 +68,22 @@ def test_models_are_looked_up_and_searched(tmp_path, configs):
         assert_error(client.get("/v1/catalog", params={"cursor": "x"}), 422, "invalid_input")
         assert_error(client.get("/v1/catalog", params={"limit": 0}), 422, "invalid_request")
         assert 'fastewq_index_info{version="v1@' in client.get("/metrics").text
+
+
+def test_a_model_is_planned_from_what_its_headers_say(tmp_path, llama):
+    """As its row in the catalog was, and as `Catalog.plan` does."""
+    architecture = fastewq.read_config({**llama, "intermediate_size": llama["intermediate_size"] // 2})
+    parts = [(block.path, block.layout.tensors) for stack in architecture.stacks for block in stack.blocks]
+    parts += [(group.path, group.tensors) for group in architecture.outside]
+    stored = [(f"{path}.{tensor.name}", tensor.shape) for path, tensors in parts for tensor in tensors]
+    index = tmp_path / "index.sqlite"
+    write(index, {"made/m": llama}, "v1", "r1", headers=json.dumps({"BF16": stored}))
+    catalog = Catalog(index)
+    expected = catalog.plan(catalog.get("made/m")).as_dict()
+    assert expected["model"]["parameters"] == architecture.parameters
+    with Server(catalog=index) as server, server.client() as client:
+        assert client.get("/v1/models/made/m/plan").json() == expected
+        assert client.post("/v1/plans", json={"model": "made/m"}).json() == expected
 
 
 def test_an_index_replaced_under_load_is_read_without_a_failure(tmp_path, configs):
