@@ -67,11 +67,11 @@ class _Marking:
             initializer_range=plain.initializer_range,
             exact=plain.exact,
             warnings=warnings,
-            quantization=self.selection.scheme.method,
+            quantization=self.selection.quantization.method,
         )
 
     def _stack(self, stack: Stack) -> Stack:
-        if self.selection.scheme.text and stack.role != "decoder":
+        if self.selection.quantization.text and stack.role != "decoder":
             return stack
         paths, layouts = stack.blocks.paths, stack.blocks.layouts
         if self.by_block:
@@ -95,10 +95,10 @@ class _Marking:
         return found
 
     def _outside(self, group: Outside) -> Outside:
-        scheme, last = self.selection.scheme, group.path.rpartition(".")[2]
-        if (last in TOKEN_HEADS and not scheme.head) or (last not in TOKEN_HEADS and scheme.text):
+        found, last = self.selection.quantization, group.path.rpartition(".")[2]
+        if (last in TOKEN_HEADS and not found.head) or (last not in TOKEN_HEADS and found.text):
             return group
-        if not any(tensor.role in scheme.roles for tensor in group.tensors):
+        if not any(tensor.role in found.roles for tensor in group.tensors):
             return group
         own = self.selection.about(group.path)
         packings = self.selection.packings(group.tensors, group.path, group.path, own)

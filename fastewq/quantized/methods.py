@@ -1,4 +1,4 @@
-"""`quantization_config` -> `Scheme`: one function for each tool that writes quantized checkpoints.
+"""`quantization_config` -> `Quantization`: one function for each tool that writes quantized checkpoints.
 
 Sizes follow what the tools write: packed weights, scales, zero points, indices and shapes. They are checked against
 files and modules of those tools by tests/test_quantized.py and `tools/oracle.py stored`.
@@ -13,7 +13,7 @@ from fastewq.architectures.fields import shown
 from fastewq.errors import InvalidConfig, UnsupportedArchitecture
 from fastewq.modules import TOKEN_HEADS
 from fastewq.quantized.module_names import LATER_EXPERT, ModuleNames, Room, TooMuch, names
-from fastewq.quantized.packing import MXFP4, MXFP8, Packing, Rule, Scheme, grouped
+from fastewq.quantized.packing import MXFP4, MXFP8, Packing, Quantization, Rule, grouped
 
 Config = Mapping[str, Any]
 
@@ -110,7 +110,7 @@ KEPT_BY_DEEPSEEK: Final = Rule(
 EXPERTS: Final = ModuleNames(["mlp.experts", "ffn.experts"])
 
 
-def fp8(q: Config, config: Config) -> Scheme:
+def fp8(q: Config, config: Config) -> Quantization:
     """DeepSeek's and Qwen's: float8 with a scale per tile of 128 x 128, or one scale per matrix.
 
     DeepSeek-V4 stores scales as powers of two in 8 bits, and its experts in 4 bits with a scale per 32 inputs, or in
@@ -133,7 +133,7 @@ def fp8(q: Config, config: Config) -> Scheme:
         rules.append(Rule(_modelopt(experts, q), EXPERTS))
     elif small == "fp4":
         rules.append(Rule(grouped("mxfp4", 4, 32, scale), EXPERTS))
-    return Scheme("fp8", (*rules, Rule(packing)))
+    return Quantization("fp8", (*rules, Rule(packing)))
 
 
 def _tile(value: Any, field: str) -> tuple[int, int]:
@@ -146,12 +146,12 @@ def _tile(value: Any, field: str) -> tuple[int, int]:
     return value[0], value[1]
 
 
-def fbgemm_fp8(q: Config, _: Config) -> Scheme:
+def fbgemm_fp8(q: Config, _: Config) -> Quantization:
     """float8 with a float32 scale per row; the bound for the activations is in the config alone."""
-    return Scheme("fbgemm_fp8", (_kept(q), Rule(grouped("fp8", 8, 0, F32))))
+    return Quantization("fbgemm_fp8", (_kept(q), Rule(grouped("fp8", 8, 0, F32))))
 
 
-def gptq(q: Config, _: Config) -> Scheme:
+def gptq(q: Config, _: Config) -> Quantization:
     """Integers in 32-bit words; float16 scale and packed zero point per group, int32 group index per input.
 
     `dynamic` gives modules named by regular expressions other bits ("+:"), or none ("-:").
@@ -163,21 +163,21 @@ def gptq(q: Config, _: Config) -> Scheme:
         own = _object(change, "dynamic")
         packing = _gptq(_integer(own, "bits", bits, 2, 8), _group(own, group))
         rules.append(Rule(None if str(key).startswith("-:") else packing, named))
-    return Scheme("gptq", (*rules, Rule(_gptq(bits, group))), text=True, head=q.get("lm_head") is True)
+    return Quantization("gptq", (*rules, Rule(_gptq(bits, group))), text=True, head=q.get("lm_head") is True)
 
 
 def _gptq(bits: int, group: int, column_bytes: int = 4) -> Packing:
     return grouped(f"stored-int{bits}", bits, group, 16 + bits, column_bytes=column_bytes)
 
 
-def awq(q: Config, _: Config) -> Scheme:
+def awq(q: Config, _: Config) -> Quantization:
     """As GPTQ without the group index."""
     bits = _integer(q, "bits", _integer(q, "w_bit", 4, 2, 8), 2, 8)
     group = _group(q, _integer(q, "q_group_size", 128, -1, MAX_GROUP))
-    return Scheme("awq", (_kept(q), Rule(_gptq(bits, group, 0))), text=True)
+    return Quantization("awq", (_kept(q), Rule(_gptq(bits, group, 0))), text=True)
 
 
-def auto_round(q: Config, _: Config) -> Scheme:
+def auto_round(q: Config, _: Config) -> Quantization:
     """Integers as GPTQ without the group index, or small floats; `extra_config` gives single modules other bits.
 
     The LM head is quantized only where `extra_config` names it.
@@ -188,7 +188,7 @@ def auto_round(q: Config, _: Config) -> Scheme:
     ]
     rules = _own_formats(((_auto_round(own), module) for module, own in listed), "extra_config")
     head = any(str(module).rpartition(".")[2] in TOKEN_HEADS for module, _ in listed)
-    return Scheme("auto-round", (_kept(q), *rules, Rule(_auto_round(q))), text=True, head=head)
+    return Quantization("auto-round", (_kept(q), *rules, Rule(_auto_round(q))), text=True, head=head)
 
 
 def _auto_round(q: Config) -> Packing | None:
@@ -211,7 +211,7 @@ _NF4: Final = {
 }
 
 
-def bitsandbytes(q: Config, _: Config) -> Scheme:
+def bitsandbytes(q: Config, _: Config) -> Quantization:
     """8 bits: a float32 scale per row and a marker. 4 bits: a scale per 64 weights, code book, JSON description."""
     if q.get("load_in_8bit") or q.get("_load_in_8bit"):
         packing = grouped("stored-int8", 8, 0, F32, matrix_bytes=1)
@@ -219,15 +219,15 @@ def bitsandbytes(q: Config, _: Config) -> Scheme:
         kind = "nf4" if q.get("bnb_4bit_quant_type", "fp4") == "nf4" else "fp4"
         double = q.get("bnb_4bit_use_double_quant") is True
         packing = grouped(kind, 4, 64, nested=256 if double else 0, **_NF4[double])
-    return Scheme("bitsandbytes", (_kept(q), Rule(packing)))
+    return Quantization("bitsandbytes", (_kept(q), Rule(packing)))
 
 
-def mxfp4(q: Config, _: Config) -> Scheme:
+def mxfp4(q: Config, _: Config) -> Quantization:
     """gpt-oss: only the experts, 4 bits with an 8-bit scale per 32 inputs."""
-    return Scheme("mxfp4", (_kept(q), Rule(MXFP4)), roles=frozenset({"experts"}))
+    return Quantization("mxfp4", (_kept(q), Rule(MXFP4)), roles=frozenset({"experts"}))
 
 
-def bitnet(q: Config, _: Config) -> Scheme:
+def bitnet(q: Config, _: Config) -> Quantization:
     """Four ternary weights per byte and a 16-bit scale per matrix; what is "online" is rounded as it is used.
 
     Published checkpoints are packed whether they are loaded as `bitlinear` or, unpacked, as `autobitlinear`.
@@ -235,10 +235,10 @@ def bitnet(q: Config, _: Config) -> Scheme:
     if q.get("use_rms_norm"):
         raise UnsupportedArchitecture("quantization_config.use_rms_norm adds a norm to every linear module")
     online = q.get("linear_class") == "autobitlinear" and q.get("quantization_mode") == "online"
-    return Scheme("bitnet", (_kept(q), Rule(None if online else Packing("stored-ternary", 2, (0, 0), 16))))
+    return Quantization("bitnet", (_kept(q), Rule(None if online else Packing("stored-ternary", 2, (0, 0), 16))))
 
 
-def modelopt(q: Config, _: Config) -> Scheme:
+def modelopt(q: Config, _: Config) -> Quantization:
     """NVIDIA's ModelOpt: one algorithm for all modules, or one each in `quantized_layers`."""
     inner = q.get("quantization")
     q = {**inner, **q} if isinstance(inner, Mapping) else q
@@ -248,10 +248,10 @@ def modelopt(q: Config, _: Config) -> Scheme:
         own = ((_object(change, "quantized_layers"), module) for module, change in listed)
         formats = ((_modelopt(_word(said, "quant_algo").upper(), said), module) for said, module in own)
         rules = _own_formats(formats, "quantized_layers")
-        return Scheme("modelopt", (_kept(q), *rules, Rule(None)), head=True)
+        return Quantization("modelopt", (_kept(q), *rules, Rule(None)), head=True)
     packing = _modelopt(algorithm, q)
     smoothed = [Rule(packing._replace(column_bytes=2), AFTER_NO_NORM)] if "AWQ" in algorithm else []
-    return Scheme("modelopt", (_kept(q), *smoothed, Rule(packing)), head=True)
+    return Quantization("modelopt", (_kept(q), *smoothed, Rule(packing)), head=True)
 
 
 AFTER_NO_NORM: Final = ModuleNames(["o_proj", "down_proj"])
@@ -284,7 +284,7 @@ def _modelopt(algorithm: str, q: Config) -> Packing:
     raise NotUnderstood(f"quant_algo {algorithm[:40]}")
 
 
-def compressed_tensors(q: Config, _: Config) -> Scheme:
+def compressed_tensors(q: Config, _: Config) -> Quantization:
     """vLLM's: groups of modules, each with its own format; `ignore` comes first, then names, then classes."""
     inner, sparsity = q.get("quantization_config"), q.get("sparsity_config")
     q = {**q, **inner} if isinstance(inner, Mapping) else q
@@ -301,7 +301,7 @@ def compressed_tensors(q: Config, _: Config) -> Scheme:
         modules = ModuleNames([t for t in targets if t.startswith("re:") or "." in t or t in TOKEN_HEADS], room)
         if modules or modules.not_understood:
             named.append(Rule(packing, modules))
-    return Scheme("compressed-tensors", (_kept(q), *named, *classes, Rule(None)), head=True)
+    return Quantization("compressed-tensors", (_kept(q), *named, *classes, Rule(None)), head=True)
 
 
 def _compressed(weights: Config, group: Config, q: Config) -> Packing:
@@ -353,7 +353,7 @@ KEPT_BY_MLX: Final = Rule(
 """What mlx-vlm leaves alone."""
 
 
-def mlx(q: Config, _: Config) -> Scheme:
+def mlx(q: Config, _: Config) -> Quantization:
     """MLX: every matrix and embedding of the text model; an entry under a module's path has its own bits, or false."""
     common = {name: q[name] for name in ("mode", "bits", "group_size") if name in q}
     formats = (
@@ -363,7 +363,7 @@ def mlx(q: Config, _: Config) -> Scheme:
     )
     rules = _own_formats(formats, "quantization_config")
     roles = frozenset({"linear", "experts", "embedding"})
-    return Scheme("mlx", (*rules, KEPT_BY_MLX, Rule(_mlx(q))), roles=roles, head=True)
+    return Quantization("mlx", (*rules, KEPT_BY_MLX, Rule(_mlx(q))), roles=roles, head=True)
 
 
 def _mlx(q: Config) -> Packing:
@@ -378,7 +378,7 @@ def _mlx(q: Config) -> Packing:
     return grouped(mode, bits, group, FP8_SCALES)
 
 
-def quark(q: Config, _: Config) -> Scheme:
+def quark(q: Config, _: Config) -> Quantization:
     """AMD's Quark: one format for all modules, others for those that patterns in `layer_quant_config` name."""
     if q.get("layer_type_quant_config"):
         raise NotUnderstood("layer_type_quant_config of quark")
@@ -388,7 +388,7 @@ def quark(q: Config, _: Config) -> Scheme:
         for pattern, change in _entries(q.get(field), field, MAX_RULES)
     ]
     every = _quark(_object(q.get("global_quant_config"), "global_quant_config"), "global_quant_config")
-    return Scheme("quark", (_kept(q), *own, Rule(every)), head=True)
+    return Quantization("quark", (_kept(q), *own, Rule(every)), head=True)
 
 
 def _quark(said: Config, field: str) -> Packing | None:
@@ -440,7 +440,7 @@ def _quark_scale(said: Config) -> int:
     return F32 if said.get("scale_type") == "float32" else 16
 
 
-METHODS: Final[Mapping[str, Callable[[Config, Config], Scheme]]] = {
+METHODS: Final[Mapping[str, Callable[[Config, Config], Quantization]]] = {
     "fp8": fp8,
     "fbgemm_fp8": fbgemm_fp8,
     "gptq": gptq,

@@ -58,7 +58,7 @@ class Rule(NamedTuple):
     modules: ModuleNames | None = None
 
 
-class Scheme(NamedTuple):
+class Quantization(NamedTuple):
     """How a checkpoint is quantized: for each matrix the first rule that names it.
 
     roles    whether dense matrices, stacked experts or both are quantized

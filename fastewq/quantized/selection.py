@@ -17,7 +17,7 @@ from fastewq.architecture import Tensor
 from fastewq.modules import module_name
 from fastewq.quantized.methods import MAX_RULES, METHODS, MODEL_FIELDS, Config, NotUnderstood
 from fastewq.quantized.module_names import MAX_LENGTH, Modules, Pattern, TooMuch, indexed
-from fastewq.quantized.packing import Packing, Scheme
+from fastewq.quantized.packing import Packing, Quantization
 
 REMEMBERED: Final = 64
 """Selections that are kept."""
@@ -82,23 +82,23 @@ def _remembered(written: bytes) -> Selection:
 def _read(method: str, q: Config, model: Config, text: bool) -> Selection:
     if method not in METHODS:
         raise NotUnderstood(f"quant_method {method!r}")
-    scheme = METHODS[method](q, model)
-    return Selection(scheme._replace(text=True) if text else scheme)
+    quantization = METHODS[method](q, model)
+    return Selection(quantization._replace(text=True) if text else quantization)
 
 
 class Selection:
     """Which format each matrix has.
 
-    scheme     the rules it follows
-    named      path of a block -> the numbers of the rules that say something about it alone
-    floating   patterns with an index that could be in any block
+    quantization   the rules it follows
+    named          path of a block -> the numbers of the rules that say something about it alone
+    floating       patterns with an index that could be in any block
     """
 
-    def __init__(self, scheme: Scheme) -> None:
-        self.scheme = scheme
-        if len(scheme.rules) > MAX_RULES:
-            raise TooMuch(f"{len(scheme.rules)} different formats")
-        self._rules = [rule for rule in scheme.rules if rule.modules is None or rule.modules]
+    def __init__(self, quantization: Quantization) -> None:
+        self.quantization = quantization
+        if len(quantization.rules) > MAX_RULES:
+            raise TooMuch(f"{len(quantization.rules)} different formats")
+        self._rules = [rule for rule in quantization.rules if rule.modules is None or rule.modules]
         self._general = [i for i, rule in enumerate(self._rules) if rule.modules is None or rule.modules.general]
         lists = [rule.modules for rule in self._rules if rule.modules]
         self.floating = sum([len(modules.floating) for modules in lists])
@@ -112,7 +112,9 @@ class Selection:
     @property
     def not_understood(self) -> list[str]:
         """The patterns that are left out."""
-        return [text for rule in self.scheme.rules if rule.modules is not None for text in rule.modules.not_understood]
+        return [
+            text for rule in self.quantization.rules if rule.modules is not None for text in rule.modules.not_understood
+        ]
 
     def about(self, path: str) -> About:
         """What rules say about one block alone: their numbers and patterns."""
@@ -139,7 +141,7 @@ class Selection:
     def _chosen(self, tensors: Sequence[Tensor], path: str, own: About) -> list[Packing | None]:
         """The format of each tensor, by the first rule that names it; None where it is in the model's own type."""
         packings: list[Packing | None] = [None] * len(tensors)
-        matrices = [i for i, tensor in enumerate(tensors) if tensor.role in self.scheme.roles]
+        matrices = [i for i, tensor in enumerate(tensors) if tensor.role in self.quantization.roles]
         waiting: Collection[int] = range(len(matrices))
         modules = Modules([spellings(tensors[i].name) for i in matrices] if len(self._rules) > 1 else (), path)
         about = dict(own)
