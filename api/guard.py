@@ -15,6 +15,22 @@ KEYED: Final = "/v1/"
 """Only what is below needs a key and counts towards the rate: the pages around it say nothing that is not public."""
 
 
+class Places:
+    """A context that so many may be in at a time; for one more it raises Overloaded."""
+
+    def __init__(self, count: int, what: str) -> None:
+        self._count, self._what = count, what
+        self._taken = 0
+
+    def __enter__(self) -> None:
+        if self._taken >= self._count:
+            raise Overloaded(f"{self._taken} {self._what} are in work; expected at most that many at a time")
+        self._taken += 1
+
+    def __exit__(self, *_: object) -> None:
+        self._taken -= 1
+
+
 class Guard:
     """ASGI middleware inside the envelope, which turns the errors raised here into answers.
 
@@ -25,19 +41,13 @@ class Guard:
     def __init__(self, app: ASGIApp, access: Access, max_concurrency: int) -> None:
         self.app = app
         self.access = access
-        self.max_concurrency = max_concurrency
-        self._in_work = 0
+        self._places = Places(max_concurrency, "requests")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             await self.app(scope, receive, send)
             return
-        if self._in_work >= self.max_concurrency:
-            raise Overloaded(f"{self._in_work} requests are in work; expected at most that many at a time")
-        if scope["path"].startswith(KEYED):
-            self.access.admit(scope)
-        self._in_work += 1
-        try:
+        with self._places:
+            if scope["path"].startswith(KEYED):
+                self.access.admit(scope)
             await self.app(scope, receive, send)
-        finally:
-            self._in_work -= 1

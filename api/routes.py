@@ -71,8 +71,9 @@ async def create_plans(request: Request) -> Response:
     """The plans of many models, each the same as it would be alone. A request at fault gets an error in its place."""
     service = _service(request)
     planner, settings = service.planner, service.settings
-    body = await read_body(request, limit=settings.max_batch_body_bytes, seconds=settings.body_seconds)
-    answer: Answer = await service.threads.run(planner.batch, body, request.state.request_id)
+    with service.batches:
+        body = await read_body(request, limit=settings.max_batch_body_bytes, seconds=settings.body_seconds)
+        answer: Answer = await service.threads.run(planner.batch, body, request.state.request_id)
     return answer
 
 

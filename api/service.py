@@ -16,6 +16,7 @@ from fastewq.predictor import OBJECTIVES, Predictor, load_predictor
 
 from . import metrics
 from .errors import NotReady
+from .guard import Places
 from .lookup import Lookup
 from .planner import Planner
 from .schemas import PlanRequest
@@ -47,6 +48,7 @@ class Service:
         self._problem = "the predictor is being loaded"
         self._reason = ""
         self.threads = Threads(THREADS, settings.work_seconds)
+        self.batches = Places(settings.max_batches, "batches")
 
     def load(self) -> None:
         """Verify the artefact's hash and golden predictions, open the catalog.

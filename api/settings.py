@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     )
     keys_file: Path | None = Field(default=None, description="File of bearer keys; unset: no key is needed.")
     rate_limit: str | None = Field(default=None, description="Requests per key or address, such as 600/minute.")
+    max_batches: int = Field(default=8, ge=1, description="Batches in work per worker; more get 503.")
     max_concurrency: int = Field(default=256, ge=1, description="Requests in work per worker; more get 503.")
     drain_seconds: float = Field(default=5, ge=0, description="After SIGTERM: time of unready service before refusing.")
     grace_seconds: int = Field(default=30, ge=0, description="After draining: time for running requests to finish.")

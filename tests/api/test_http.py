@@ -6,6 +6,7 @@ import json
 import re
 import socket
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -191,6 +192,26 @@ def test_a_slow_body_is_given_up():
         with send_raw(server, request + b'Content-Length: 1000\r\n\r\n{"config"') as connection:
             assert connection.recv(64).startswith(b"HTTP/1.1 408 ")
         assert client.get("/readyz").status_code == 200
+
+
+BATCH = "/v1/plans/batch"
+
+
+def test_more_batches_than_have_a_place_are_refused_and_single_plans_are_not(llama):
+    waits = b"Host: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+    batch = {"requests": [{"config": llama}]}
+    with Server(max_batches=1) as server, server.client() as client:
+        with send_raw(server, f"POST {BATCH} HTTP/1.1\r\n".encode() + waits):
+            deadline = time.monotonic() + 20
+            while (response := client.post(BATCH, json=batch)).status_code == 200 and time.monotonic() < deadline:
+                time.sleep(0.05)  # the waiting one has not arrived yet
+            assert_error(response, 503, "overloaded")
+            assert response.headers["retry-after"]
+            assert client.post("/v1/plans", json={"config": llama}).status_code == 200
+        deadline = time.monotonic() + 20
+        while client.post(BATCH, json=batch).status_code == 503 and time.monotonic() < deadline:
+            time.sleep(0.05)  # its place is free again once the service has noticed that it left
+        assert client.post(BATCH, json=batch).status_code == 200
 
 
 def read_all(connection: socket.socket) -> bytes:
