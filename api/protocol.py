@@ -76,7 +76,12 @@ class Protocol(HttpToolsProtocol):
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
-            self._refuse(str(error.__context__ or error)[:200])
+            cause = error.__context__ or error
+            if isinstance(cause, NotHTTP | httptools.HttpParserError):
+                self._refuse(str(cause)[:200])
+            else:  # our own fault, met while parsing
+                log.error("unhandled error", exc_info=cause)
+                self._refuse("the request could not be read")
         else:
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse(TOO_LONG)

@@ -16,7 +16,7 @@ from functools import partial
 from itertools import chain, count
 from math import prod
 from operator import itemgetter
-from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Final, Generic, Literal, NamedTuple, TypeVar, overload
 
 Role = Literal["linear", "experts", "router", "embedding", "norm", "bias", "conv", "other"]
 """What a tensor is to a quantizer.
@@ -52,7 +52,13 @@ class lazy(Generic[Found]):  # noqa: N801  (it stands where a property would)
         self._name = compute.__name__
         self.__doc__ = compute.__doc__
 
-    def __get__(self, owner: Any, _: type) -> Found:
+    @overload
+    def __get__(self, owner: None, _: type) -> lazy[Found]: ...
+    @overload
+    def __get__(self, owner: object, _: type) -> Found: ...
+    def __get__(self, owner: Any, _: type) -> lazy[Found] | Found:
+        if owner is None:
+            return self
         found = owner.__dict__[self._name] = self._compute(owner)
         return found
 

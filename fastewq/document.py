@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -179,6 +178,7 @@ def _tensors(layout: Sequence[Tensor]) -> list[dict[str, Any]]:
 MAX_BLOCKS: Final = 65_536
 MAX_TENSORS: Final = 4096
 MAX_COUNT: Final = 2**60
+NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 PATH: Final = re.compile(r"[A-Za-z0-9_]{1,80}(\.[A-Za-z0-9_]{1,80}){0,30}")
 ROLES: Final = frozenset(get_args(Role))
 
@@ -235,12 +235,13 @@ class _Reader:
         entry = _object(entry, where)
         rows = [self.block(b, i, f"{where}.blocks[{i}]") for i, b in enumerate(_list(entry, "blocks", f"{where}."))]
         paths, probabilities, common = zip(*rows, strict=True) if rows else ((), (), ())
-        before: Counter[str] = Counter()
-        for index, (parent, _, number) in enumerate(path.rpartition(".") for path in paths):
-            if number != str(before[parent]):
-                expected = f"{parent}.{before[parent]}"
-                raise InvalidPlan(f"{where}.blocks[{index}].path is {paths[index]!r}; expected it to be {expected}")
-            before[parent] += 1
+        last: dict[str, int] = {}
+        for index, path in enumerate(paths):
+            parent, _, number = path.rpartition(".")
+            if not NUMBER.fullmatch(number) or int(number) <= last.get(parent, -1):
+                at = f"{where}.blocks[{index}].path"
+                raise InvalidPlan(f"{at} is {path!r}; expected it to end in a number, higher than those before")
+            last[parent] = int(number)
         return PlannedStack(_get(entry, "name", str, f"{where}."), PlannedBlocks(paths, probabilities, common))
 
     def block(self, entry: Any, position: int, where: str) -> tuple[str, float, Common]:

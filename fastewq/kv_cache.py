@@ -25,9 +25,11 @@ from typing import Any, Final
 from fastewq.architecture import Architecture, Layout, Stack
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.parts import head_dim
-from fastewq.errors import InvalidConfig
+from fastewq.errors import InvalidConfig, InvalidPolicy
 
 STATE_BITS: Final = 32
+MAX_CACHE: Final = 2**53
+"""Bytes, which every reader of JSON holds exactly."""
 KEYS: Final = ("k_proj", "key", "k", "wk")
 VALUES: Final = ("v_proj", "value", "v", "wv")
 INDEX_KEYS: Final = (".indexer.k_norm.weight", ".indexer.k_layernorm.weight")
@@ -59,21 +61,35 @@ class BlockCache:
 def cache_bytes(
     config: Mapping[str, Any], architecture: Architecture, context: int, batch: int, bits: int
 ) -> list[int]:
-    """Bytes of cache of every block, stack after stack. Encoder stacks and vision towers keep none."""
+    """Bytes of cache of every block, stack after stack. Encoder stacks and vision towers keep none.
+
+    Raises InvalidConfig where a field it needs is not usable, InvalidPolicy for more than MAX_CACHE bytes in all.
+    """
     f = decoder_fields(config)
-    return [
+    found = [
         cache.bytes(context, batch, bits)
         for stack in architecture.stacks
         for cache in (block_caches(f, stack) if stack.role == "decoder" else [BlockCache()] * len(stack.blocks))
     ]
+    if sum(found) > MAX_CACHE:
+        asked = f"context {context}, batch {batch}"
+        raise InvalidPolicy(f"the KV cache of {asked} takes {sum(found)} bytes; expected at most {MAX_CACHE}")
+    return found
 
 
 def decoder_fields(config: Mapping[str, Any]) -> Fields:
     """The level of the config that describes the text decoder: the top, or the nested config with its layers."""
     f = Fields(config, str(config["model_type"]))
-    while nested := next((name for name in DECODER_CONFIGS if f.nests(name)), None):
+    for _ in range(MAX_NESTED):
+        nested = next((name for name in DECODER_CONFIGS if f.nests(name)), None)
+        if nested is None:
+            break
         f = f.sub(nested, f.model_type)
     return f
+
+
+MAX_NESTED: Final = 8
+"""Levels followed: a dict may hold itself."""
 
 
 DECODER_CONFIGS: Final = ("text_config", "llm_config", "language_config", "decoder", "thinker_config")
@@ -147,6 +163,8 @@ def _windows(f: Fields, layers: int) -> Sequence[int | None]:
         (f.optional_size(name) for name in ("sliding_window", "attention_window_size") if _has(f, name)), None
     )
     chunk = f.optional_size("attention_chunk_size") if _has(f, "attention_chunk_size") else None
+    if f.value("use_sliding_window", True) is False:
+        return [None] * layers
     types = f.value("layer_types", None)
     if isinstance(types, list | tuple) and len(types) >= layers:
         sizes = {"chunked_attention": chunk or window}
@@ -154,12 +172,12 @@ def _windows(f: Fields, layers: int) -> Sequence[int | None]:
     sliding = f.value("hybrid_layer_pattern", None)
     if window and isinstance(sliding, list) and len(sliding) >= layers:
         return [window if flag else None for flag in sliding[:layers]]
-    local = f.value("local_layer_ids", None)
-    if window and isinstance(local, list):
+    if window and f.value("local_layer_ids", None) is not None:
+        local = f.indices("local_layer_ids")
         return [window if i in local else None for i in range(layers)]
     if f.model_type == "llama4_text" and chunk:
         window = chunk
-    if window is None or f.value("use_sliding_window", True) is False:
+    if window is None:
         return [None] * layers
     period = f.value("sliding_window_pattern", None) or FULL_EVERY.get(f.model_type)
     if isinstance(period, int) and not isinstance(period, bool) and period > 1:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fastewq import read_config
+from fastewq.errors import InvalidConfig, InvalidPolicy
 from fastewq.kv_cache import block_caches, cache_bytes, decoder_fields
 
 GOLDEN = json.loads((Path(__file__).parent / "data" / "kv_cache.json").read_text("utf-8"))
@@ -40,6 +41,29 @@ def test_bytes() -> None:
     assert BlockCache(per_token=10, window=64).bytes(context=100, batch=3, bits=8) == 3 * 10 * 64
     assert BlockCache(per_token=10, window=64).bytes(context=50, batch=1, bits=8) == 10 * 50
     assert BlockCache(state=7).bytes(context=10**6, batch=2, bits=4) == 2 * 7 * 4
+
+
+def test_a_cache_beyond_what_json_holds_is_refused(llama: dict[str, Any]) -> None:
+    with pytest.raises(InvalidPolicy, match="KV cache of context 2147483647, batch 1048576"):
+        cache_bytes(llama, read_config(llama), 2**31 - 1, 2**20, 16)
+
+
+def test_lists_of_layers_and_nesting_are_bounded(llama: dict[str, Any]) -> None:
+    config = llama | {"sliding_window": 4096, "local_layer_ids": [999] * 100_000}
+    with pytest.raises(InvalidConfig, match="local_layer_ids"):
+        cache_bytes(config, read_config(config), 1, 1, 16)
+    config = dict(llama)
+    config["text_config"] = config
+    assert sum(cache_bytes(config, read_config(config), 4096, 1, 16)) > 0
+
+
+def test_a_window_that_is_switched_off_is_none() -> None:
+    config = {"model_type": "qwen2", "sliding_window": 128, "layer_types": ["sliding_attention"] * 28,
+              "num_hidden_layers": 28}  # fmt: skip
+    on, off = ({**config, "use_sliding_window": flag} for flag in (True, False))
+    assert sum(cache_bytes(on, read_config(on), 4096, 1, 16)) * 32 == sum(
+        cache_bytes(off, read_config(off), 4096, 1, 16)
+    )
 
 
 def test_a_published_figure(llama: dict[str, Any]) -> None:

@@ -124,7 +124,7 @@ def with_config_dicts(config: Mapping[str, Any]) -> Mapping[str, Any]:
     given = {
         name.removesuffix("_dict"): value
         for name, value in config.items()
-        if name.endswith("_config_dict") and isinstance(value, Mapping)
+        if isinstance(name, str) and name.endswith("_config_dict") and isinstance(value, Mapping)
     }
     return {**config, **given} if given else config
 
@@ -177,9 +177,8 @@ def unread_positions(f: Fields) -> tuple[str, ...]:
     if not f.classes or not f.undeclared("position_embedding_type"):
         return ()
     kind = f.value("position_embedding_type")
-    if kind == "absolute" or not f.value(
-        "type_vocab_size", None
-    ):  # those that are not in BERT's line mean other things
+    # Without kinds of tokens a type is not of BERT's line, and means other things.
+    if kind == "absolute" or not f.value("type_vocab_size", None):
         return ()
     return (f"position_embedding_type is {shown(kind)}; model_type {f.model_type} is read with a table of positions",)
 

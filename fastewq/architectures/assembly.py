@@ -104,11 +104,11 @@ def quotient(size: Size, divisor: Size) -> Size:
     return lambda f: f[size] // f[divisor]
 
 
-def sizes(f: Fields, name: str, entries: int | None = None) -> tuple[int, ...]:
+def sizes(f: Fields, name: str, entries: int = 1) -> tuple[int, ...]:
     """A list of positive integers: one width or kernel per layer of a small stack. `entries` is the length it needs."""
     values = f.value(name)
-    if not isinstance(values, list | tuple) or len(values) > MAX_ENTRIES or (entries or 0) > len(values):
-        raise f.refuse(name, values, f"a list of {entries or 'at most ' + str(MAX_ENTRIES)} sizes")
+    if not isinstance(values, list | tuple) or not entries <= len(values) <= MAX_ENTRIES:
+        raise f.refuse(name, values, f"a list of {entries if entries > 1 else f'{entries} to {MAX_ENTRIES}'} sizes")
     for value in values:
         if type(value) is not int or not 0 < value <= MAX_SIZE:
             raise f.refuse(name, value, "a list of positive integers")

@@ -317,6 +317,8 @@ def page_biases(name: str, *tables: int) -> Part:
     def part(f: Fields) -> Tensors:
         given = f.value("relative_bias_args", None)
         if given is not None:
+            if not isinstance(given, list | tuple):
+                raise f.refuse("relative_bias_args", given, "a list of objects")
             kinds = [entry.get("type") if isinstance(entry, Mapping) else None for entry in given]
             if kinds != list(UDOP_BIASES) or any(len(entry) > 1 for entry in given):
                 raise f.refuse("relative_bias_args", given, f"the kinds {', '.join(UDOP_BIASES)}")

@@ -59,13 +59,13 @@ def features(f: Fields) -> int:
         return f["feature_size"]
     known = ("num_dynamic_real_features", "num_time_features", "num_static_real_features")
     lagged = f["input_size"] * f[length("lags_sequence")]
-    return lagged + sum(sizes(f, "embedding_dimension")) + sum(f.count(name) for name in known) + 2 * f["input_size"]
+    return lagged + sum(sizes(f, "embedding_dimension", 0)) + sum(f.count(name) for name in known) + 2 * f["input_size"]
 
 
 def categories(f: Fields) -> Tensors:
     if not f.count("num_static_categorical_features"):
         return ()
-    kinds, widths = sizes(f, "cardinality"), sizes(f, "embedding_dimension")
+    kinds, widths = sizes(f, "cardinality", 0), sizes(f, "embedding_dimension", 0)
     pairs = enumerate(zip(kinds, widths, strict=False))
     return tensors(f, (Embedding(f"embedder.embedders.{i}", rows, width) for i, (rows, width) in pairs))
 

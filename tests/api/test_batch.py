@@ -40,6 +40,14 @@ def test_a_batch_gives_each_request_what_it_gets_alone(client, llama):
     assert ["plan" in result for result in results] == [True, True, False, True, False, False, False]
 
 
+def test_a_cache_beyond_what_json_holds_is_refused_alone(client, llama):
+    asked = {"config": llama, "context": 2**31 - 1, "batch": 2**20}
+    assert_error(client.post("/v1/plans", json=asked), 422, "invalid_policy")
+    results = client.post(BATCH, json={"requests": [asked, {"config": llama}]}).json()["results"]
+    assert results[0]["error"]["code"] == "invalid_policy"
+    assert "plan" in results[1]
+
+
 def test_a_batch_of_a_thousand(client, llama):
     configs = [{**llama, "num_hidden_layers": 1 + i % 40} for i in range(1000)]
     results = client.post(BATCH, json={"requests": [{"config": config} for config in configs]}).json()["results"]

@@ -215,6 +215,25 @@ def test_lists_of_the_wrong_length_are_refused() -> None:
         read_config(config | {"block_configs": config["block_configs"][:-1]})
 
 
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "udop", "relative_bias_args": 5},
+        {"model_type": "donut-swin", "num_heads": []},
+        {"model_type": "swin", "num_heads": [], "depths": []},
+    ],
+    ids=str,
+)
+def test_values_that_are_no_lists_or_empty_ones_are_refused(config: dict[str, Any]) -> None:
+    with pytest.raises(InvalidConfig, match="expected a list"):
+        read_config(config)
+
+
+def test_keys_that_are_no_text_are_passed_over() -> None:
+    config: dict[Any, Any] = {"model_type": "clip"}
+    assert read_config(config | {5: 1}) == read_config(config)
+
+
 def test_too_many_different_blocks() -> None:
     with pytest.raises(InvalidConfig, match=f"{MAX_LAYOUTS + 1} different blocks; expected at most {MAX_LAYOUTS}"):
         read_config(heterogeneous(MAX_LAYOUTS + 1))
