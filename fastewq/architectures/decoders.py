@@ -264,6 +264,18 @@ def gpt2_reader(f: Fields) -> Tensors:
     )
 
 
+def gpt2_attention(matrix: Matrix = conv1d_linear, kv: Size = HEADS) -> Attention:
+    return Attention(
+        prefix="attn",
+        fused="c_attn",
+        names=("", "", "", "c_proj"),
+        bias=True,
+        kv_heads=kv,
+        dim=whole_head_dim,
+        matrix=matrix,
+    )
+
+
 def gpt2(
     embed: str,
     position: str,
@@ -274,15 +286,7 @@ def gpt2(
     only: Mapping[str, tuple[Any, ...]] = NO_CROSS_ATTENTION,
 ) -> Decoder:
     return uniform(
-        Attention(
-            prefix="attn",
-            fused="c_attn",
-            names=("", "", "", "c_proj"),
-            bias=True,
-            kv_heads=kv,
-            dim=whole_head_dim,
-            matrix=matrix,
-        ),
+        gpt2_attention(matrix, kv),
         MLP(names=("c_fc", "c_proj"), inner=INNER, matrix=matrix),
         norm=LAYER_NORM,
         norms=("ln_1", "ln_2"),

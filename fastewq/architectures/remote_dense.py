@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fastewq.architecture import FeedForward as FeedForwardKind
-from fastewq.architectures.decoders import HEADS, uniform, whole_head_dim
+from fastewq.architectures.decoders import HEADS, gpt2_attention, uniform, whole_head_dim
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import LMHead, Model, decoder, heads_with
 from fastewq.architectures.parts import (
@@ -163,15 +163,7 @@ REMOTE_DENSE: Mapping[str, Model] = {
     ),
     "jais": decoder(
         uniform(
-            Attention(
-                prefix="attn",
-                fused="c_attn",
-                names=("", "", "", "c_proj"),
-                bias=True,
-                kv_heads=HEADS,
-                dim=whole_head_dim,
-                matrix=conv1d_linear,
-            ),
+            gpt2_attention(),
             JaisMLP(),
             norms=("ln_1", "ln_2"),
             norm=LAYER_NORM,
@@ -189,14 +181,7 @@ REMOTE_DENSE: Mapping[str, Model] = {
     ),
     "codeshell": decoder(
         uniform(
-            Attention(
-                prefix="attn",
-                fused="c_attn",
-                names=("", "", "", "c_proj"),
-                bias=True,
-                kv_heads=codeshell_keys,
-                dim=whole_head_dim,
-            ),
+            gpt2_attention(linear, codeshell_keys),
             MLP(names=("c_fc", "c_proj"), inner=field_or("n_inner", "4*hidden_size")),
             norms=("ln_1", "ln_2"),
             norm=LAYER_NORM,
