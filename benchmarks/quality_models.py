@@ -27,7 +27,7 @@ from fastewq.training.source_cache import fetch_checkpoint
 from fastewq.training.source_convert import READERS, as_safetensors
 from fastewq.training.source_marian import read_marian
 from fastewq.training.source_onnx import read_onnx
-from fastewq.training.sources import Source, read_sources
+from fastewq.training.sources import Source, read_sources_file
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 SOURCES: Final = ROOT / "training_data" / "sources.toml"
@@ -68,7 +68,7 @@ class Study:
 
 
 def _source(name: str) -> Source:
-    return next(source for source in read_sources(SOURCES) if source.name == name)
+    return next(source for source in read_sources_file(SOURCES).source if source.name == name)
 
 
 def _config(source: Source) -> dict[str, Any]:

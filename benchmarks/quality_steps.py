@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastewq.training.plan_study import plans, rules, uniform
 from fastewq.training.sensitivity import LOG_COLUMNS, read_log
-from fastewq.training.sources import read_sources
+from fastewq.training.sources import read_sources_file
 
 if TYPE_CHECKING:
     from quality_forward import Subject
@@ -62,7 +62,7 @@ def describe(study: Study, subject: Subject, logs: Path) -> None:
 
 def stacks_of(study: Study) -> list[tuple[str, str, int]]:
     """(model, stack, blocks) of a study, as the table of blocks names them."""
-    sources = {source.name: source for source in read_sources(ROOT / "training_data" / "sources.toml")}
+    sources = {source.name: source for source in read_sources_file(ROOT / "training_data" / "sources.toml").source}
     return [(name, stack.name, stack.blocks) for name in study.sources for stack in sources[name].stacks]
 
 

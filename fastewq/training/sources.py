@@ -146,11 +146,6 @@ class SourcesFile(_Table):
         return self
 
 
-def read_sources(path: Path) -> tuple[Source, ...]:
-    """The checkpoints from packages listed in a sources file, in its order. Raises as `read_sources_file`."""
-    return read_sources_file(path).source
-
-
 def read_sources_file(path: Path) -> SourcesFile:
     """A sources file, checked.
 

@@ -28,7 +28,7 @@ from fastewq.features import FACTS
 from fastewq.training.dataset import build_dataset
 from fastewq.training.dataset_summary import summary
 from fastewq.training.source_described import read_described
-from fastewq.training.sources import read_sources
+from fastewq.training.sources import read_sources_file
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DATA = REPOSITORY / "training_data"
@@ -367,7 +367,7 @@ def stacks(rows) -> dict[tuple[str, str], list[dict[str, str]]]:
 def test_the_committed_rows_are_those_of_the_committed_sources(stacks):
     announced = {
         (source.name, stack.name): (stack.blocks, source.sha256, source.family, source.licence, source.stored)
-        for source in read_sources(DATA / "sources.toml")
+        for source in read_sources_file(DATA / "sources.toml").source
         for stack in source.stacks
     }
     assert list(stacks) == list(announced)
@@ -402,7 +402,7 @@ def test_the_committed_entropies_follow_from_the_committed_tensors(stacks):
 
 
 def test_the_committed_facts_are_those_of_the_committed_configs(stacks):
-    for source in read_sources(DATA / "sources.toml"):
+    for source in read_sources_file(DATA / "sources.toml").source:
         document = json.loads((DATA / source.config).read_text())
         architecture = (read_described if "stacks" in document else read_config)(document)
         carried = {stack.name for stack in source.stacks}

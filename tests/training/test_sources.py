@@ -12,7 +12,7 @@ from source_wheels import SourceEntry, make_wheel, sha256, source_in_parts, stoc
 
 from fastewq.errors import InvalidCheckpoint, InvalidDataset, NotFound, UnavailableError
 from fastewq.training.source_cache import default_cache, fetch_checkpoint
-from fastewq.training.sources import Source, read_sources
+from fastewq.training.sources import Source, read_sources_file
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -28,7 +28,7 @@ def index(tmp_path, monkeypatch) -> Path:
 
 
 def only(path: Path) -> Source:
-    (source,) = read_sources(path)
+    (source,) = read_sources_file(path).source
     return source
 
 
@@ -40,7 +40,7 @@ def files(cache: Path) -> set[str]:
 
 
 def test_the_projects_own_list_can_be_read():
-    sources = read_sources(REPOSITORY / "training_data" / "sources.toml")
+    sources = read_sources_file(REPOSITORY / "training_data" / "sources.toml").source
     assert len(sources) >= 14
     assert len({source.family for source in sources}) >= 8
     assert len({source.sha256 for source in sources}) == len(sources)
@@ -76,7 +76,7 @@ def test_an_entry_that_cannot_be_used_names_the_field(index, tmp_path, changes, 
     entry = source_in_parts(index, "tiny", parts=1)
     entry.changes = changes
     with pytest.raises(InvalidDataset, match=field):
-        read_sources(write_sources(tmp_path, [entry]))
+        read_sources_file(write_sources(tmp_path, [entry]))
 
 
 @pytest.mark.parametrize(
@@ -87,13 +87,13 @@ def test_a_wheel_name_that_is_none_is_refused(index, tmp_path, wheel):
     path = tmp_path / "bad.toml"
     path.write_text(text.replace("tiny_part0-1.0-py3-none-any.whl", wheel))
     with pytest.raises(InvalidDataset, match="wheel"):
-        read_sources(path)
+        read_sources_file(path)
 
 
 def test_two_sources_of_one_name_are_refused(index, tmp_path):
     entry = source_in_parts(index, "tiny", parts=1)
     with pytest.raises(InvalidDataset, match="unique; repeated: tiny"):
-        read_sources(write_sources(tmp_path, [entry, entry]))
+        read_sources_file(write_sources(tmp_path, [entry, entry]))
 
 
 @pytest.mark.parametrize(
@@ -103,12 +103,12 @@ def test_a_file_that_is_no_list_is_refused(tmp_path, text):
     path = tmp_path / "sources.toml"
     path.write_text(text)
     with pytest.raises(InvalidDataset, match=r"sources\.toml"):
-        read_sources(path)
+        read_sources_file(path)
 
 
 def test_a_missing_list_is_not_found(tmp_path):
     with pytest.raises(NotFound, match="no sources file"):
-        read_sources(tmp_path / "none.toml")
+        read_sources_file(tmp_path / "none.toml")
 
 
 # --- fetch, verify, join ----------------------------------------------------------------------------------------------
