@@ -159,10 +159,7 @@ def _passes(f: Fields, stack: Stack) -> int:
 
 def _windows(f: Fields, layers: int) -> Sequence[int | None]:
     """The attention window of each layer, None for full attention."""
-    window = next(
-        (f.optional_size(name) for name in ("sliding_window", "attention_window_size") if _has(f, name)), None
-    )
-    chunk = f.optional_size("attention_chunk_size") if _has(f, "attention_chunk_size") else None
+    window, chunk = _size(f, "sliding_window", "attention_window_size"), _size(f, "attention_chunk_size")
     if f.value("use_sliding_window", True) is False:
         return [None] * layers
     types = f.value("layer_types", None)
@@ -207,9 +204,9 @@ ALWAYS_WINDOWED: Final = frozenset(
 )  # fmt: skip
 
 
-def _has(f: Fields, name: str) -> bool:
-    """Whether a field is set; 0 says that there is none."""
-    return f.value(name, None) not in (None, 0)
+def _size(f: Fields, *names: str) -> int | None:
+    """The first of these sizes that is set; 0 says that there is none."""
+    return next((f.optional_size(name) for name in names if f.value(name, None) not in (None, 0)), None)
 
 
 def _linear_state(f: Fields, width: int, layout: Layout) -> int:
@@ -244,7 +241,7 @@ def _state_space(f: Fields, layout: Layout) -> int:
             return prod(shape)
         if name.endswith(".A_log"):
             channels = shapes[f"{name.removesuffix('A_log')}out_proj.weight"][-1]
-            size = next((f.optional_size(field) for field in STATE_SIZES if _has(f, field)), None)
+            size = _size(f, *STATE_SIZES)
             if size is None:
                 raise InvalidConfig(f"{f.where(STATE_SIZES[0])} is missing; the state of a Mamba 2 block needs it")
             return channels * size
