@@ -14,7 +14,7 @@ from fastewq.architecture import Architecture, Block, Layout, Outside, Role, Sto
 from fastewq.document import Common, PlannedBlocks, PlannedGroup, PlannedStack
 from fastewq.errors import InvalidPolicy
 from fastewq.modules import TOKEN_HEADS, fused, module_name, modules
-from fastewq.policy import KEEP, PRECISIONS, Pattern, Policy, quantized_blocks
+from fastewq.policy import KEEP, PRECISIONS, Pattern, Policy, stack_precisions
 from fastewq.schemes import BITS, MATRICES, OUTSIDE_MATRICES, Target, follows, raw_precision
 
 NO_EXCEPTIONS: Final[Mapping[str, str]] = {}
@@ -26,19 +26,16 @@ def kept_towers(architecture: Architecture) -> list[bool]:
     return [False] * len(towers) if all(towers) else towers
 
 
-def followed(policies: Sequence[Policy], architecture: Architecture, probabilities: Sequence[float]) -> list[bytearray]:
+def followed(policies: tuple[Policy, ...], architecture: Architecture, probabilities: Sequence[float]) -> list[bytes]:
     """The precision of every block under each of the policies before their overrides, as indices into PRECISIONS."""
-    found = [bytearray() for _ in policies]
-    thresholds = {policy.threshold for policy in policies}
+    found: list[list[bytes]] = [[] for _ in policies]
     end = 0
     for stack, tower in zip(architecture.stacks, kept_towers(architecture), strict=True):
         start, end = end, end + len(stack.blocks)
-        own = probabilities[start:end]
-        quantized = {threshold: quantized_blocks(own, threshold) for threshold in thresholds}
-        for precisions, policy in zip(found, policies, strict=True):
-            keep = tower and not policy.vision
-            precisions += bytes(len(own)) if keep else policy.precisions(own, quantized[policy.threshold])
-    return found
+        followed = stack_precisions(policies, tuple(probabilities[start:end]))
+        for stacks, precisions, policy in zip(found, followed, policies, strict=True):
+            stacks.append(bytes(end - start) if tower and not policy.vision else precisions)
+    return [b"".join(stacks) for stacks in found]
 
 
 def pinned(policy: Policy, architecture: Architecture) -> set[int]:
@@ -129,7 +126,7 @@ class Draft:
         self.roles: frozenset[Role] = MATRICES | {"router"} if policy.routers else MATRICES
         self.layouts = list(chain.from_iterable([stack.blocks.layouts for stack in architecture.stacks]))
         self.warnings: list[str] = []
-        (chosen,) = followed([policy], architecture, probabilities)
+        (chosen,) = followed((policy,), architecture, probabilities)
         self.precisions = list(map(PRECISIONS.__getitem__, chosen))
         self.exceptions: dict[int, dict[str, str]] = {}
         self.groups = [KEEP] * len(architecture.outside)

@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import translate
-from functools import cache
+from functools import cache, lru_cache
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final
@@ -31,6 +31,8 @@ PRECISIONS: Final = (KEEP, *LEVELS)
 ORDERS: Final = ("exec_index", "probability")
 MAX_OVERRIDES: Final = 256
 MAX_PATTERN: Final = 200
+USUAL_BLOCKS: Final = 512
+"""Blocks of a stack up to which its precisions are remembered: longer ones are rare, and would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,16 +72,13 @@ class Policy:
         document["overrides"] = [list(pair) for pair in self.overrides]
         return document
 
-    def precisions(self, probabilities: Sequence[float], quantized: Sequence[int]) -> bytearray:
+    def precisions(self, blocks: int, quantized: Sequence[int]) -> bytes:
         """The precision of each block of one stack before overrides, as an index into PRECISIONS.
 
         `quantized`: what `quantized_blocks` says under this threshold.
         """
-        blocks = len(probabilities)
         if self.keep_ends:
-            quantized = [*quantized]
-            for end in {0, blocks - 1}.intersection(quantized):
-                quantized.remove(end)
+            quantized = [index for index in quantized if 0 < index < blocks - 1]
         if self.aggressive_order != "probability":
             quantized = sorted(quantized)
         mild = len(quantized) - round(self.aggressive_share * len(quantized))
@@ -89,7 +88,7 @@ class Policy:
             found[index] = moderate
         for index in quantized[mild:]:
             found[index] = aggressive
-        return found
+        return bytes(found)
 
 
 _FIELDS: Final = Policy.__slots__
@@ -108,6 +107,22 @@ def quantized_blocks(probabilities: Sequence[float], threshold: float | None = N
     if threshold is not None:
         return [index for index in likely if probabilities[index] >= threshold]
     return likely[-max(1, math.floor(math.fsum(probabilities) + 0.5)) :]
+
+
+def stack_precisions(policies: tuple[Policy, ...], probabilities: tuple[float, ...]) -> tuple[bytes, ...]:
+    """What `Policy.precisions` gives for one stack under each of the policies.
+
+    Stacks of as many blocks mostly get the same probabilities, so those of usual length are remembered.
+    """
+    find = remembered_precisions if len(probabilities) <= USUAL_BLOCKS else remembered_precisions.__wrapped__
+    return find(policies, probabilities)
+
+
+@lru_cache(1024)
+def remembered_precisions(policies: tuple[Policy, ...], probabilities: tuple[float, ...]) -> tuple[bytes, ...]:
+    """`stack_precisions`, with the latest answers kept."""
+    quantized = {policy.threshold: quantized_blocks(probabilities, policy.threshold) for policy in policies}
+    return tuple([policy.precisions(len(probabilities), quantized[policy.threshold]) for policy in policies])
 
 
 @cache

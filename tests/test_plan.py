@@ -19,7 +19,17 @@ from fastewq.architectures.body import numbered
 from fastewq.document import Common, Plan, PlannedBlocks, read_plan
 from fastewq.errors import InvalidPlan, InvalidPolicy
 from fastewq.plan import plan_architecture
-from fastewq.policy import ORDERS, PRECISIONS, Policy, policies, quantized_blocks, read_policy
+from fastewq.policy import (
+    ORDERS,
+    PRECISIONS,
+    USUAL_BLOCKS,
+    Policy,
+    policies,
+    quantized_blocks,
+    read_policy,
+    remembered_precisions,
+    stack_precisions,
+)
 from fastewq.predictor import load_predictor
 from fastewq.schemes import LEVELS, TARGETS
 
@@ -417,8 +427,19 @@ def test_blocks_are_written_with_every_field_in_order() -> None:
 
 
 def decided(policy: Policy, probabilities: list[float]) -> list[str]:
-    found = policy.precisions(probabilities, quantized_blocks(probabilities, policy.threshold))
+    found = policy.precisions(len(probabilities), quantized_blocks(probabilities, policy.threshold))
     return [PRECISIONS[number] for number in found]
+
+
+def test_remembered_precisions_are_those_of_each_policy_and_long_stacks_are_not_remembered() -> None:
+    both = Policy("first", threshold=0.5, aggressive_share=0.5), Policy("second", threshold=None, aggressive_share=0.0)
+    for blocks in (1, USUAL_BLOCKS, USUAL_BLOCKS + 1):
+        probabilities = tuple([number % 7 / 7 for number in range(blocks)])
+        before = remembered_precisions.cache_info().currsize
+        for _ in range(2):
+            found = stack_precisions(both, probabilities)
+            assert [[PRECISIONS[n] for n in each] for each in found] == [decided(p, [*probabilities]) for p in both]
+        assert (remembered_precisions.cache_info().currsize > before) == (blocks <= USUAL_BLOCKS)
 
 
 def test_the_lower_precision_goes_to_the_highest_index_or_to_the_most_probable() -> None:

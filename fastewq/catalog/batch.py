@@ -58,7 +58,7 @@ class Batch:
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
-        self._policies = [read_policy(name, predictor.card) for name in POLICIES]
+        self._policies = tuple([read_policy(name, predictor.card) for name in POLICIES])
         self._scale = Scale()
         self._results = _refused([])
         self._rows: dict[Key, int] = {}
@@ -134,7 +134,7 @@ class Batch:
 
 
 def _precisions(
-    policies: Sequence[Policy], architectures: Sequence[Architecture], probabilities: NDArray[np.float64]
+    policies: tuple[Policy, ...], architectures: Sequence[Architecture], probabilities: NDArray[np.float64]
 ) -> list[NDArray[np.intp]]:
     """For each policy, an index into PRECISIONS for every block of the models."""
     values = iter(probabilities.tolist())
