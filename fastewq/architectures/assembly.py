@@ -289,6 +289,12 @@ def linears(
     return tuple(Linear(join(prefix, name), rows, columns, bias) for name in names.split())
 
 
+def upsampling(name: str, inputs: Size, outputs: Size, *kernel: Size, bias: bool = True) -> tuple[Part, ...]:
+    """A transposed convolution, whose kernel has the inputs first."""
+    weight = Parameter(f"{name}.weight", (inputs, outputs, *kernel), "conv")
+    return (weight, Parameter(f"{name}.bias", (outputs,), "bias")) if bias else (weight,)
+
+
 # -- builders -------------------------------------------------------------------------------------------------------
 
 

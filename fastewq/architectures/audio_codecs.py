@@ -30,10 +30,10 @@ from fastewq.architectures.assembly import (
     quotient,
     sizes,
     tensors,
+    upsampling,
 )
 from fastewq.architectures.body import Body, BodyBuilder, outside
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.image_text import upsampling
 from fastewq.architectures.parts import Part, Tensors, head_dim, kv_heads
 
 

@@ -29,10 +29,10 @@ from fastewq.architectures.assembly import (
     quotient,
     sizes,
     unless,
+    upsampling,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.image_text import upsampling
 from fastewq.architectures.images import (
     FINAL_NORM,
     IMAGES,

@@ -23,10 +23,10 @@ from fastewq.architectures.assembly import (
     Rest,
     key_width,
     query_width,
+    upsampling,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields
-from fastewq.architectures.image_text import upsampling
 from fastewq.architectures.multimodal import GENERATE, MOUTH, speaking, speaks
 from fastewq.architectures.parts import Part, head_dim, kv_heads
 

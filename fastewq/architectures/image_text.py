@@ -30,6 +30,7 @@ from fastewq.architectures.assembly import (
     quotient,
     tied,
     unless,
+    upsampling,
 )
 from fastewq.architectures.bert import BERT_EMBEDDINGS, PLAIN_BERT_LAYER, POOLER
 from fastewq.architectures.body import BodyBuilder
@@ -204,13 +205,6 @@ SIDES = sides()
 
 SEEN_PATCH = "vision_config.patch_size"
 QUARTER = quotient(SEEN_PATCH, 4)
-
-
-def upsampling(name: str, inputs: Size, outputs: Size, *kernel: Size, bias: bool = True) -> tuple[Part, ...]:
-    """A transposed convolution, whose kernel has the inputs first."""
-    weight = Parameter(f"{name}.weight", (inputs, outputs, *kernel), "conv")
-    return (weight, Parameter(f"{name}.bias", (outputs,), "bias")) if bias else (weight,)
-
 
 SEGMENTER_LAYERS = vision_layers("layers", *CLIP_LAYER, count=length("extract_layers"), name="decoder")
 SEGMENTER = At(

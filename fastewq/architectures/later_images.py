@@ -30,10 +30,10 @@ from fastewq.architectures.assembly import (
     quotient,
     scaled,
     unless,
+    upsampling,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.image_text import upsampling
 from fastewq.architectures.images import (
     DINO_FACTS,
     FINAL_NORM,

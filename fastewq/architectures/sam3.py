@@ -28,10 +28,10 @@ from fastewq.architectures.assembly import (
     plus,
     quotient,
     tensors,
+    upsampling,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.image_text import upsampling
 from fastewq.architectures.images import position_table
 from fastewq.architectures.parts import Part, Tensors
 from fastewq.architectures.segmentation import FUSED, SAM2_MEMORY, SAM2_PROMPTED, attention

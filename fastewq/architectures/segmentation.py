@@ -35,10 +35,10 @@ from fastewq.architectures.assembly import (
     quotient,
     sizes,
     tensors,
+    upsampling,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.image_text import upsampling
 from fastewq.architectures.parts import Part, Tensors
 from fastewq.architectures.pyramids import hiera_stage
 from fastewq.architectures.towers import GOT_OCR_VISION

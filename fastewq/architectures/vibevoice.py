@@ -27,9 +27,9 @@ from fastewq.architectures.assembly import (
     sizes,
     tensors,
     tied,
+    upsampling,
 )
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.image_text import upsampling
 from fastewq.architectures.multimodal import GENERATE, MOUTH, OWN_LM_HEAD, speaking, speaks
 from fastewq.architectures.parts import Part, Tensors
 
