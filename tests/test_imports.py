@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
+
+from fastewq import architectures
 
 CORE = (
     "fastewq",
@@ -40,6 +46,20 @@ FORBIDDEN = {
     "typer",
     "xgboost",
 }
+ARCHITECTURES = "fastewq.architectures."
+FOLDERS = [
+    *("decoders", "encoders", "vision", "seq2seq", "dense_prediction", "audio"),
+    *("vision_language", "audio_language", "remote"),
+]
+
+
+def imported(path: Path) -> set[str]:
+    """The modules that a file names in `from ... import`, in functions as well."""
+    return {
+        node.module
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module
+    }
 
 
 def modules_after(statement: str) -> set[str]:
@@ -59,3 +79,27 @@ def test_a_plan_needs_nothing_heavy_either(root):
     assert not FORBIDDEN & loaded
     # Nor what only other models need: the families not asked for, and a part of numpy that one careless call loads.
     assert not {"fastewq.architectures.text", "fastewq.architectures.assembly", "numpy.ma"} & loaded
+    assert {name for name in loaded if name.startswith(ARCHITECTURES) and name.count(".") > 2} == {
+        f"{ARCHITECTURES}decoders.dense"
+    }
+
+
+def test_folders_of_architectures_import_only_those_before_them(root):
+    for path in (root / "fastewq" / "architectures").rglob("*.py"):
+        folder = path.parent.name
+        for name in imported(path):
+            other = name.removeprefix(ARCHITECTURES).split(".")[0]
+            if not name.startswith(ARCHITECTURES) or other not in FOLDERS:
+                continue
+            assert folder in FOLDERS or path.name == "text.py", f"{path} imports {name}"
+            assert folder not in FOLDERS or FOLDERS.index(other) <= FOLDERS.index(folder), f"{path} imports {name}"
+
+
+def test_the_folders_of_architectures_are_those_of_their_map(root):
+    """In `FOLDERS`, in the docstring that a newcomer reads first, and on disk; every one is packaged."""
+    folders = {path.parent.name for path in (root / "fastewq" / "architectures").glob("*/__init__.py")}
+    assert folders == set(FOLDERS)
+    assert re.findall(r"^    (\w+)/  ", architectures.__doc__ or "", re.M) == FOLDERS
+    packages = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["packages"]
+    written = {".".join(path.parent.relative_to(root).parts) for path in (root / "fastewq").rglob("__init__.py")}
+    assert written <= set(packages)

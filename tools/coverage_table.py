@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fastewq import architectures
 from fastewq.architectures.fields import library_types, transformers_version
 from fastewq.architectures.registry import MODELS
 
@@ -97,6 +98,18 @@ def document() -> str:
         f"## Refused: {len(refused)}",
         "",
         f"A config of another type is an `unsupported_architecture` error. {listing(refused)}",
+        "",
+        "## Where a type is described",
+        "",
+        "The folder `fastewq/architectures`:",
+        "",
+        "```text",
+        (architectures.__doc__ or "").strip(),
+        "```",
+        "",
+        "Then, beside a CPU build of torch: `python tools/class_defaults.py` for the defaults of its config class, "
+        "`python tools/oracle.py golden MODEL_TYPE` to compare it and keep the comparison for the tests, and "
+        "`python tools/coverage_table.py` for this page.",
         "",
     ]
     return "\n".join(lines)

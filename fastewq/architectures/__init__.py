@@ -1,10 +1,29 @@
 """Every architecture FastEWQ reads, by `model_type`.
 
-fields.py    checked access to one config, with the class defaults of `defaults.tsv`
-parts.py     attention, feed-forward, expert and norm tensors
-body.py      parts -> blocks -> stacks
-heads.py     what the class named in `architectures` adds to the body: LM head, classifier, pooler
-registry.py  model_type -> Model, from the family modules: decoders.py and those beside it
+What all of them are made with:
+
+    fields.py     checked access to one config, with the class defaults of `defaults.tsv`
+    parts.py      attention, feed-forward, expert and norm tensors
+    body.py       parts -> blocks -> stacks
+    heads.py      what the class named in `architectures` adds to the body: LM head, classifier, pooler
+    assembly.py   the vocabulary in which everything but plain decoders is declared
+    text.py       the text models of every folder, for models that hold one
+    registry.py   model_type -> Model, from the tables of the folders
+
+The folders, each of which imports only from those above it:
+
+    decoders/           text: dense decoders, mixtures of experts, latent and linear attention, state spaces
+    encoders/           text: BERT and its relatives, DeBERTa, encoders with rotary positions
+    vision/             images and video; the towers through which other models see or hear
+    seq2seq/            encoder-decoders of text and of time series: T5, BART and their relatives
+    dense_prediction/   what is where in an image: detection, segmentation, depth
+    audio/              speech encoders, transcription, codecs, speech and music generation
+    vision_language/    dual encoders, readers of pages, language models behind a vision tower
+    audio_language/     language models that hear or speak, and see as well
+    remote/             models that the transformers library does not have, after the code in their repositories
+
+A new type is an entry in the table of its nearest relatives. The table of a new module is named in `FAMILIES` of
+registry.py, or in text.py where models of several kinds can hold its types.
 """
 
 from __future__ import annotations

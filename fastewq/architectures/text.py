@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fastewq.architectures.bart import BART_LINE
-from fastewq.architectures.decoders import DECODERS
-from fastewq.architectures.early_encoders import EARLY
-from fastewq.architectures.encoders import ENCODERS
-from fastewq.architectures.gemma import GEMMA
-from fastewq.architectures.halves import halves
+from fastewq.architectures.decoders.dense import DECODERS
+from fastewq.architectures.decoders.gemma import GEMMA
+from fastewq.architectures.decoders.halves import halves
+from fastewq.architectures.decoders.latent import LATENT_LINE
+from fastewq.architectures.decoders.linear_attention import LINEAR
+from fastewq.architectures.decoders.moe import MOE
+from fastewq.architectures.decoders.state_space import STATE_SPACE
+from fastewq.architectures.encoders.bert_relatives import ENCODERS
+from fastewq.architectures.encoders.early import EARLY
 from fastewq.architectures.heads import Model
-from fastewq.architectures.latent import LATENT_LINE
-from fastewq.architectures.linear_attention import LINEAR
-from fastewq.architectures.moe import MOE
-from fastewq.architectures.remote import REMOTE
-from fastewq.architectures.remote_dense import REMOTE_DENSE
-from fastewq.architectures.remote_encoders import REMOTE_ENCODERS
-from fastewq.architectures.remote_hybrid import REMOTE_HYBRID
-from fastewq.architectures.remote_kimi import KIMI_LINEAR
-from fastewq.architectures.remote_moe import REMOTE_MOE
-from fastewq.architectures.seq2seq import SEQ2SEQ
-from fastewq.architectures.state_space import STATE_SPACE
+from fastewq.architectures.remote.decoders import REMOTE
+from fastewq.architectures.remote.dense import REMOTE_DENSE
+from fastewq.architectures.remote.encoders import REMOTE_ENCODERS
+from fastewq.architectures.remote.hybrid import REMOTE_HYBRID
+from fastewq.architectures.remote.kimi import KIMI_LINEAR
+from fastewq.architectures.remote.moe import REMOTE_MOE
+from fastewq.architectures.seq2seq.bart import BART_LINE
+from fastewq.architectures.seq2seq.t5 import SEQ2SEQ
 
 ALONE: Mapping[str, Model] = {
     **DECODERS,

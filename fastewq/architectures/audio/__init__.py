@@ -1,0 +1,1 @@
+"""Models of sound: speech encoders, transcription, codecs, speech and music generation."""

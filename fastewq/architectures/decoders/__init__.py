@@ -1,0 +1,1 @@
+"""Decoder-only text models: dense ones, mixtures of experts, latent and linear attention, state spaces."""

@@ -1,0 +1,1 @@
+"""Models that say what is where in an image: detection, segmentation, depth."""

@@ -1,0 +1,1 @@
+"""Text encoders: BERT and its relatives, DeBERTa, encoders with rotary positions."""

@@ -1,0 +1,212 @@
+"""Mixtures of experts that the transformers library does not have: their code lies in the model's repository.
+
+That code is never run; each entry follows its published definition, which the comment above it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from fastewq.architecture import FeedForward as FeedForwardKind
+from fastewq.architecture import Mixer as MixerKind
+from fastewq.architecture import Tensor
+from fastewq.architectures.body import Decoder, every
+from fastewq.architectures.decoders.experts import shared_if, sparse, step_experts
+from fastewq.architectures.decoders.latent import LATENT_LINE, LatentAttention
+from fastewq.architectures.fields import Fields
+from fastewq.architectures.heads import LMHead, Model, decoder, heads_with
+from fastewq.architectures.parts import (
+    Attention,
+    FeedForwardPart,
+    GatedMLP,
+    Heads,
+    MixerPart,
+    MixtureOfExperts,
+    Tensors,
+    chosen,
+    embedding,
+    field_or,
+    linear,
+    norm,
+    prefixed,
+)
+
+# -- Step-3: stepfun-ai/step3, modeling_step3.py ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class FactorizedAttention(MixerPart):
+    """Multi-query attention whose queries are made by two matrices with a norm between them. arXiv 2507.19427."""
+
+    kind: ClassVar[MixerKind] = "attention"
+
+    def facts(self, f: Fields) -> Heads:
+        return Heads(f["num_attention_heads"], 1, f["head_dim"])
+
+    def __call__(self, f: Fields) -> Tensors:
+        hidden, (heads, _, dim) = f["hidden_size"], self.facts(f)
+        shared = field_or("share_q_dim", "head_dim")(f)
+        return (
+            *linear("self_attn.q_proj", shared, hidden),
+            *linear("self_attn.k_proj", dim, hidden),
+            *linear("self_attn.v_proj", dim, hidden),
+            *linear("self_attn.o_proj", hidden, heads * dim),
+            *norm("self_attn.inter_norm", shared),
+            *linear("self_attn.wq", heads * dim, shared),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepExperts(FeedForwardPart):
+    """Experts stacked in three tensors of shape (experts, outputs, inputs), and a shared one beside them."""
+
+    kind: ClassVar[FeedForwardKind] = "experts"
+
+    def facts(self, f: Fields) -> tuple[int, int]:
+        return f["moe_intermediate_size"], f.experts("moe_num_experts")
+
+    def __call__(self, f: Fields) -> Tensors:
+        hidden, (inner, experts) = f["hidden_size"], self.facts(f)
+        return (
+            *linear("moe.gate", experts, hidden, role="router"),
+            Tensor("moe.gate_proj.weight", (experts, inner, hidden), "experts"),
+            Tensor("moe.up_proj.weight", (experts, inner, hidden), "experts"),
+            Tensor("moe.down_proj.weight", (experts, hidden, inner), "experts"),
+            *GatedMLP(prefix="share_expert", inner="share_expert_dim")(f),
+        )
+
+
+def step3_layers(f: Fields, layers: int) -> Sequence[str]:
+    f.text("moe_layers_enum")
+    return step_experts(f, layers)
+
+
+# -- Arctic: Snowflake/snowflake-arctic-instruct, modeling_arctic.py --------------------------------------------------
+
+EXPERT = ("w1", "w3", "w2")
+SPARSE = "block_sparse_moe"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArcticExperts(MixtureOfExperts):
+    """Experts beside a dense feed-forward as wide as the hidden size, each with a norm of its own."""
+
+    def __call__(self, f: Fields) -> Tensors:
+        tensors = super().__call__(f)
+        if not chosen(f, "parallel_attn_mlp_res"):
+            return tensors
+        residual = GatedMLP(prefix="residual_mlp", names=EXPERT, inner="hidden_size")
+        return (*tensors, *norm("residual_layernorm", f["hidden_size"]), *residual(f))
+
+
+# -- Grok 2: xai-org/grok-2, which has no code of its own; SGLang, srt/models/grok.py ---------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrokExperts(MixtureOfExperts):
+    """Experts, and by option a dense feed-forward beside them."""
+
+    def __call__(self, f: Fields) -> Tensors:
+        return (*super().__call__(f), *(GatedMLP()(f) if f.flag("residual_moe", False) else ()))
+
+
+# -- Sarvam: sarvamai/sarvam-105b, modeling_sarvam_moe.py; vLLM, models/sarvam.py -------------------------------------
+
+
+def sarvam_shared(f: Fields) -> int:
+    """How wide the shared experts are together."""
+    width = field_or("moe_shared_expert_intermediate_size", "moe_intermediate_size")(f)
+    return width * f["num_shared_experts"]
+
+
+def sarvam_layers(f: Fields, layers: int) -> Sequence[str]:
+    first, step = f.count("first_k_dense_replace", 1), f.size("moe_layer_freq", 1)
+    return ["sparse" if i >= first and (i - first) % step == 0 else "dense" for i in range(layers)]
+
+
+# -- LongCat-Flash-Lite: meituan-longcat/LongCat-Flash-Lite, modeling_longcat_ngram.py. arXiv 2601.21204 ---------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class IdleExperts(MixtureOfExperts):
+    """Experts of which some do nothing: these have a row in the router alone."""
+
+    def __call__(self, f: Fields) -> Tensors:
+        hidden, (inner, experts) = f["hidden_size"], self.facts(f)
+        total = experts + (0 if f.value("zero_expert_num", None) is None else f.count("zero_expert_num"))
+        return (
+            *linear("mlp.router.classifier", total, hidden, f.flag("router_bias", False), "router"),
+            *self.stacked("mlp.experts.gate_up_proj", experts, 2 * inner, hidden, False),
+            *self.stacked("mlp.experts.down_proj", experts, hidden, inner, False),
+        )
+
+
+def ngram_tables(f: Fields) -> Tensors:
+    """A table of rows for each length of n-grams and each split, and the matrix that widens its rows."""
+    lengths, splits = f.count("emb_neighbor_num", low=2, high=16) - 1, f.count("emb_split_num", low=1, high=16)
+    rows, tables, hidden = f["ngram_vocab_size_ratio"] * f["vocab_size"], lengths * splits, f["hidden_size"]
+    width = hidden // tables
+    if not width:
+        raise f.refuse("emb_split_num", splits, f"fewer, for {hidden} features to be split in {tables} tables")
+    tensors = (
+        *(t for i in range(tables) for t in embedding(f"embedders.{i}", rows + 2 * i + 1, width)),
+        *(t for i in range(tables) for t in linear(f"post_projs.{i}", hidden, width)),
+    )
+    return prefixed("ngram_embeddings", tensors)
+
+
+LONGCAT = LATENT_LINE["longcat_flash"]
+assert isinstance(LONGCAT.body, Decoder)
+
+UNTIED = heads_with(ForCausalLM=LMHead(tied=False))
+
+REMOTE_MOE: Mapping[str, Model] = {
+    "step3_text": decoder(
+        sparse(FactorizedAttention(), StepExperts(), GatedMLP(), step3_layers, only={"num_attention_groups": (1,)}),
+        heads=UNTIED,
+        classes=("Step3TextForCausalLM", "Step3TextModel"),
+    ),
+    "arctic": decoder(
+        sparse(
+            Attention(bias="attention_bias"),
+            ArcticExperts(experts="num_local_experts", inner="intermediate_size", prefix=SPARSE),
+            GatedMLP(prefix=f"{SPARSE}.mlp", names=EXPERT),
+            every("moe_layer_frequency", "sparse", "dense"),
+        ),
+        heads=heads_with(ForCausalLM=LMHead(tied=lambda f: f.flag("tie_word_embeddings", False))),
+        classes=("ArcticForCausalLM", "ArcticModel"),
+    ),
+    "longcat_flash_ngram": decoder(
+        replace(
+            LONGCAT.body,
+            feed_forwards={"sparse": IdleExperts(experts="n_routed_experts", inner="expert_ffn_hidden_size")},
+            embed="ngram_embeddings.word_embeddings",
+            beside=(ngram_tables,),
+        ),
+        heads=UNTIED,
+        classes=("LongcatFlashNgramForCausalLM", "LongcatFlashNgramModel"),
+    ),
+    "sarvam_mla": decoder(
+        sparse(
+            LatentAttention(bias=False),
+            MixtureOfExperts(
+                shared=shared_if("num_shared_experts", GatedMLP(prefix="shared_experts", inner=sarvam_shared))
+            ),
+            GatedMLP(),
+            sarvam_layers,
+        ),
+        heads=heads_with(ForCausalLM=LMHead(tied=lambda f: f.flag("tie_word_embeddings", False))),
+        classes=("SarvamMLAForCausalLM", "SarvamMLAModel"),
+    ),
+    "grok": decoder(
+        sparse(
+            Attention(dim="head_dim"),
+            GrokExperts(experts="num_local_experts", prefix=SPARSE),
+            norms=("pre_attn_norm", "post_attn_norm", "pre_moe_norm", "post_moe_norm"),
+        ),
+        heads=UNTIED,
+        classes=("Grok1ForCausalLM",),
+    ),
+}

@@ -1,0 +1,516 @@
+"""Vision-language models that the transformers library does not have: their code lies in the model's repository.
+
+That code is never run; each entry follows its published definition, which the comment above it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastewq.architectures.assembly import (
+    FFN,
+    HEADS,
+    WIDTH,
+    Adjusted,
+    Assembly,
+    At,
+    Convolution,
+    Embedding,
+    Expect,
+    Family,
+    In,
+    Linear,
+    Nested,
+    Norm,
+    Parameter,
+    Rest,
+    Under,
+    When,
+    adjusted,
+    patches,
+    plus,
+    quotient,
+    sizes,
+    times,
+    unless,
+)
+from fastewq.architectures.fields import Fields, Size
+from fastewq.architectures.heads import Model
+from fastewq.architectures.text import TEXT
+from fastewq.architectures.vision.clip import CLIP_LAYER, FUSED_LAYERS, VISION, vision_layers
+from fastewq.architectures.vision_language.multimodal import EYE, GENERATE, INTERNVL, MOUTH, speaking
+from fastewq.errors import UnsupportedArchitecture
+
+# -- InternVL: OpenGVLab/InternVL2-8B, modeling_internvl_chat.py and modeling_intern_vit.py ---------------------------
+
+
+def channels(f: Fields) -> int:
+    return f.size("num_channels", 3)
+
+
+def layer_norms(f: Fields) -> bool:
+    return bool(f.value("norm_type", "rms_norm") == "layer_norm")
+
+
+def qkv_bias(f: Fields) -> bool:
+    return f.flag("qkv_bias", False)
+
+
+def normalizes_queries(f: Fields) -> bool:
+    return f.flag("qk_normalization", True)
+
+
+def intern_vit(attended: Size = WIDTH) -> Assembly:
+    """The tower; `attended` is how wide the heads of its attention are together."""
+    return Assembly(
+        Rest(
+            Parameter("embeddings.class_embedding", (1, 1, WIDTH)),
+            Convolution("embeddings.patch_embedding", WIDTH, channels, ("patch_size", "patch_size")),
+            Parameter("embeddings.position_embedding", (1, plus(patches, 1), WIDTH), "embedding"),
+        ),
+        vision_layers(
+            "encoder.layers",
+            Parameter("ls1", (WIDTH,)),
+            Parameter("ls2", (WIDTH,)),
+            Linear("attn.qkv", lambda f: 3 * f[attended], WIDTH, qkv_bias),
+            When(
+                normalizes_queries,
+                Norm("attn.q_norm", attended, bias=False),
+                Norm("attn.k_norm", attended, bias=False),
+            ),
+            Linear("attn.proj", WIDTH, attended),
+            Linear("mlp.fc1", FFN, WIDTH),
+            Linear("mlp.fc2", WIDTH, FFN),
+            Norm("norm1", bias=layer_norms),
+            Norm("norm2", bias=layer_norms),
+        ),
+    )
+
+
+INTERN_EYES: Mapping[str, Model] = {"intern_vit_6b": Family("InternVision", {"Model": intern_vit()})}
+
+
+def shuffled(f: Fields) -> int:
+    """Features of a pixel-shuffled token."""
+    return f[EYE] * int(1 / f.number("downsample_ratio", low=1e-3)) ** 2
+
+
+INTERNVL_CHAT = Assembly(
+    Nested("vision_config", "vision_model", INTERN_EYES),
+    Nested("llm_config", "language_model", TEXT, "ForCausalLM"),
+    Rest(
+        Norm("mlp1.0", shuffled),
+        Linear("mlp1.1", "llm_config.hidden_size", shuffled),
+        Linear("mlp1.3", "llm_config.hidden_size", "llm_config.hidden_size"),
+    ),
+)
+
+INTERN_S1 = ("InternS1ForConditionalGeneration", "InternS1Model")
+
+
+def interns1(f: Fields) -> Fields:
+    """The same with the library's name for the tower."""
+    seen = dict(nested(f, "vision_config"))
+    if seen.get("model_type") == "interns1_vision":
+        seen["model_type"] = "internvl_vision"
+    return f.replaced(vision_config=seen)
+
+
+# -- NVLM: nvidia/NVLM-D-72B, modeling_nvlm_d.py and modeling_intern_vit.py. A wider projector; idle heads ------------
+
+
+def with_idle_heads(f: Fields) -> int:
+    """Seven heads beside those that the config says, so that eight devices can share the attention."""
+    return (f[HEADS] + 7) * f.divided(WIDTH, HEADS)
+
+
+NVLM_EYES: Mapping[str, Model] = {"intern_vit_6b": Family("InternVision", {"Model": intern_vit(with_idle_heads)})}
+NVLM = Assembly(
+    Nested("vision_config", "vision_model", NVLM_EYES),
+    Nested("llm_config", "language_model", TEXT, "ForCausalLM"),
+    Rest(
+        Norm("mlp1.0", shuffled),
+        Linear("mlp1.1", "llm_config.intermediate_size", shuffled, False),
+        Linear("mlp1.3", "llm_config.hidden_size", "llm_config.intermediate_size", False),
+    ),
+)
+
+# -- Ovis 2: AIDC-AI/Ovis2-8B, modeling_ovis.py and modeling_aimv2.py. An image becomes a mixture of visual words -----
+
+
+def use_bias(f: Fields) -> bool:
+    return f.flag("use_bias", False)
+
+
+AIMV2 = Assembly(
+    Rest(
+        Convolution("preprocessor.patchifier.proj", WIDTH, channels, ("patch_size", "patch_size")),
+        Norm("preprocessor.patchifier.norm", bias=False),
+        Parameter("preprocessor.pos_embed", (1, patches, WIDTH), "embedding"),
+        Norm("trunk.post_trunk_norm", bias=False),
+    ),
+    vision_layers(
+        "trunk.blocks",
+        Linear("attn.qkv", "3*hidden_size", WIDTH, qkv_bias),
+        Linear("attn.proj", WIDTH, WIDTH, use_bias),
+        Norm("norm_1", bias=False),
+        Linear("mlp.fc1", FFN, WIDTH, use_bias),
+        Linear("mlp.fc2", WIDTH, FFN, use_bias),
+        Linear("mlp.fc3", FFN, WIDTH, use_bias),
+        Norm("norm_2", bias=False),
+        norm="rms",
+    ),
+)
+AIM_EYES: Mapping[str, Model] = {"aimv2": Family("AIMv2", {"Model": AIMV2})}
+INDICATORS = 5
+"""Visual words that no patch becomes: they mark where images, rows and columns begin and end."""
+
+
+def visual_words(f: Fields) -> int:
+    words = f.count("vocab_size", low=INDICATORS + 1)
+    return words - INDICATORS
+
+
+def strided(f: Fields) -> int:
+    return f["backbone_config.hidden_size"] * f.size("hidden_stride", 1) ** 2
+
+
+OVIS = Assembly(
+    In(
+        "visual_tokenizer_config",
+        Expect("depths", None),
+        Nested("backbone_config", "backbone", AIM_EYES),
+        Rest(Linear("head.0", visual_words, strided, False), Norm("head.1", visual_words)),
+        path="visual_tokenizer",
+    ),
+    Rest(Embedding("vte", "visual_tokenizer_config.vocab_size", "llm_config.hidden_size")),
+    Nested("llm_config", "llm", TEXT, "ForCausalLM"),
+)
+
+# -- Ovis 2.5: AIDC-AI/Ovis2.5-2B, modeling_ovis2_5.py -----------------------------------------------------------------
+
+OVIS2_5_INDICATORS = 4
+
+
+def linear_patches(f: Fields) -> bool:
+    """Patches come flat where their number is given; else a convolution cuts them out of an image."""
+    return f.count("num_patches", low=-1) > 0
+
+
+def original_positions(f: Fields) -> int:
+    return f["num_patches"] if linear_patches(f) else (f["image_size"] // f["patch_size"]) ** 2
+
+
+def patch_volume(f: Fields) -> int:
+    return channels(f) * f["patch_size"] ** 2
+
+
+SIGLIP_NAVIT = At(
+    "vision_model",
+    Rest(
+        When(linear_patches, Linear("embeddings.patch_embedding", WIDTH, patch_volume)),
+        When(
+            unless(linear_patches),
+            Convolution("embeddings.patch_embedding", WIDTH, channels, ("patch_size", "patch_size")),
+        ),
+        When("preserve_original_pe", Embedding("embeddings.position_embedding", original_positions)),
+        Norm("post_layernorm"),
+    ),
+    vision_layers("encoder.layers", *CLIP_LAYER),
+)
+NAVIT_EYES: Mapping[str, Model] = {"siglip2_navit": Family("Siglip2Navit", {"Model": SIGLIP_NAVIT})}
+
+
+def ovis2_5_words(f: Fields) -> int:
+    words = f.count("visual_vocab_size", low=OVIS2_5_INDICATORS + 1)
+    return words - OVIS2_5_INDICATORS
+
+
+def ovis2_5_features(f: Fields) -> int:
+    return f["vit_config.hidden_size"] * f.sub("vit_config").size("hidden_stride", 2) ** 2
+
+
+OVIS2_5 = Assembly(
+    Nested("vit_config", "visual_tokenizer.vit", NAVIT_EYES),
+    Rest(
+        Linear("visual_tokenizer.head.0", ovis2_5_words, ovis2_5_features, False),
+        Norm("visual_tokenizer.head.1", ovis2_5_words),
+        Embedding("vte", "visual_vocab_size", "llm_config.hidden_size"),
+    ),
+    Nested("llm_config", "llm", TEXT, "ForCausalLM"),
+)
+
+# -- Kimi-VL: moonshotai/Kimi-VL-A3B-Instruct, modeling_kimi_vl.py -----------------------------------------------------
+
+MOON_VIT = Assembly(
+    Rest(
+        Convolution("patch_embed.proj", WIDTH, 3, ("patch_size", "patch_size")),
+        Parameter("patch_embed.pos_emb.weight", ("init_pos_emb_height", "init_pos_emb_width", WIDTH), "embedding"),
+        Norm("encoder.final_layernorm"),
+    ),
+    vision_layers(
+        "encoder.blocks",
+        Norm("norm0"),
+        Norm("norm1"),
+        Linear("mlp.fc0", FFN, WIDTH),
+        Linear("mlp.fc1", WIDTH, FFN),
+        Linear("wqkv", "3*hidden_size", WIDTH),
+        Linear("wo", WIDTH, WIDTH),
+        head_dim=quotient(WIDTH, HEADS),
+    ),
+)
+MOON_EYES: Mapping[str, Model] = {"moonvit": Family("MoonVit", {"Model": MOON_VIT})}
+
+
+def merged(f: Fields) -> int:
+    rows, columns = sizes(f.sub("vision_config"), "merge_kernel_size", 2)[:2]
+    return f[EYE] * rows * columns
+
+
+KIMI_VL = Assembly(
+    Nested("vision_config", "vision_tower", MOON_EYES),
+    Rest(
+        Under(
+            "multi_modal_projector",
+            Norm("pre_norm", EYE),
+            Linear("linear_1", merged, merged),
+            Linear("linear_2", MOUTH, merged),
+        )
+    ),
+    Nested("text_config", "language_model", TEXT, "ForCausalLM"),
+)
+
+# -- MiniCPM-V: openbmb/MiniCPM-V-2_6, modeling_minicpmv.py and resampler.py. The text model's fields are at the top --
+
+MINICPM_SPEAKS = {2.5: "llama", 2.6: "qwen2", 4.0: "llama", 4.5: "qwen3"}
+
+
+def nested(f: Fields, name: str) -> Mapping[str, Any]:
+    """A nested config as sent, which counts as read."""
+    value = f.value(name)
+    if not isinstance(value, Mapping):
+        raise f.refuse(name, value, "an object")
+    f.sub(name, "")
+    return value
+
+
+def minicpmv(f: Fields) -> Fields:
+    """The same with the models of each side in nested configs, as their versions are."""
+    version = f.number("version")
+    if version not in MINICPM_SPEAKS:
+        raise UnsupportedArchitecture(f"version is {version:g}; of minicpmv, {list(MINICPM_SPEAKS)} are known")
+    vision = nested(f, "vision_config")
+    depth = f.sub("vision_config").layers() - f.flag("drop_vision_last_layer", False)
+    sees = {"num_channels": 3, **vision, "num_hidden_layers": depth, "vision_use_head": False}
+    speaks = f.replaced(model_type=MINICPM_SPEAKS[version]).unflattened("text_config")
+    return speaks.replaced(vision_config={**sees, "model_type": "siglip_vision_model"})
+
+
+MINICPMV = Adjusted(
+    Assembly(
+        Nested("vision_config", "vpm", VISION),
+        Nested("text_config", "llm", TEXT, "ForCausalLM"),
+        Rest(
+            Under(
+                "resampler",
+                Parameter("query", ("query_num", WIDTH)),
+                Linear("kv_proj", WIDTH, EYE, False),
+                Parameter("attn.in_proj_weight", ("3*hidden_size", WIDTH), "linear"),
+                Parameter("attn.in_proj_bias", ("3*hidden_size",), "bias"),
+                Linear("attn.out_proj", WIDTH, WIDTH),
+                *(Norm(name) for name in ("ln_q", "ln_kv", "ln_post")),
+                Parameter("proj", (WIDTH, WIDTH), "linear"),
+            )
+        ),
+    ),
+    minicpmv,
+)
+
+# -- Phi-3-vision: microsoft/Phi-3.5-vision-instruct, modeling_phi3_v.py and image_embedding_phi3_v.py ----------------
+
+
+def phi3_v(f: Fields) -> Fields:
+    """The image processor names a CLIP model, whose sizes the code knows."""
+    seen, embed = (f.sub(name, "") for name in ("img_processor", "embd_layer"))
+    seen.choice("model_name", ("openai/clip-vit-large-patch14-336",))
+    embed.choice("projection_cls", ("mlp",))
+    embed.choice("use_hd_transform", (True,))
+    embed.choice("with_learnable_separator", (True,))
+    clip = {
+        "model_type": "clip_vision_model",
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_attention_heads": 16,
+        "num_hidden_layers": 24,
+        "image_size": 336,
+        "patch_size": 14,
+    }
+    return f.replaced(model_type="phi3", vision_config=clip).unflattened("text_config")
+
+
+PHI3_V = Adjusted(
+    Assembly(
+        Nested("text_config", "", TEXT, "ForCausalLM"),
+        At(
+            "model.vision_embed_tokens",
+            Nested("vision_config", "img_processor.vision_model", VISION),
+            Rest(
+                Parameter("glb_GN", (1, 1, "4*vision_config.hidden_size")),
+                Parameter("sub_GN", (1, 1, 1, "4*vision_config.hidden_size")),
+                Linear("img_projection.0", WIDTH, "4*vision_config.hidden_size"),
+                Linear("img_projection.2", WIDTH, WIDTH),
+            ),
+        ),
+    ),
+    phi3_v,
+)
+
+# -- Step-3: stepfun-ai/step3, vision_encoder.py and modeling_step3.py ------------------------------------------------
+
+STEP3_VISION = Assembly(
+    Rest(
+        Parameter("embeddings.class_embedding", (1, WIDTH)),
+        Convolution("embeddings.patch_embedding", WIDTH, "num_channels", ("patch_size", "patch_size")),
+        Embedding("embeddings.position_embedding", plus(patches, 1)),
+    ),
+    vision_layers(
+        "transformer.layers",
+        Norm("layer_norm1"),
+        Linear("self_attn.qkv_proj", "3*hidden_size", WIDTH),
+        Linear("self_attn.out_proj", WIDTH, WIDTH),
+        Norm("layer_norm2"),
+        Linear("mlp.fc1", FFN, WIDTH),
+        Linear("mlp.fc2", WIDTH, FFN),
+    ),
+)
+STEP3_EYES: Mapping[str, Model] = {"step3_vision_encoder": Family("Step3Vision", {"Model": STEP3_VISION})}
+SEEN = "vision_config.output_hidden_size"
+
+
+def step3(f: Fields) -> Fields:
+    """The same with a model_type in each nested config, which the file leaves to its class."""
+    types = {"text_config": "step3_text", "vision_config": "step3_vision_encoder"}
+    return f.replaced(**{name: {"model_type": kind, **nested(f, name)} for name, kind in types.items()})
+
+
+STEP3_VL = Adjusted(
+    Assembly(
+        Nested("vision_config", "vision_model", STEP3_EYES),
+        Rest(
+            Convolution("vit_downsampler", SEEN, EYE, (2, 2)),
+            Convolution("vit_downsampler2", times(2, SEEN), SEEN, (3, 3)),
+            Linear("vit_large_projector", MOUTH, times(2, SEEN), "projector_bias"),
+        ),
+        Nested("text_config", "", TEXT, "ForCausalLM"),
+    ),
+    step3,
+)
+
+# -- LLaVA-OneVision 1.5: lmms-lab/LLaVA-OneVision-1.5-8B-Instruct, modeling_llavaonevision1_5.py. Qwen3 speaks --------
+
+
+def merged_square(f: Fields) -> int:
+    return f[WIDTH] * f.size("spatial_merge_size", 2) ** 2
+
+
+RICE = Assembly(
+    Rest(
+        Convolution("patch_embed.proj", WIDTH, "in_channels", ("patch_size", "patch_size"), bias=False),
+        Parameter("class_embedding", (WIDTH,)),
+        Parameter("class_pos_emb", (1, quotient(quotient(WIDTH, "num_heads"), 2)), "embedding"),
+        Norm("pre_layernorm"),
+        Norm("merger.ln_q"),
+        Linear("merger.mlp.0", merged_square, merged_square),
+        Linear("merger.mlp.2", "text_hidden_size", merged_square),
+    ),
+    FUSED_LAYERS,
+)
+LLAVA_ONEVISION_1_5 = Assembly(
+    Nested("vision_config", "visual", {"rice_vit": Family("RiceTransformer", {"Model": RICE})}),
+    Nested("text_config", "", {"LLaVAOneVision1_5_text": TEXT["qwen3"]}, "ForCausalLM"),
+)
+
+# -- dots.ocr: rednote-hilab/dots.ocr, modeling_dots_ocr.py and modeling_dots_vision.py. Qwen2 speaks -----------------
+
+
+def merged_dots(f: Fields) -> int:
+    return f["embed_dim"] * f["spatial_merge_size"] ** 2
+
+
+DOTS_VISION = Assembly(
+    Rest(
+        Convolution("patch_embed.patchifier.proj", "embed_dim", "num_channels", ("patch_size", "patch_size")),
+        Norm("patch_embed.patchifier.norm", "embed_dim", False),
+        When(lambda f: f.flag("post_norm", True), Norm("post_trunk_norm", "embed_dim", False)),
+        Norm("merger.ln_q", "embed_dim"),
+        Linear("merger.mlp.0", merged_dots, merged_dots),
+        Linear("merger.mlp.2", WIDTH, merged_dots),
+    ),
+    vision_layers(
+        "blocks",
+        Norm("norm1", "embed_dim", False),
+        Linear("attn.qkv", "3*embed_dim", "embed_dim", use_bias),
+        Linear("attn.proj", "embed_dim", "embed_dim", use_bias),
+        Norm("norm2", "embed_dim", False),
+        Linear("mlp.fc1", FFN, "embed_dim", use_bias),
+        Linear("mlp.fc2", "embed_dim", FFN, use_bias),
+        Linear("mlp.fc3", FFN, "embed_dim", use_bias),
+        width="embed_dim",
+        norm="rms",
+    ),
+)
+DOTS_EYES: Mapping[str, Model] = {"dots_vit": Family("DotsVision", {"Model": DOTS_VISION})}
+
+
+def dots_ocr(f: Fields) -> Fields:
+    """The same with a model_type in each nested config; the text model's fields are at the top."""
+    f.require("attention_bias", (True,))
+    seen = {"model_type": "dots_vit", **nested(f, "vision_config")}
+    return f.replaced(model_type="qwen2").unflattened("text_config").replaced(vision_config=seen)
+
+
+DOTS_OCR = Adjusted(
+    Assembly(
+        Nested("vision_config", "vision_tower", DOTS_EYES),
+        Nested("text_config", "", TEXT, "ForCausalLM"),
+    ),
+    dots_ocr,
+)
+
+REMOTE_MULTIMODAL: Mapping[str, Family] = {
+    "dots_ocr": Family("DotsOCR", {"ForCausalLM": DOTS_OCR}, "ForCausalLM", "ForCausalLM", ("DotsOCRForCausalLM",)),
+    "llavaonevision1_5": Family(
+        "LLaVAOneVision1_5_",
+        {"ForConditionalGeneration": LLAVA_ONEVISION_1_5},
+        "ForConditionalGeneration",
+        "ForConditionalGeneration",
+        ("LLaVAOneVision1_5_ForConditionalGeneration",),
+    ),
+    "step3_vl": Family(
+        "Step3VL",
+        {"ForConditionalGeneration": STEP3_VL},
+        "ForConditionalGeneration",
+        "ForConditionalGeneration",
+        ("Step3VLForConditionalGeneration",),
+    ),
+    # Skywork/Skywork-R1V-38B: InternVL under another name
+    "skywork_chat": Family("SkyworkR1VChat", {"Model": INTERNVL_CHAT}, classes=("SkyworkR1VChatModel",)),
+    "NVLM_D": Family("NVLM_D_", {"Model": NVLM}, classes=("NVLM_D_Model",)),
+    "ovis": Family("Ovis", {"": OVIS}, "", "", ("Ovis",)),
+    "ovis2_5": Family("Ovis2_5", {"": OVIS2_5}, "", "", ("Ovis2_5",)),
+    # h2oai/h2ovl-mississippi-2b, modeling_h2ovl_chat.py: InternVL with another language model
+    "h2ovl_chat": Family("H2OVLChat", {"Model": INTERNVL_CHAT}, classes=("H2OVLChatModel",)),
+    # internlm/Intern-S1, modeling_interns1.py: the library's InternVL under another name
+    "interns1": Family("InternS1", adjusted(speaking(*INTERNVL), interns1), GENERATE, classes=INTERN_S1),
+    "internvl_chat": Family("InternVLChat", {"Model": INTERNVL_CHAT}, classes=("InternVLChatModel",)),
+    "minicpmv": Family("MiniCPMV", {"": MINICPMV}, "", "", ("MiniCPMV",)),
+    "phi3_v": Family("Phi3V", {"ForCausalLM": PHI3_V}, "ForCausalLM", "ForCausalLM", ("Phi3VForCausalLM",)),
+    "kimi_vl": Family(
+        "KimiVL",
+        {"ForConditionalGeneration": KIMI_VL},
+        "ForConditionalGeneration",
+        "ForConditionalGeneration",
+        ("KimiVLForConditionalGeneration",),
+    ),
+}

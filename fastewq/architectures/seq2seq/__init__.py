@@ -1,0 +1,1 @@
+"""Encoder-decoders of text and of time series: T5, BART and their relatives."""

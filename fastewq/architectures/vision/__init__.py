@@ -1,0 +1,1 @@
+"""Models of images and video, and the towers through which other models see or hear."""
