@@ -23,6 +23,7 @@ FAMILIES: Final = (
     ("vision_language.captions", "CAPTIONS"),
     ("audio_language.speech_language", "SPEECH_LANGUAGE"),
     ("remote.multimodal", "REMOTE_MULTIMODAL"),
+    ("remote.omni", "REMOTE_OMNI"),
     ("remote.kimi", "REMOTE_KIMI"),
     ("vision_language.documents", "DOCUMENTS"),
     ("vision_language.vision_seq2seq", "VISION_SEQ2SEQ"),

@@ -20,6 +20,7 @@ from fastewq.architectures.remote.encoders import REMOTE_ENCODERS
 from fastewq.architectures.remote.hybrid import REMOTE_HYBRID
 from fastewq.architectures.remote.kimi import KIMI_LINEAR
 from fastewq.architectures.remote.moe import REMOTE_MOE
+from fastewq.architectures.remote.pangu import REMOTE_PANGU
 from fastewq.architectures.seq2seq.bart import BART_LINE
 from fastewq.architectures.seq2seq.t5 import SEQ2SEQ
 
@@ -34,6 +35,7 @@ ALONE: Mapping[str, Model] = {
     **REMOTE,
     **REMOTE_DENSE,
     **REMOTE_MOE,
+    **REMOTE_PANGU,
     **REMOTE_HYBRID,
     **ENCODERS,
     **REMOTE_ENCODERS,

@@ -295,37 +295,39 @@ def nested(f: Fields, name: str) -> Mapping[str, Any]:
     return value
 
 
-def minicpmv(f: Fields) -> Fields:
-    """The same with the models of each side in nested configs, as their versions are."""
-    version = f.number("version")
-    if version not in MINICPM_SPEAKS:
-        raise UnsupportedArchitecture(f"version is {version:g}; of minicpmv, {list(MINICPM_SPEAKS)} are known")
-    vision = nested(f, "vision_config")
-    depth = f.sub("vision_config").layers() - f.flag("drop_vision_last_layer", False)
-    sees = {"num_channels": 3, **vision, "num_hidden_layers": depth, "vision_use_head": False}
-    speaks = f.replaced(model_type=MINICPM_SPEAKS[version]).unflattened("text_config")
+def minicpm_sides(f: Fields, language: str, drops_last: bool) -> Fields:
+    """The same with a nested config for each side; `language` is the type of the text model, whose fields are at the
+    top."""
+    seen = nested(f, "vision_config")
+    depth = f.sub("vision_config").layers() - drops_last
+    sees = {"num_channels": 3, **seen, "num_hidden_layers": depth, "vision_use_head": False}
+    speaks = f.replaced(model_type=language).unflattened("text_config")
     return speaks.replaced(vision_config={**sees, "model_type": "siglip_vision_model"})
 
 
-MINICPMV = Adjusted(
-    Assembly(
-        Nested("vision_config", "vpm", VISION),
-        Nested("text_config", "llm", TEXT, "ForCausalLM"),
-        Rest(
-            Under(
-                "resampler",
-                Parameter("query", ("query_num", WIDTH)),
-                Linear("kv_proj", WIDTH, EYE, False),
-                Parameter("attn.in_proj_weight", ("3*hidden_size", WIDTH), "linear"),
-                Parameter("attn.in_proj_bias", ("3*hidden_size",), "bias"),
-                Linear("attn.out_proj", WIDTH, WIDTH),
-                *(Norm(name) for name in ("ln_q", "ln_kv", "ln_post")),
-                Parameter("proj", (WIDTH, WIDTH), "linear"),
-            )
-        ),
+def minicpmv(f: Fields) -> Fields:
+    version = f.number("version")
+    if version not in MINICPM_SPEAKS:
+        raise UnsupportedArchitecture(f"version is {version:g}; of minicpmv, {list(MINICPM_SPEAKS)} are known")
+    return minicpm_sides(f, MINICPM_SPEAKS[version], f.flag("drop_vision_last_layer", False))
+
+
+MINICPM_EYES = Assembly(
+    Nested("vision_config", "vpm", VISION),
+    Rest(
+        Under(
+            "resampler",
+            Parameter("query", ("query_num", MOUTH)),
+            Linear("kv_proj", MOUTH, EYE, False),
+            Parameter("attn.in_proj_weight", (times(3, MOUTH), MOUTH), "linear"),
+            Parameter("attn.in_proj_bias", (times(3, MOUTH),), "bias"),
+            Linear("attn.out_proj", MOUTH, MOUTH),
+            *(Norm(name, MOUTH) for name in ("ln_q", "ln_kv", "ln_post")),
+            Parameter("proj", (MOUTH, MOUTH), "linear"),
+        )
     ),
-    minicpmv,
 )
+MINICPMV = Adjusted(Assembly(MINICPM_EYES, Nested("text_config", "llm", TEXT, "ForCausalLM")), minicpmv)
 
 # -- Phi-3-vision: microsoft/Phi-3.5-vision-instruct, modeling_phi3_v.py and image_embedding_phi3_v.py ----------------
 
@@ -478,7 +480,54 @@ DOTS_OCR = Adjusted(
     dots_ocr,
 )
 
+# -- Keye-VL: Kwai-Keye/Keye-VL-8B-Preview, modeling_keye.py. SigLIP with two tables of positions before Qwen3 --------
+
+KEYE = {
+    "vocab_size": 152_064,
+    "hidden_size": 8192,
+    "intermediate_size": 29_568,
+    "num_hidden_layers": 80,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+}
+"""What its class assumes of the text model, where Qwen3's assumes other sizes."""
+KEYE_POSITIONS = 32_768
+
+
+def keye(f: Fields) -> Fields:
+    """The same with a nested config for each side; the text model's fields are at the top."""
+    seen = {"patch_size": 14, **nested(f, "vision_config"), "model_type": "siglip_vision_model"}
+    told = f.replaced(**{name: size for name, size in KEYE.items() if not f.has(name)})
+    if not f.has("head_dim"):
+        told = told.replaced(head_dim=told.divided(WIDTH, HEADS))
+    return told.replaced(model_type="qwen3").unflattened("text_config").replaced(vision_config=seen)
+
+
+KEYE_VL = Adjusted(
+    Assembly(
+        Nested("vision_config", "visual.vision_model", VISION),
+        Rest(
+            Embedding("visual.vision_model.embeddings.packing_position_embedding", KEYE_POSITIONS, EYE),
+            Under(
+                "mlp_AR",
+                Norm("pre_norm", EYE),
+                Linear("linear_1", times(4, EYE), times(4, EYE)),
+                Linear("linear_2", MOUTH, times(4, EYE)),
+            ),
+        ),
+        Nested("text_config", "", TEXT, "ForCausalLM"),
+    ),
+    keye,
+)
+
 REMOTE_MULTIMODAL: Mapping[str, Family] = {
+    "Keye": Family(
+        "Keye",
+        {"ForConditionalGeneration": KEYE_VL},
+        "ForConditionalGeneration",
+        "ForConditionalGeneration",
+        ("KeyeForConditionalGeneration",),
+    ),
     "dots_ocr": Family("DotsOCR", {"ForCausalLM": DOTS_OCR}, "ForCausalLM", "ForCausalLM", ("DotsOCRForCausalLM",)),
     "llavaonevision1_5": Family(
         "LLaVAOneVision1_5_",

@@ -1,0 +1,236 @@
+"""Models that hear, of which the transformers library has no class: their code lies in the model's repository.
+
+That code is never run; each entry follows its published definition, which the comment above it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastewq.architectures.assembly import (
+    MAX_ENTRIES,
+    WIDTH,
+    Adjusted,
+    Assembly,
+    Convolution,
+    Each,
+    Embedding,
+    Expect,
+    Family,
+    In,
+    Linear,
+    Named,
+    Nested,
+    Norm,
+    Only,
+    Parameter,
+    Rest,
+    Under,
+    When,
+    quotient,
+    unless,
+)
+from fastewq.architectures.audio.speech import WHISPER_ENCODER
+from fastewq.architectures.fields import Fields, Size, shown
+from fastewq.architectures.heads import Model
+from fastewq.architectures.parts import Option, Part, Tensors
+from fastewq.architectures.remote.multimodal import MINICPM_EYES, minicpm_sides, nested
+from fastewq.architectures.text import TEXT
+from fastewq.architectures.vision_language.multimodal import MOUTH
+from fastewq.errors import UnsupportedArchitecture
+
+HEARD = "audio_config.d_model"
+
+
+def whisper(f: Fields) -> dict[str, Any]:
+    """The audio config with a model_type, which the class assumes to be Whisper's."""
+    return {"model_type": "whisper", **nested(f, "audio_config")}
+
+
+def hears_as_whisper(path: str) -> In:
+    return In("audio_config", Expect("model_type", "whisper"), Named("audio", WHISPER_ENCODER), path=path)
+
+
+# -- Ultravox: fixie-ai/ultravox, ultravox_model.py and ultravox_config.py --------------------------------------------
+
+
+def ultravox(f: Fields) -> Fields:
+    """Refuses a file that names the models it is made of by their repositories alone, and adapters beside weights."""
+    f.require("llm_only_training", (False,))
+    for side in ("text", "audio"):
+        if not f.has(f"{side}_config"):
+            raise UnsupportedArchitecture(
+                f"{side}_config is missing; the {side} model is that of another repository, {side}_model_id "
+                f"{shown(f.value(f'{side}_model_id', None))}, whose config.json is expected as {side}_config"
+            )
+        if f.has(f"{side}_model_lora_config"):
+            f.sub(f"{side}_model_lora_config", "").require("r", (0,))
+    return f.replaced(audio_config=whisper(f), text_config={"model_type": "llama", **nested(f, "text_config")})
+
+
+def stacked(f: Fields) -> int:
+    """Features of the frames that become one token."""
+    return f[HEARD] * f.size("stack_factor", 8)
+
+
+def projected(f: Fields) -> int:
+    return f.size(WIDTH, 4096)
+
+
+def activated(f: Fields) -> int:
+    """Features after the activation: a gated one halves them."""
+    return projected(f) // 2 if f.text("projector_act", "swiglu") == "swiglu" else projected(f)
+
+
+def norm_between(f: Fields) -> bool:
+    return f.flag("projector_ln_mid", False)
+
+
+ULTRAVOX = Adjusted(
+    Assembly(
+        hears_as_whisper("audio_tower"),
+        Rest(
+            Under(
+                "multi_modal_projector",
+                Norm("ln_pre", stacked, False),
+                Linear("linear_1", projected, stacked, False),
+                When(norm_between, Norm("ln_mid", activated, False)),
+                Linear("linear_2", MOUTH, activated, False),
+                When(unless(norm_between), Norm("ln_post", MOUTH, False)),
+            )
+        ),
+        Nested("text_config", "language_model", TEXT, "ForCausalLM"),
+    ),
+    ultravox,
+)
+
+# -- MiniCPM-o: openbmb/MiniCPM-o-2_6 and openbmb/MiniCPM-o-4_5, modeling_minicpmo.py ---------------------------------
+
+MINICPM_O_SPEAKS = {"2.6": "qwen2", "4.5": "qwen3"}
+VOICE = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 20}
+VOICES: Mapping[str, Mapping[str, Any]] = {
+    "2.6": {"llm_dim": 2560, "num_audio_tokens": 626, "num_text_tokens": 21_178, "num_vq": 4, "use_mlp": True},
+    "4.5": {
+        "llm_dim": 2560,
+        "num_audio_tokens": 4097,
+        "num_text_tokens": 21_178,
+        "num_vq": 1,
+        "num_key_value_heads": 12,
+        "projector_type": "mlp",
+        "backbone_model": "llama",
+    },
+}
+"""What the class of the model that speaks assumes."""
+VOICE_VOCABULARY = 32_000
+"""It is a Llama of that class's own vocabulary, which nothing reads."""
+
+
+def minicpmo(f: Fields) -> Fields:
+    """The same with a nested config for each side; the text model's fields are at the top."""
+    version = f.value("version")
+    version = f"{version:.20}" if isinstance(version, str) else f"{f.number('version'):g}"
+    if version not in VOICES:
+        raise UnsupportedArchitecture(f"version is {version}; of minicpmo, {list(VOICES)} are known")
+    voice = {**VOICE, **VOICES[version], **nested(f, "tts_config")}
+    heads = voice["num_key_value_heads"] if version == "4.5" else voice["num_attention_heads"]
+    llama = {name: voice[name] for name in VOICE} | {"num_key_value_heads": heads, "vocab_size": VOICE_VOCABULARY}
+    sides = minicpm_sides(f, MINICPM_O_SPEAKS[version], f.flag("drop_vision_last_layer", True))
+    return sides.replaced(
+        audio_config=whisper(f),
+        tts_config={**voice, "model_type": f"voice {version}"},
+        voice_config={"model_type": "llama", **llama},
+    )
+
+
+def initialized(name: str) -> Option:
+    return lambda f: f.flag(name, True)
+
+
+def two_layers(name: str, inputs: Size, outputs: Size) -> Part:
+    return Under(name, Linear("linear1", outputs, inputs), Linear("linear2", outputs, outputs))
+
+
+def convnext(width: int) -> tuple[Part, ...]:
+    return (
+        Convolution("dwconv", width, 1, (7,)),
+        Norm("norm", width),
+        Linear("pwconv1", 4 * width, width),
+        Linear("pwconv2", width, 4 * width),
+        Parameter("coef", (width,)),
+    )
+
+
+def coder(name: str, outputs: int) -> Part:
+    return Under(
+        name,
+        Convolution("conv_in.0", 128, 512, (3,)),
+        Convolution("conv_in.2", 256, 128, (3,)),
+        Each("decoder_block", 12, convnext(256)),
+        Convolution("conv_out", outputs, 256, (1,), bias=False),
+    )
+
+
+CHAT_TTS = Rest(
+    When("use_mlp", two_layers("projector", "llm_dim", WIDTH)),
+    When(unless("use_mlp"), Linear("projector", WIDTH, "llm_dim", False)),
+    Under(
+        "dvae",  # a coder of spectra, whose sizes are fixed
+        Parameter("coef", (1, 100, 1)),
+        Convolution("downsample_conv.0", 512, 100, (3,)),
+        Convolution("downsample_conv.2", 512, 512, (4,)),
+        coder("encoder", 1024),
+        coder("decoder", 512),
+        Convolution("out_conv", 100, 512, (3,), bias=False),
+        Each("vq_layer.quantizer.rvqs", 2, (Linear("project_in", 4, 512), Linear("project_out", 512, 4))),
+    ),
+)
+VOICE_4_5 = Assembly(
+    Expect("projector_type", "mlp"),
+    Expect("backbone_model", "llama"),
+    Rest(two_layers("projector_spk", "llm_dim", WIDTH), two_layers("projector_semantic", "llm_dim", WIDTH)),
+)
+CODE_HEAD: tuple[Part, ...] = (
+    Parameter("original0", ("num_audio_tokens", 1)),
+    Parameter("original1", ("num_audio_tokens", WIDTH), "linear"),
+)
+CODES = Rest(
+    Embedding("emb_text", "num_text_tokens"),
+    lambda f: tuple(t for i in range(f.count("num_vq", high=MAX_ENTRIES)) for t in codes(f, i)),
+)
+
+
+def codes(f: Fields, i: int) -> Tensors:
+    """The embedding and the head of one codebook; a norm splits the latter's weight."""
+    return (
+        *Embedding(f"emb_code.{i}", "num_audio_tokens")(f),
+        *Under(f"head_code.{i}.parametrizations.weight", *CODE_HEAD)(f),
+    )
+
+
+def is_voice(version: str) -> Option:
+    return lambda f: f.model_type == f"voice {version}"
+
+
+MINICPM_O = Adjusted(
+    Assembly(
+        Only(initialized("init_vision"), MINICPM_EYES),
+        Only(
+            initialized("init_audio"),
+            hears_as_whisper("apm"),
+            Rest(two_layers("audio_projection_layer", quotient("audio_config.encoder_ffn_dim", 4), MOUTH)),
+        ),
+        Nested("text_config", "llm", TEXT, "ForCausalLM"),
+        Only(
+            initialized("init_tts"),
+            In("tts_config", CODES, Only(is_voice("2.6"), CHAT_TTS), Only(is_voice("4.5"), VOICE_4_5), path="tts"),
+            Nested("voice_config", "tts.model", {"llama": TEXT["llama"]}, name="voice"),
+        ),
+    ),
+    minicpmo,
+)
+
+REMOTE_OMNI: Mapping[str, Model] = {
+    "ultravox": Family("Ultravox", {"Model": ULTRAVOX}, classes=("UltravoxModel", "UltravoxForConditionalGeneration")),
+    "minicpmo": Family("MiniCPMO", {"": MINICPM_O}, "", "", ("MiniCPMO",)),
+}
