@@ -12,10 +12,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from math import prod
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fastewq.architecture import Architecture, Layout, Nameless, Outside, Role, Tensor, nameless, nameless_fields
 from fastewq.errors import InvalidConfig, InvalidPolicy
+
+Counts = TypeVar("Counts", int, NDArray[np.int64])
 
 RAW_PRECISIONS: Final[dict[str, tuple[str, int]]] = {
     "bfloat16": ("bf16", 2),
@@ -66,14 +71,17 @@ class Scheme:
     def size(self, shape: tuple[int, ...]) -> int:
         """Bytes of a tensor of this shape with all that belongs to it; leading dimensions are separate matrices."""
         rows, columns = shape[-2] if len(shape) > 1 else 1, shape[-1]
+        return prod(shape[:-2]) * self.matrix_size(rows, columns)
+
+    def matrix_size(self, rows: Counts, columns: Counts) -> Counts:
+        """Bytes of a matrix with all that belongs to it; of each of many where rows and columns are arrays."""
         if self.flat:
             packed = -(-rows * columns * self.bits // 8)
             groups = -(-rows * columns // self.group)
         else:
             packed = rows * (-(-columns * self.bits // (8 * self.row_multiple)) * self.row_multiple)
             groups = rows * (-(-columns // self.group) if self.group else 1)
-        overhead = -(-groups * self.group_bits // 8) + columns * self.column_bytes + self.matrix_bytes
-        return prod(shape[:-2]) * (packed + overhead)
+        return packed + -(-groups * self.group_bits // 8) + columns * self.column_bytes + self.matrix_bytes
 
 
 @dataclass(frozen=True, eq=False)

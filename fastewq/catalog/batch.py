@@ -9,10 +9,10 @@ from __future__ import annotations
 import gc
 import hashlib
 import marshal
-from array import array
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain, count, islice
+from math import prod
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -146,19 +146,15 @@ def _precisions(
 
 
 class _Rows(dict[Nameless, int]):
-    """A tensor but its name -> the row of its bytes in `sizes`, which gets one for every new tensor."""
+    """A tensor but its name, of a model with so many `raw_bytes` per weight -> its row in a table; see `Scale`."""
 
-    def __init__(self, raw_bytes: int, sizes: array[int]) -> None:
+    def __init__(self, raw_bytes: int, new_row: Callable[[int, Nameless], int]) -> None:
         super().__init__()
-        self._plain = target_named(DEFAULT_TARGET)
         self._raw_bytes = raw_bytes
-        self._sizes = sizes
+        self._new_row = new_row
 
     def __missing__(self, fields: Nameless) -> int:
-        tensor = nameless(fields)
-        levels = PRECISIONS if tensor.role in MATRICES else [KEEP] * len(PRECISIONS)
-        row = self[fields] = len(self._sizes) // len(PRECISIONS)
-        self._sizes.extend([self._plain.tensor_bytes(tensor, level, self._raw_bytes) for level in levels])
+        row = self[fields] = self._new_row(self._raw_bytes, fields)
         return row
 
 
@@ -166,26 +162,59 @@ class Scale:
     """Bytes at each of PRECISIONS. Shapes recur from model to model, so those of tensors are remembered."""
 
     def __init__(self) -> None:
-        self._sizes = array("q")  # a row of PRECISIONS for each tensor
+        self._sizes = np.empty((0, len(PRECISIONS)), np.int64)  # a row for each tensor
+        self._new: list[tuple[int, Nameless]] = []  # what the next rows are for
         self._rows: dict[int, _Rows] = {}
 
     def weigh(self, layouts: Sequence[Layout], raw_bytes: Sequence[int]) -> NDArray[np.int64]:
         """A block of each layout, shape (layouts, PRECISIONS); `raw_bytes` per weight of the models they are from."""
-        if len(self._sizes) > MAX_SHAPES * len(PRECISIONS):
-            self._sizes = array("q")
+        if len(self._sizes) > MAX_SHAPES:
+            self._sizes = self._sizes[:0]
             self._rows.clear()
         rows: list[int] = []
         counts: list[int] = []
         ends = [0]
         for layout, raw in zip(layouts, raw_bytes, strict=True):
-            known = self._rows.get(raw) or self._rows.setdefault(raw, _Rows(raw, self._sizes))
+            known = self._rows.get(raw) or self._rows.setdefault(raw, _Rows(raw, self._new_row))
             rows += map(known.__getitem__, layout.alike)
             counts += layout.alike.values()
             ends.append(len(rows))
-        sizes = np.frombuffer(self._sizes, np.int64).reshape(-1, len(PRECISIONS))
+        self._sizes = np.concatenate([self._sizes, tensor_sizes(self._new)])
+        self._new.clear()
         upto = np.zeros((len(rows) + 1, len(PRECISIONS)), np.int64)
-        np.cumsum(sizes[rows] * np.array(counts, np.int64)[:, None], axis=0, out=upto[1:])
+        np.cumsum(self._sizes[rows] * np.array(counts, np.int64)[:, None], axis=0, out=upto[1:])
         return np.diff(upto[ends], axis=0)
+
+    def _new_row(self, raw_bytes: int, fields: Nameless) -> int:
+        self._new.append((raw_bytes, fields))
+        return len(self._sizes) + len(self._new) - 1
+
+
+def tensor_sizes(tensors: Sequence[tuple[int, Nameless]]) -> NDArray[np.int64]:
+    """Bytes at each of PRECISIONS, shape (tensors, PRECISIONS), of tensors given by bytes per weight and fields.
+
+    Matrices that no checkpoint holds quantized, which are most of what is new, go through the formats all at once.
+    """
+    plain = target_named(DEFAULT_TARGET)
+    sizes = np.empty((len(tensors), len(PRECISIONS)), np.int64)
+    places: list[int] = []
+    shapes: list[tuple[int, int, int, int]] = []
+    for place, (raw_bytes, fields) in enumerate(tensors):
+        tensor = nameless(fields)
+        if tensor.role not in MATRICES:
+            sizes[place] = plain.tensor_bytes(tensor, KEEP, raw_bytes)
+        elif tensor.stored is not None or len(tensor.shape) < 2:
+            sizes[place] = [plain.tensor_bytes(tensor, level, raw_bytes) for level in PRECISIONS]
+        else:
+            *stacked, outputs, inputs = tensor.oriented
+            places.append(place)
+            shapes.append((raw_bytes, prod(stacked), outputs, inputs))
+    raw, matrices, rows, columns = np.array(shapes, np.int64).reshape(-1, 4).T
+    sizes[places, 0] = raw * matrices * rows * columns
+    for number, level in enumerate(LEVELS, PRECISIONS.index(LEVELS[0])):
+        (scheme,) = plain.schemes[level]
+        sizes[places, number] = matrices * scheme.matrix_size(rows, columns)
+    return sizes
 
 
 class _Blocks:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+from typing import get_args
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import fastewq
+from fastewq.architecture import Role, Stored, nameless
 from fastewq.catalog import batch as batch_module
-from fastewq.catalog.batch import Batch
+from fastewq.catalog.batch import Batch, tensor_sizes
 from fastewq.catalog.schema import BLOCK, POLICIES
 from fastewq.errors import FastEWQError
 from fastewq.jsonio import parse_config
+from fastewq.policy import PRECISIONS
 from fastewq.predictor import load_predictor
+from fastewq.schemes import MATRICES, target_named
 
 
 def expected(text: str, predictor) -> dict:
@@ -83,6 +89,30 @@ def test_copies_of_a_config_are_planned_once(configs, artefact, monkeypatch):
         k: v for k, v in second.items() if k != "config_hash"
     }
     assert third["already_quantized"]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from((2, 4)),
+            st.lists(st.integers(1, 3000), min_size=1, max_size=3).map(tuple),
+            st.sampled_from(get_args(Role)),
+            st.booleans(),
+            st.sampled_from((None, Stored("stored-int4", 4, 77), Stored("fp8", 8, 999))),
+        ),
+        max_size=20,
+    )
+)
+def test_tensors_weigh_together_what_each_weighs(tensors) -> None:
+    plain = target_named("plain")
+    tensors = [
+        (raw, (shape, role, swapped and len(shape) > 1, stored)) for raw, shape, role, swapped, stored in tensors
+    ]
+    expected = [
+        [plain.tensor_bytes(nameless(fields), level if fields[1] in MATRICES else "raw", raw) for level in PRECISIONS]
+        for raw, fields in tensors
+    ]
+    assert tensor_sizes(tensors).tolist() == expected
 
 
 def test_the_oldest_results_are_forgotten(configs, artefact, monkeypatch):
