@@ -9,6 +9,7 @@ from fastewq.architecture import Architecture
 from fastewq.architectures import read
 from fastewq.errors import InvalidConfig
 from fastewq.quantized import with_stored
+from fastewq.shown import json_kind
 
 MAX_PARAMETERS: Final = 2**50
 """Hundreds of times the largest model published. Their bytes, at most 2**53, every reader of JSON holds exactly."""
@@ -23,7 +24,7 @@ def read_config(config: Mapping[str, Any]) -> Architecture:
     where no layout is known for the `model_type`.
     """
     if not isinstance(config, Mapping):
-        raise InvalidConfig(f"the config is {type(config).__name__}; expected a JSON object")
+        raise InvalidConfig(f"the config is {json_kind(config)}; expected a JSON object")
     return bounded(with_stored(read(config), config))
 
 

@@ -13,6 +13,7 @@ from fastewq.errors import InvalidConfig, InvalidPlan
 from fastewq.memory import Memory, MemoryReport
 from fastewq.placement import Run
 from fastewq.schemes import LEVELS, raw_precision
+from fastewq.shown import json_kind, shown
 
 SCHEMA: Final = "fastewq.plan/1"
 
@@ -188,9 +189,10 @@ def read_plan(document: Any) -> Plan:
 
     Raises InvalidPlan, naming the field. Totals and reports are taken as they are written.
     """
-    if not isinstance(document, Mapping) or document.get("schema") != SCHEMA:
-        found = document.get("schema") if isinstance(document, Mapping) else type(document).__name__
-        raise InvalidPlan(f"schema is {found!r:.60}; expected {SCHEMA!r}")
+    if not isinstance(document, Mapping):
+        raise InvalidPlan(f"the document is {json_kind(document)}; expected an object with schema {SCHEMA!r}")
+    if document.get("schema") != SCHEMA:
+        raise InvalidPlan(f"schema is {shown(document.get('schema'))}; expected {SCHEMA!r}")
     model = dict(_get(document, "model", Mapping))
     try:
         raw = raw_precision(_get(model, "dtype", str, "model."))[0]
@@ -254,7 +256,7 @@ class _Reader:
         names = {tensor.name.removesuffix(".weight") for tensor in self.layouts[layout]}
         for name in modules:
             if name not in names:
-                raise InvalidPlan(f"{at}modules names {name!r:.80}, which the block does not have")
+                raise InvalidPlan(f"{at}modules names {shown(name, 80)}, which the block does not have")
         common = Common(
             _get(entry, "kind", str, at),
             _count(entry, "parameters", at),
@@ -278,7 +280,7 @@ class _Reader:
     def precision(self, entry: Mapping[str, Any], name: str, at: str) -> str:
         value: str = _get(entry, name, str, at)
         if value not in self.precisions and value not in STORED_PRECISIONS:
-            raise InvalidPlan(f"{at}{name} is {value!r:.40}; expected one of {', '.join(self.precisions)}")
+            raise InvalidPlan(f"{at}{name} is {shown(value)}; expected one of {', '.join(self.precisions)}")
         return value
 
     def layout(self, entry: Mapping[str, Any], at: str) -> int:
@@ -301,7 +303,7 @@ def _read_tensor(entry: Any, where: str) -> Tensor:
         raise InvalidPlan(f"{at}shape is {shape!r:.80}; expected up to eight integers from 0")
     role = _get(entry, "role", str, at)
     if role not in ROLES:
-        raise InvalidPlan(f"{at}role is {role!r:.40}; expected one of {', '.join(sorted(ROLES))}")
+        raise InvalidPlan(f"{at}role is {shown(role)}; expected one of {', '.join(sorted(ROLES))}")
     if role in ("linear", "experts", "embedding") and (len(shape) < 2 or 0 in shape):
         raise InvalidPlan(f"{at}shape is {shape}; expected a matrix for the role {role}")
     return Tensor(_path(entry, at, "name"), shape, role, entry.get("transposed") is True, _stored(entry, at))
@@ -313,7 +315,7 @@ def _stored(entry: Mapping[str, Any], at: str) -> Stored | None:
     stored, at = _object(entry["stored"], f"{at}stored"), f"{at}stored."
     precision, bits = _get(stored, "precision", str, at), _count(stored, "bits", at)
     if precision not in STORED_PRECISIONS or not 1 <= bits <= 8:
-        raise InvalidPlan(f"{at}precision is {precision!r:.40} with {bits} bits; expected a precision of 1 to 8 bits")
+        raise InvalidPlan(f"{at}precision is {shown(precision)} with {bits} bits; expected a precision of 1 to 8 bits")
     return Stored(precision, bits, _count(stored, "bytes", at))
 
 
@@ -335,7 +337,7 @@ def _memory(entry: Any) -> MemoryReport:
     )
     optimal = entry.get("optimal")
     if optimal is not None and not isinstance(optimal, bool):
-        raise InvalidPlan(f"memory.optimal is {optimal!r:.40}; expected true, false or null")
+        raise InvalidPlan(f"memory.optimal is {shown(optimal)}; expected true, false or null")
     return MemoryReport(
         request, _count(entry, "weights", at), _count(entry, "kv_cache", at), free, optimal, tuple(runs)
     )
@@ -343,14 +345,14 @@ def _memory(entry: Any) -> MemoryReport:
 
 def _object(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise InvalidPlan(f"{where} is {type(value).__name__}; expected an object")
+        raise InvalidPlan(f"{where} is {json_kind(value)}; expected an object")
     return value
 
 
 def _get(entry: Mapping[str, Any], name: str, kind: type, at: str = "") -> Any:
     value = entry.get(name)
     if not isinstance(value, kind):
-        raise InvalidPlan(f"{at}{name} is {type(value).__name__}; expected {kind.__name__}")
+        raise InvalidPlan(f"{at}{name} is {json_kind(value)}; expected {'a string' if kind is str else 'an object'}")
     return value
 
 
@@ -364,19 +366,19 @@ def _list(entry: Mapping[str, Any], name: str, at: str = "") -> list[Any]:
 def _count(entry: Mapping[str, Any], name: str, at: str) -> int:
     value = entry.get(name)
     if type(value) is not int or not 0 <= value <= MAX_COUNT:
-        raise InvalidPlan(f"{at}{name} is {value!r:.40}; expected an integer from 0 to {MAX_COUNT}")
+        raise InvalidPlan(f"{at}{name} is {shown(value)}; expected an integer from 0 to {MAX_COUNT}")
     return value
 
 
 def _number(entry: Mapping[str, Any], name: str, at: str) -> float:
     value = entry.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidPlan(f"{at}{name} is {value!r:.40}; expected a number")
+        raise InvalidPlan(f"{at}{name} is {shown(value)}; expected a number")
     return value
 
 
 def _path(entry: Mapping[str, Any], at: str, name: str = "path") -> str:
     value = entry.get(name)
     if not isinstance(value, str) or not PATH.fullmatch(value):
-        raise InvalidPlan(f"{at}{name} is {value!r:.80}; expected a module path such as model.layers.0")
+        raise InvalidPlan(f"{at}{name} is {shown(value, 80)}; expected a module path such as model.layers.0")
     return value

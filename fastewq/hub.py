@@ -45,6 +45,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 from fastewq.errors import AccessDenied, FastEWQError, HubUnavailable, InvalidCheckpoint, InvalidConfig, NotFound
 from fastewq.files import write_bytes
 from fastewq.jsonio import MAX_CONFIG_BYTES, parse_config
+from fastewq.shown import json_kind
 
 DEFAULT_REVISION: Final = constants.DEFAULT_REVISION
 COMMIT: Final = re.compile(r"[0-9a-f]{40}")
@@ -304,7 +305,7 @@ class Hub:
         answer = self._get(url, "the listing of models", limit=MAX_API_BYTES)
         page = _json_value(answer.body, "the listing of models")
         if not isinstance(page, list):
-            raise HubUnavailable(f"{url} answered with a JSON {type(page).__name__}; expected a list of models")
+            raise HubUnavailable(f"{url} answered with {json_kind(page)}; expected a list of models")
         if answer.next_page is None:
             return page, None
         following = urljoin(url, answer.next_page)
@@ -315,7 +316,7 @@ class Hub:
     def _json(self, url: str, what: str) -> Mapping[str, Any]:
         value = _json_value(self._get(url, what, limit=MAX_API_BYTES).body, what)
         if not isinstance(value, dict):
-            raise HubUnavailable(f"{url} answered with a JSON {type(value).__name__}; expected an object")
+            raise HubUnavailable(f"{url} answered with {json_kind(value)}; expected an object")
         return value
 
     # ---- one request ----

@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 
 from fastewq.errors import InputError, InvalidConfig, NotFound, StorageFailure
+from fastewq.shown import json_kind
 
 MAX_CONFIG_BYTES: Final = 8 * 2**20
 """The largest config.json seen, which lists the format of every expert, has 2.4 MB."""
@@ -23,7 +24,7 @@ def parse_config(text: bytes, source: str, *, limit: int = MAX_CONFIG_BYTES) -> 
         raise InvalidConfig(f"{source} has {len(text)} bytes; expected at most {limit}")
     value = parse_json(text, source)
     if not isinstance(value, dict):
-        raise InvalidConfig(f"{source} holds a JSON {type(value).__name__}; expected an object")
+        raise InvalidConfig(f"{source} holds {json_kind(value)}; expected an object")
     return value
 
 

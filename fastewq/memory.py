@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from fastewq.errors import InvalidPolicy
 from fastewq.placement import Run
+from fastewq.shown import shown
 
 UNITS: Final = {
     "": 1, "b": 1,
@@ -34,7 +35,7 @@ def parse_bytes(value: int | str, field: str = "memory") -> int:
     elif isinstance(value, int) and not isinstance(value, bool):
         count = value
     if count is None or not 0 <= count <= MAX_BYTES:
-        raise InvalidPolicy(f"{field} is {value!r:.40}; expected bytes such as 6GiB, at most {MAX_BYTES}")
+        raise InvalidPolicy(f"{field} is {shown(value)}; expected bytes such as 6GiB, at most {MAX_BYTES}")
     return int(count)
 
 
@@ -86,7 +87,7 @@ def read_memory(
     _check_integer("context", context, 0, MAX_CONTEXT)
     _check_integer("batch", batch, 1, MAX_BATCH)
     if cache_bits not in CACHE_BITS:
-        raise InvalidPolicy(f"cache_bits is {cache_bits!r:.40}; expected one of {', '.join(map(str, CACHE_BITS))}")
+        raise InvalidPolicy(f"cache_bits is {shown(cache_bits)}; expected one of {', '.join(map(str, CACHE_BITS))}")
     found = Memory(
         limit=None if memory is None else parse_bytes(memory),
         devices=tuple(parse_bytes(size, f"devices[{i}]") for i, size in enumerate(devices)),
@@ -100,7 +101,7 @@ def read_memory(
 
 def _check_integer(name: str, value: object, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise InvalidPolicy(f"{name} is {value!r:.40}; expected an integer from {low} to {high}")
+        raise InvalidPolicy(f"{name} is {shown(value)}; expected an integer from {low} to {high}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from typing import Any, Final
 
 from fastewq.errors import InvalidPolicy
 from fastewq.schemes import LEVELS
+from fastewq.shown import json_kind, shown
 
 DEFAULT_POLICY: Final = "4bit-8bit-mixed"
 KEEP: Final = "raw"
@@ -155,10 +156,10 @@ def read_policy(value: str | Mapping[str, Any] | Policy, card: Mapping[str, Any]
         name = value.get("name", DEFAULT_POLICY)
         changes = {key: entry for key, entry in value.items() if key != "name"}
     else:
-        raise InvalidPolicy(f"policy is {type(value).__name__}; expected a name or an object")
+        raise InvalidPolicy(f"policy is {json_kind(value)}; expected a name or an object")
     named = policies(card["threshold"], float(card["aggressive_share"]), card.get("aggressive_order", ORDERS[0]))
     if not isinstance(name, str) or name not in named:
-        raise InvalidPolicy(f"policy is {str(name)[:40]!r}; expected one of {', '.join(named)}")
+        raise InvalidPolicy(f"policy is {shown(name)}; expected one of {', '.join(named)}")
     if not changes:
         return named[name]
     unknown = sorted(str(key)[:40] for key in changes if key not in _CHECKS)
@@ -170,31 +171,31 @@ def read_policy(value: str | Mapping[str, Any] | Policy, card: Mapping[str, Any]
 
 def _share(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise InvalidPolicy(f"policy.{name} is {value!r:.40}; expected a number from 0 to 1")
+        raise InvalidPolicy(f"policy.{name} is {shown(value)}; expected a number from 0 to 1")
     return float(value)
 
 
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
-        raise InvalidPolicy(f"policy.{name} is {value!r:.40}; expected true or false")
+        raise InvalidPolicy(f"policy.{name} is {shown(value)}; expected true or false")
     return value
 
 
 def _precision(name: str, value: Any) -> str:
     if value not in PRECISIONS:
-        raise InvalidPolicy(f"policy.{name} is {value!r:.40}; expected one of {', '.join(PRECISIONS)}")
+        raise InvalidPolicy(f"policy.{name} is {shown(value)}; expected one of {', '.join(PRECISIONS)}")
     return str(value)
 
 
 def _order(name: str, value: Any) -> str:
     if value not in ORDERS:
-        raise InvalidPolicy(f"policy.{name} is {value!r:.40}; expected one of {', '.join(ORDERS)}")
+        raise InvalidPolicy(f"policy.{name} is {shown(value)}; expected one of {', '.join(ORDERS)}")
     return str(value)
 
 
 def _level(name: str, value: Any) -> str:
     if value not in LEVELS:
-        raise InvalidPolicy(f"policy.{name} is {value!r:.40}; expected one of {', '.join(LEVELS)}")
+        raise InvalidPolicy(f"policy.{name} is {shown(value)}; expected one of {', '.join(LEVELS)}")
     return str(value)
 
 
@@ -207,7 +208,7 @@ def _overrides(name: str, value: Any) -> tuple[tuple[str, str], ...]:
 def _override(name: str, entry: Any) -> tuple[str, str]:
     pair = entry.rsplit("=", 1) if isinstance(entry, str) else entry
     if not isinstance(pair, Sequence) or len(pair) != 2 or not all(isinstance(part, str) for part in pair):
-        raise InvalidPolicy(f"policy.{name} has the entry {entry!r:.80}; expected PATTERN=PRECISION")
+        raise InvalidPolicy(f"policy.{name} has the entry {shown(entry, 80)}; expected PATTERN=PRECISION")
     pattern, precision = pair
     if not pattern or len(pattern) > MAX_PATTERN:
         raise InvalidPolicy(f"policy.{name} has a pattern of {len(pattern)} characters; expected 1 to {MAX_PATTERN}")

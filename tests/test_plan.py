@@ -189,11 +189,11 @@ def test_a_tied_head_follows_the_embedding() -> None:
     ("policy", "message"),
     [
         ("nonesuch", "policy is 'nonesuch'; expected one of 8bit-mixed"),
-        (7, "policy is int"),
-        ({"name": 3}, "policy is '3'"),
+        (7, "policy is a number"),
+        ({"name": 3}, "policy is 3; expected one of"),
         ({"threshhold": 0.5}, "unknown field 'threshhold'"),
         ({"threshold": 1.5}, "policy.threshold is 1.5"),
-        ({"threshold": True}, "policy.threshold is True"),
+        ({"threshold": True}, "policy.threshold is true"),
         ({"threshold": float("nan")}, "policy.threshold is nan"),
         ({"keep_ends": 1}, "policy.keep_ends is 1"),
         ({"embeddings": "int3"}, "policy.embeddings is 'int3'"),
@@ -318,15 +318,18 @@ def _broken(path: str, value: Any) -> dict[str, Any]:
     ("path", "value", "message"),
     [
         ("schema", "fastewq.plan/2", "schema is 'fastewq.plan/2'"),
-        ("model", [], "model is list"),
+        ("model", [], "model is a list; expected an object"),
         ("model/dtype", "int4", "model.dtype is 'int4'"),
+        ("model/dtype", None, "model.dtype is null; expected a string"),
+        ("target", True, "target is true; expected a string"),
+        ("stacks/0", "x", "stacks[0] is a string; expected an object"),
         ("stacks/0/blocks/1/path", "model.layers.0", "stacks[0].blocks[1].path is 'model.layers.0'"),
         ("stacks/0/blocks/1/path", "model.layers.(1|2)", "stacks[0].blocks[1].path"),
         ("stacks/0/blocks/1/path", "../1", "stacks[0].blocks[1].path"),
         ("stacks/0/blocks/1/precision", "int3", "stacks[0].blocks[1].precision is 'int3'"),
         ("stacks/0/blocks/1/precision", "fp16", "stacks[0].blocks[1].precision is 'fp16'"),
         ("stacks/0/blocks/1/layout", 99, "stacks[0].blocks[1].layout is 99"),
-        ("stacks/0/blocks/1/index", True, "stacks[0].blocks[1].index is True"),
+        ("stacks/0/blocks/1/index", True, "stacks[0].blocks[1].index is true; expected an integer"),
         ("stacks/0/blocks/1", {"index": 2, "path": "model.layers.2"}, "stacks[0].blocks[1].index is 2; expected"),
         ("stacks/0/blocks/1/bytes", -1, "stacks[0].blocks[1].bytes is -1"),
         ("stacks/0/blocks/1/modules", {"x": "int8"}, "modules names 'x'"),
@@ -336,8 +339,8 @@ def _broken(path: str, value: Any) -> dict[str, Any]:
         ("layouts/0/0/shape", [4], "expected a matrix"),
         ("layouts/0/0/role", "x", "layouts[0][0].role is 'x'"),
         ("layouts/0/0/name", "a b", "layouts[0][0].name is 'a b'"),
-        ("totals/bytes", None, "totals.bytes is None"),
-        ("memory", 3, "memory is int"),
+        ("totals/bytes", None, "totals.bytes is null"),
+        ("memory", 3, "memory is a number"),
     ],
 )
 def test_documents_that_contradict_themselves_are_refused(path: str, value: Any, message: str) -> None:
@@ -346,9 +349,17 @@ def test_documents_that_contradict_themselves_are_refused(path: str, value: Any,
     assert message in caught.value.message
 
 
-@pytest.mark.parametrize("document", [None, [], {}, "x"])
-def test_other_values_are_no_plans(document: Any) -> None:
-    with pytest.raises(InvalidPlan, match="schema is"):
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        (None, "the document is null"),
+        ([], "the document is a list"),
+        ("x", "the document is a string"),
+        ({}, "schema is null; expected 'fastewq.plan/1'"),
+    ],
+)
+def test_other_values_are_no_plans(document: Any, message: str) -> None:
+    with pytest.raises(InvalidPlan, match=message):
         read_plan(document)
 
 

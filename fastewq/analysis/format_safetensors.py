@@ -12,6 +12,7 @@ from typing import Any
 
 from fastewq.analysis.tensors import TensorInfo, check_layout, stored_bytes
 from fastewq.errors import InvalidCheckpoint
+from fastewq.shown import json_kind
 
 HEADER_LIMIT = 25_000_000
 """Longest header accepted, in bytes: the limit of huggingface_hub, enough for 150,000 tensors."""
@@ -71,7 +72,7 @@ def _json_object(file: str, what: str, text: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise InvalidCheckpoint(f"{file}: the {what} is not valid JSON: {error}") from None
     if not isinstance(value, dict):
-        raise InvalidCheckpoint(f"{file}: the {what} is a JSON {type(value).__name__}; expected an object")
+        raise InvalidCheckpoint(f"{file}: the {what} is {json_kind(value)}; expected an object")
     return value
 
 

@@ -33,10 +33,11 @@ from typing import Any, Final
 
 from fastewq.architecture import Architecture
 from fastewq.architectures.body import Body
-from fastewq.architectures.fields import Fields, shown
+from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import Model
 from fastewq.architectures.registry import MODELS
 from fastewq.errors import InvalidConfig, UnsupportedArchitecture
+from fastewq.shown import shown
 
 DTYPES: Final = {
     "bfloat16": "bfloat16",

@@ -11,6 +11,7 @@ from math import prod
 from typing import Any, Final, TypeVar, Union
 
 from fastewq.errors import InvalidConfig, UnsupportedArchitecture
+from fastewq.shown import shown
 
 MAX_SIZE: Final = 2**31 - 1
 """No width, vocabulary or head count of a real model comes near; a larger value is a mistake or an attack."""
@@ -267,7 +268,7 @@ class Fields(dict["Size", int]):
         """A value out of a fixed set. Raises InvalidConfig for any other."""
         value = self.value(name, default)
         if not any(type(value) is type(a) and value == a for a in allowed):
-            raise self.refuse(name, value, "one of " + ", ".join(repr(a) for a in allowed))
+            raise self.refuse(name, value, "one of " + ", ".join(map(shown, allowed)))
         return value
 
     def require(self, name: str, allowed: Sequence[Any]) -> None:
@@ -276,7 +277,7 @@ class Fields(dict["Size", int]):
         if value is not None and not any(type(value) is type(a) and value == a for a in allowed):
             raise UnsupportedArchitecture(
                 f"{self.where(name)} is {shown(value)}, which changes the blocks of {self.model_type} in a way that "
-                f"is not described; known are {', '.join(repr(a) for a in allowed)}"
+                f"is not described; known are {', '.join(map(shown, allowed))}"
             )
 
     def per_layer(self, name: str, layers: int) -> Sequence[Any]:
@@ -352,13 +353,3 @@ class Fields(dict["Size", int]):
         if top % bottom:
             raise self.refuse(numerator, top, f"a multiple of {self.where(denominator)} = {bottom}")
         return top // bottom
-
-
-def shown(value: Any) -> str:
-    """A value for an error message, at most 60 characters; long strings are cut before they are rendered."""
-    if isinstance(value, list | tuple | Mapping):
-        return f"{type(value).__name__} of {len(value)}"
-    if isinstance(value, int) and value.bit_length() > 256:  # its digits may be too many to print
-        return f"an integer of {value.bit_length()} bits"
-    text = repr(value[:60] if isinstance(value, str) else value)
-    return text if len(text) <= 60 else text[:57] + "..."

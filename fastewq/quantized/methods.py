@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
-from fastewq.architectures.fields import shown
 from fastewq.errors import InvalidConfig, UnsupportedArchitecture
 from fastewq.modules import TOKEN_HEADS
 from fastewq.quantized.module_names import LATER_EXPERT, ModuleNames, Room, TooMuch, names
 from fastewq.quantized.packing import MXFP4, MXFP8, Packing, Quantization, Rule, grouped
+from fastewq.shown import json_kind, shown
 
 Config = Mapping[str, Any]
 
@@ -52,7 +52,7 @@ def _group(q: Config, default: int | None = 128) -> int:
 
 def _object(value: Any, field: str) -> Config:
     if not isinstance(value, Mapping):
-        raise InvalidConfig(f"quantization_config.{field} is {type(value).__name__}; expected an object")
+        raise InvalidConfig(f"quantization_config.{field} is {json_kind(value)}; expected an object")
     return value
 
 

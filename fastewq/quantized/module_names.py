@@ -19,8 +19,8 @@ from functools import lru_cache
 from itertools import product
 from typing import Final, Literal, NamedTuple
 
-from fastewq.architectures.fields import shown
 from fastewq.errors import InvalidConfig
+from fastewq.shown import json_kind, shown
 
 MAX_ENTRIES: Final = 16_384
 MAX_REGEXES: Final = 128
@@ -236,7 +236,7 @@ def names(value: object, field: str) -> list[str]:
     if isinstance(value, str):
         value = [value]
     if not isinstance(value, list | tuple):
-        raise InvalidConfig(f"quantization_config.{field} is {type(value).__name__}; expected a list of module names")
+        raise InvalidConfig(f"quantization_config.{field} is {json_kind(value)}; expected a list of module names")
     if len(value) > MAX_ENTRIES:
         raise TooMuch(f"{field} with {len(value)} entries")
     for entry in value:

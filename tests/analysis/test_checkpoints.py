@@ -138,7 +138,7 @@ LYING_HEADERS = {
     "metadata is no object": ({"__metadata__": [], "w": entry()}, 16, "__metadata__"),
     "half a byte": ({"w": entry(dtype="F4", shape=(3,), offsets=(0, 1))}, 1, "does not fill whole bytes"),
     "a name twice": (b'{"w": 1, "w": 2}', 0, "'w' appears twice"),
-    "a list": (b"[1, 2, 3]", 0, "JSON list; expected an object"),
+    "a list": (b"[1, 2, 3]", 0, "is a list; expected an object"),
     "no JSON": (b"{'w': 1}", 0, "not valid JSON"),
     "no UTF-8": (b'{"\xff": 1}', 0, "not valid JSON"),
     "deep nesting": (b'{"a":' * 100_000, 0, "not valid JSON"),

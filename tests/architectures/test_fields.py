@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fastewq.architectures.fields import MAX_LAYERS, Fields, config_class, shown
+from fastewq.architectures.fields import MAX_LAYERS, Fields, config_class
 from fastewq.errors import InvalidConfig, UnsupportedArchitecture
 
 
@@ -84,14 +84,8 @@ def test_nested_fields_are_named_with_their_path() -> None:
 
 
 def test_options_that_change_the_structure_are_refused_as_unsupported() -> None:
-    with pytest.raises(UnsupportedArchitecture, match="add_cross_attention is True"):
+    with pytest.raises(UnsupportedArchitecture, match=r"add_cross_attention is true.*known are false"):
         Fields({"add_cross_attention": True}, "gpt2").require("add_cross_attention", (False,))
-
-
-def test_long_values_are_cut_in_messages() -> None:
-    assert len(shown("x" * 10**6)) <= 60
-    assert shown([[1]] * 10**6) == "list of 1000000"
-    assert shown(10**100_000) == "an integer of 332193 bits"
 
 
 def test_table_has_the_library_types() -> None:
