@@ -32,13 +32,14 @@ from fastewq.architectures.assembly import (
     unless,
 )
 from fastewq.architectures.audio.speech import WHISPER_ENCODER
-from fastewq.architectures.fields import Fields, Size, shown
+from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import Model
 from fastewq.architectures.parts import Option, Part, Tensors
 from fastewq.architectures.remote.multimodal import MINICPM_EYES, minicpm_sides, nested
 from fastewq.architectures.text import TEXT
 from fastewq.architectures.vision_language.multimodal import MOUTH
 from fastewq.errors import UnsupportedArchitecture
+from fastewq.shown import shown
 
 HEARD = "audio_config.d_model"
 
