@@ -24,6 +24,7 @@ FAMILIES: Final = (
     ("audio_language.speech_language", "SPEECH_LANGUAGE"),
     ("remote.multimodal", "REMOTE_MULTIMODAL"),
     ("remote.omni", "REMOTE_OMNI"),
+    ("remote.nemotron_vl", "REMOTE_NEMOTRON_VL"),
     ("remote.kimi", "REMOTE_KIMI"),
     ("vision_language.documents", "DOCUMENTS"),
     ("vision_language.vision_seq2seq", "VISION_SEQ2SEQ"),

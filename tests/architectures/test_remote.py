@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from fastewq.architecture import Architecture
 from fastewq.config import read_config
-from fastewq.errors import UnsupportedArchitecture
+from fastewq.errors import InvalidConfig, UnsupportedArchitecture
 
 PUBLISHED = json.loads((Path(__file__).parent / "configs" / "published.json").read_text("utf-8"))
 TYPED = {"torch_dtype": "bfloat16"}
@@ -131,3 +132,94 @@ def test_pangu_ultra_is_deepseek_v3_with_norms_after_attention_and_feed_forward(
     assert named(first) == named(later)
     assert {name.split(".", 3)[3] for name in added} == {"pre_mlp_layernorm.weight", "post_mlp_layernorm.weight"}
     assert deepseek.keys() < named(first).keys()
+
+
+NANO = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
+NANO |= {"num_key_value_heads": 2, "num_hidden_layers": 2, "vocab_size": 100, "tie_word_embeddings": False}
+TEACHERS = [{"name": "clip"}, {"name": "siglip"}, {"name": "dino_v2"}, {"name": "sam"}, {"name": "sam"}]
+TRAINED = {"model": "vit_huge_patch16_224", "cpe_max_size": 2048, "register_multiple": 8, "teachers": TEACHERS}
+TRAINED |= {"cls_token_per_teacher": True}
+
+
+def nano_vl(model_type: str, **seen: Any) -> dict[str, Any]:
+    vision = {"patch_size": 16, "args": TRAINED} | seen
+    sizes = {"projector_hidden_size": 96, "vit_hidden_size": 1280, "downsample_ratio": 0.5}
+    kind = {"model_type": model_type, "architectures": [model_type], **TYPED}
+    return kind | sizes | {"llm_config": NANO, "vision_config": vision}
+
+
+def test_radio_of_a_repository_is_the_librarys_without_layer_scales() -> None:
+    sizes = {"hidden_size": 1280, "num_hidden_layers": 32, "num_attention_heads": 16, "mlp_ratio": 4.0}
+    tokens = {"num_cls_tokens": 4, "num_registers": 4, "max_img_size": 2048, "patch_size": 16}
+    library = named(read_config({"model_type": "radio", **sizes, **tokens}))
+    scales = [name for name in library if "layer_scale" in name]
+    whole = read_config(nano_vl("NemotronH_Nano_VL_V2"))
+    assert whole.exact, whole.warnings
+    tower = named(whole, "vision_model.radio_model.model.")
+    assert tower["patch_generator.cls_token.token"] == (8, 1280)
+    assert sum(map(prod, tower.values())) == sum(map(prod, library.values())) - len(scales) * 1280
+    assert named(whole, "language_model.") == named(read_config(NANO))
+
+
+@pytest.mark.parametrize(("model_type", "extra"), [("Llama_Nemotron_Nano_VL", True), ("NemotronH_Nano_VL_V2", False)])
+def test_projectors_of_nemotron_nano_vl(model_type: str, extra: bool) -> None:
+    projector = named(read_config(nano_vl(model_type)), "mlp1.")
+    assert projector["0.weight"] == (5120,)
+    assert projector["1.weight"] == (96, 5120)
+    assert projector["3.weight"] == (64, 96)
+    assert ("1.bias" in projector) == ("0.bias" in projector) == ("3.bias" in projector) == extra
+
+
+def test_radio_that_is_not_described_is_refused() -> None:
+    for changed in ({"args": TRAINED | {"model": "vit_giant"}}, {"video_temporal_patch_size": 2}):
+        with pytest.raises(UnsupportedArchitecture):
+            read_config(nano_vl("NemotronH_Nano_VL_V2", **changed))
+    with pytest.raises(InvalidConfig, match="teachers"):
+        read_config(nano_vl("NemotronH_Nano_VL_V2", args=TRAINED | {"teachers": []}))
+
+
+def test_qwen_vl_sees_with_1_9_billion_and_0_08_between() -> None:
+    """arXiv 2308.12966, table 1: 1.9B see, 0.08B adapt, 7.7B speak; together 9.6B, cut rather than rounded."""
+    text = PUBLISHED["Qwen-7B"]["config"]
+    sizes = {"heads": 16, "image_size": 448, "layers": 48, "mlp_ratio": 4.9231, "output_dim": 4096, "patch_size": 14}
+    whole = read_config(text | {"visual": sizes | {"width": 1664}})
+    assert whole.exact, whole.warnings
+    tower = {name: prod(shape) for name, shape in named(whole, "transformer.visual.").items()}
+    adapts = sum(count for name, count in tower.items() if name.startswith("attn_pool."))
+    assert f"{(sum(tower.values()) - adapts) / 1e9:.1f} {adapts / 1e9:.2f}" == "1.9 0.08"
+    assert whole.parameters == PUBLISHED["Qwen-7B"]["parameters"] + sum(tower.values())
+    assert int(whole.parameters / 1e8) == 96
+
+
+def test_kimi_audio_has_blocks_of_qwen2_for_words_of_sound() -> None:
+    config = PUBLISHED["Kimi-Audio-7B"]["config"]
+    qwen2 = read_config({"model_type": "qwen2", **{name: config[name] for name in config if name != "model_type"}})
+    whole = read_config(config)
+    assert named(whole, "model.mimo_layers.5.") == named(whole, "model.layers.27.") == named(qwen2, "model.layers.0.")
+    deaf = read_config(config | {"use_whisper_feature": False})
+    assert named(whole).keys() - named(deaf).keys() == {
+        f"model.vq_adaptor.layers.{i}.{kind}" for i in (0, 3, 4) for kind in ("weight", "bias")
+    }
+
+
+def test_minimax_vl_is_clip_without_its_last_norm_and_minimax_text() -> None:
+    config = PUBLISHED["MiniMax-VL-01"]["config"]
+    whole, clip = read_config(config), named(read_config(config["vision_config"]))
+    tower = named(whole, "vision_tower.vision_model.")
+    assert clip.keys() - tower.keys() == {"post_layernorm.weight", "post_layernorm.bias"}
+    assert tower.items() <= clip.items()
+    assert int(sum(map(prod, tower.values())) / 1e6) == 303  # arXiv 2501.08313, section 6
+    assert named(whole, "language_model.") == named(read_config(config["text_config"]))
+    between = {name: shape for name, shape in named(whole).items() if name.startswith(("image", "multi"))}
+    assert sum(map(prod, between.values())) == 6144 + 1024 * 6144 + 6144 * 6144 + 2 * 6144
+
+
+def test_opencua_is_qwen2_5_vl_without_a_projector_of_its_own() -> None:
+    seen = {"depth": 2, "hidden_size": 64, "intermediate_size": 128, "num_heads": 4, "out_hidden_size": 48}
+    text = {"hidden_size": 48, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2}
+    text |= {"num_hidden_layers": 2, "vocab_size": 100, "tie_word_embeddings": False}
+    cua = read_config({"model_type": "opencua", "vision_config": seen, "text_config": text, **TYPED})
+    qwen = {"model_type": "qwen2_5_vl", "vision_config": seen, "text_config": text, "tie_word_embeddings": False}
+    assert cua.exact, cua.warnings
+    assert cua.parameters == read_config(qwen).parameters
+    assert named(cua, "vision_tower.") == named(read_config(qwen), "model.visual.")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fastewq.architectures.assembly import Adjusted, Family, assuming
+from fastewq.architectures.assembly import Adjusted, Assembly, Family, Only, assuming, present
 from fastewq.architectures.body import Decoder, Overrides, leading
 from fastewq.architectures.decoders.dense import (
     FALCON,
@@ -47,6 +47,7 @@ from fastewq.architectures.parts import (
     prefixed,
     unless,
 )
+from fastewq.architectures.remote.qwen_vl import qwen_eyes
 from fastewq.errors import UnsupportedArchitecture
 
 
@@ -434,21 +435,24 @@ REMOTE: Mapping[str, Model] = {
         classes=("BaichuanForCausalLM", "BaiChuanForCausalLM", "BaichuanModel"),
     ),
     "qwen": decoder(
-        uniform(
-            Attention(
-                prefix="attn",
-                fused="c_attn",
-                names=("", "", "", "c_proj"),
-                bias=True,
-                out_bias=unless("no_bias"),
-                kv_heads=HEADS,
-                dim="kv_channels",
+        Assembly(
+            uniform(
+                Attention(
+                    prefix="attn",
+                    fused="c_attn",
+                    names=("", "", "", "c_proj"),
+                    bias=True,
+                    out_bias=unless("no_bias"),
+                    kv_heads=HEADS,
+                    dim="kv_channels",
+                ),
+                GatedMLP(names=("w1", "w2", "c_proj"), inner=half_inner, bias=unless("no_bias")),
+                norms=("ln_1", "ln_2"),
+                layers="h",
+                embed="wte",
+                final_norm="ln_f",
             ),
-            GatedMLP(names=("w1", "w2", "c_proj"), inner=half_inner, bias=unless("no_bias")),
-            norms=("ln_1", "ln_2"),
-            layers="h",
-            embed="wte",
-            final_norm="ln_f",
+            Only(present("visual"), qwen_eyes),
         ),
         heads=heads_with(LMHeadModel=LMHead(tied=tied)),
         default="LMHeadModel",

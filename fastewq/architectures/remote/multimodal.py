@@ -38,8 +38,8 @@ from fastewq.architectures.assembly import (
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import Model
 from fastewq.architectures.text import TEXT
-from fastewq.architectures.vision.clip import CLIP_LAYER, FUSED_LAYERS, VISION, vision_layers
-from fastewq.architectures.vision_language.multimodal import EYE, GENERATE, INTERNVL, MOUTH, speaking
+from fastewq.architectures.vision.clip import CLIP_LAYER, FUSED_LAYERS, PATCH_KERNEL, VISION, vision_layers
+from fastewq.architectures.vision_language.multimodal import EYE, EYES, GENERATE, INTERNVL, MOUTH, speaking, two_layers
 from fastewq.errors import UnsupportedArchitecture
 
 # -- InternVL: OpenGVLab/InternVL2-8B, modeling_internvl_chat.py and modeling_intern_vit.py ---------------------------
@@ -520,7 +520,65 @@ KEYE_VL = Adjusted(
     keye,
 )
 
+# -- OpenCUA: xlangai/OpenCUA-7B, modeling_opencua.py and configuration_opencua.py. Qwen2.5-VL's parts under new names -
+
+
+def opencua(f: Fields) -> Fields:
+    """The same with the model_type that the class assumes in each nested config."""
+    speaks = {"model_type": "qwen2", **nested(f, "text_config")}
+    return f.replaced(
+        text_config=speaks, vision_config={**nested(f, "vision_config"), "model_type": "qwen2_5_vl_vision"}
+    )
+
+
+OPENCUA = Adjusted(
+    Assembly(
+        Nested("vision_config", "vision_tower", EYES, "PretrainedModel"),
+        Nested("text_config", "language_model", TEXT, "ForCausalLM"),
+    ),
+    opencua,
+)
+
+# -- MiniMax-VL-01: MiniMaxAI/MiniMax-VL-01, modeling_minimax_vl_01.py. Its CLIP has no norm at the end ----------------
+
+MINIMAX_CLIP = At(
+    "vision_model",
+    Rest(
+        Parameter("embeddings.class_embedding", (WIDTH,)),
+        Convolution("embeddings.patch_embedding", WIDTH, "num_channels", PATCH_KERNEL, bias=False),
+        Embedding("embeddings.position_embedding", plus(patches, 1)),
+        Norm("pre_layrnorm"),
+    ),
+    vision_layers("encoder.layers", *CLIP_LAYER),
+)
+MINIMAX_EYES: Mapping[str, Model] = {"clip_vision_model": Family("CLIPVision", {"Model": MINIMAX_CLIP})}
+
+
+def projector_bias(f: Fields) -> bool:
+    return f.flag("multimodal_projector_bias", True)
+
+
+MINIMAX_VL = Assembly(
+    Nested("vision_config", "vision_tower", MINIMAX_EYES),
+    Nested("text_config", "language_model", TEXT, "ForCausalLM"),
+    Rest(Parameter("image_newline", (MOUTH,)), two_layers("multi_modal_projector", EYE, projector_bias)),
+)
+
 REMOTE_MULTIMODAL: Mapping[str, Family] = {
+    "minimax_vl_01": Family(
+        "MiniMaxVL01",
+        {"ForConditionalGeneration": MINIMAX_VL},
+        "ForConditionalGeneration",
+        "ForConditionalGeneration",
+        ("MiniMaxVL01ForConditionalGeneration",),
+    ),
+    "opencua": Family(
+        "OpenCUA",
+        {"ForConditionalGeneration": OPENCUA},
+        "ForConditionalGeneration",
+        "ForConditionalGeneration",
+        ("OpenCUAForConditionalGeneration",),
+    ),
     "Keye": Family(
         "Keye",
         {"ForConditionalGeneration": KEYE_VL},

@@ -32,9 +32,11 @@ from fastewq.architectures.assembly import (
     unless,
 )
 from fastewq.architectures.audio.speech import WHISPER_ENCODER
-from fastewq.architectures.fields import Fields, Size
+from fastewq.architectures.decoders.dense import uniform
+from fastewq.architectures.fields import MAX_LAYERS, Fields, Size
 from fastewq.architectures.heads import Model
-from fastewq.architectures.parts import Option, Part, Tensors
+from fastewq.architectures.parts import GatedMLP, Option, Part, Tensors
+from fastewq.architectures.remote.decoders import QWEN2_ATTENTION
 from fastewq.architectures.remote.multimodal import MINICPM_EYES, minicpm_sides, nested
 from fastewq.architectures.text import TEXT
 from fastewq.architectures.vision_language.multimodal import MOUTH
@@ -231,7 +233,56 @@ MINICPM_O = Adjusted(
     minicpmo,
 )
 
+# -- Kimi-Audio: moonshotai/Kimi-Audio-7B, modeling_moonshot_kimia.py. Qwen2 with further blocks for words of sound ---
+
+
+def kimi_audio(f: Fields) -> Fields:
+    f.require("tie_word_embeddings", (False,))
+    return f.replaced(model_type="qwen2").unflattened("text_config")
+
+
+def hears(f: Fields) -> bool:
+    return f.flag("use_whisper_feature", True)
+
+
+KIMI_AUDIO = Adjusted(
+    Assembly(
+        Nested("text_config", "", TEXT, "ForCausalLM"),
+        Named(
+            "voice",
+            In(
+                "text_config",
+                uniform(
+                    QWEN2_ATTENTION,
+                    GatedMLP(),
+                    count=lambda f: f.count("kimia_mimo_layers", 6, high=MAX_LAYERS),
+                    layers="mimo_layers",
+                    embed="",
+                    final_norm="mimo_norm",
+                ),
+                path="model",
+            ),
+        ),
+        Rest(
+            Linear("mimo_output", "text_config.vocab_size", MOUTH, False),
+            When(
+                hears,
+                Under(
+                    "model.vq_adaptor.layers",
+                    Linear("0", MOUTH, lambda f: f.size("kimia_adaptor_input_dim", 5120)),
+                    Linear("3", MOUTH, MOUTH),
+                    Norm("4", MOUTH),
+                ),
+            ),
+        ),
+    ),
+    kimi_audio,
+)
+
 REMOTE_OMNI: Mapping[str, Model] = {
+    "kimi_audio": Family(
+        "MoonshotKimia", {"ForCausalLM": KIMI_AUDIO}, "ForCausalLM", "ForCausalLM", ("MoonshotKimiaForCausalLM",)
+    ),
     "ultravox": Family("Ultravox", {"Model": ULTRAVOX}, classes=("UltravoxModel", "UltravoxForConditionalGeneration")),
     "minicpmo": Family("MiniCPMO", {"": MINICPM_O}, "", "", ("MiniCPMO",)),
 }

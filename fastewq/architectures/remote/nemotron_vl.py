@@ -1,0 +1,162 @@
+"""Nemotron Nano VL: RADIO's tower, as its own repository has it, before Llama or Nemotron-H.
+
+That code is never run; each entry follows its published definition, which the comment above it names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastewq.architectures.assembly import (
+    FFN,
+    WIDTH,
+    Adjusted,
+    Assembly,
+    Family,
+    Linear,
+    Nested,
+    Norm,
+    Parameter,
+    Rest,
+)
+from fastewq.architectures.body import BodyBuilder
+from fastewq.architectures.fields import Fields
+from fastewq.architectures.heads import Model
+from fastewq.architectures.parts import Part
+from fastewq.architectures.remote.multimodal import nested
+from fastewq.architectures.text import TEXT
+from fastewq.architectures.vision.clip import vision_layers
+from fastewq.errors import UnsupportedArchitecture
+
+# -- RADIO: nvidia/C-RADIOv2-H, hf_model.py, vit_patch_generator.py and cls_token.py; vLLM, models/radio.py ------------
+
+VITS: Mapping[str, tuple[int, int, int]] = {
+    "vit_base_patch16_224": (768, 12, 12),
+    "vit_large_patch16_224": (1024, 24, 16),
+    "vit_huge_patch16_224": (1280, 32, 16),
+}
+"""Names of the timm library -> width, blocks and heads; the feed-forward is four times as wide."""
+NOTHING_MORE = (
+    *("adaptor_names", "feature_normalizer_config", "inter_feature_normalizer_config"),
+    "video_temporal_patch_size",
+)
+"""What would add tensors, if it were set; videos may be read frame by frame."""
+OF_REPOSITORY = "radio of a repository"
+MAX_TEACHERS = 64
+
+
+def radio_tokens(args: Fields) -> int:
+    """One token for each teacher, and registers up to a multiple."""
+    teachers = args.value("teachers")
+    if not isinstance(teachers, list | tuple) or not 0 < len(teachers) <= MAX_TEACHERS:
+        raise args.refuse("teachers", teachers, f"a list of at most {MAX_TEACHERS} teachers")
+    names = {str(teacher.get("name")) for teacher in teachers if isinstance(teacher, Mapping)}
+    tokens = len(names) if args.flag("cls_token_per_teacher") else 1
+    if args.has("cpe_num_registers"):
+        return tokens + args.count("cpe_num_registers")
+    multiple = args["register_multiple"]
+    return tokens + multiple - tokens % multiple
+
+
+def radio(f: Fields) -> Mapping[str, Any]:
+    """The tower's sizes, some of which follow from the arguments that its training was started with."""
+    nested(f, "vision_config")
+    seen = f.sub("vision_config")
+    nested(seen, "args")
+    args = seen.sub("args")
+    name = args.text("model")
+    if name not in VITS:
+        raise UnsupportedArchitecture(f"{args.where('model')} is {name[:80]!r}; of RADIO, {list(VITS)} are known")
+    args.require("model_norm", (False,))
+    for unknown in NOTHING_MORE:
+        seen.require(unknown, (1,))
+    width, depth, heads = VITS[name]
+    patch = seen.size("patch_size", 16)
+    side = round((args["cpe_max_size"] if args.has("cpe_max_size") else seen["max_resolution"]) / patch)
+    return {
+        "model_type": OF_REPOSITORY,
+        "hidden_size": width,
+        "num_hidden_layers": depth,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * width,
+        "patch_pixels": 3 * patch**2,
+        "positions": side**2,
+        "tokens": radio_tokens(args),
+    }
+
+
+RADIO = Assembly(
+    Rest(
+        Parameter("patch_generator.pos_embed", (1, "positions", WIDTH), "embedding"),
+        Linear("patch_generator.embedder", WIDTH, "patch_pixels", False),
+        Parameter("patch_generator.cls_token.token", ("tokens", WIDTH)),
+    ),
+    vision_layers(
+        "blocks",
+        Norm("norm1"),
+        Linear("attn.qkv", "3*hidden_size", WIDTH),
+        Linear("attn.proj", WIDTH, WIDTH),
+        Norm("norm2"),
+        Linear("mlp.fc1", FFN, WIDTH),
+        Linear("mlp.fc2", WIDTH, FFN),
+    ),
+)
+RADIO_EYES: Mapping[str, Model] = {OF_REPOSITORY: Family("Radio", {"Model": RADIO})}
+
+
+def with_radio(f: Fields) -> Fields:
+    f.require("sound_config", ())
+    f.require("video_temporal_patch_size", (1,))
+    return f.replaced(vision_config=radio(f), llm_config={"model_type": "llama", **nested(f, "llm_config")})
+
+
+def shuffled(f: Fields) -> int:
+    """Features of a pixel-shuffled token."""
+    return f.size("vit_hidden_size", 1280) * int(1 / f.number("downsample_ratio", low=1e-3)) ** 2
+
+
+SPOKEN = "llm_config.hidden_size"
+
+
+def nano_vl(*projector: Part) -> BodyBuilder:
+    return Adjusted(
+        Assembly(
+            Nested("vision_config", "vision_model.radio_model.model", RADIO_EYES),
+            Nested("llm_config", "language_model", TEXT, "ForCausalLM"),
+            Rest(*projector),
+        ),
+        with_radio,
+    )
+
+
+REMOTE_NEMOTRON_VL: Mapping[str, Model] = {
+    # nvidia/Llama-3.1-Nemotron-Nano-VL-8B-V1, modeling.py; vLLM, models/nemotron_vl.py
+    "Llama_Nemotron_Nano_VL": Family(
+        "Llama_Nemotron_Nano_VL",
+        {
+            "": nano_vl(
+                Norm("mlp1.0", shuffled),
+                Linear("mlp1.1", "projector_hidden_size", shuffled),
+                Linear("mlp1.3", SPOKEN, "projector_hidden_size"),
+            )
+        },
+        "",
+        "",
+        ("Llama_Nemotron_Nano_VL",),
+    ),
+    # nvidia/NVIDIA-Nemotron-Nano-12B-v2-VL-BF16, modeling.py; vLLM, models/nano_nemotron_vl.py
+    "NemotronH_Nano_VL_V2": Family(
+        "NemotronH_Nano_VL_V2",
+        {
+            "": nano_vl(
+                Norm("mlp1.0", shuffled, False),
+                Linear("mlp1.1", "projector_hidden_size", shuffled, False),
+                Linear("mlp1.3", SPOKEN, "projector_hidden_size", False),
+            )
+        },
+        "",
+        "",
+        ("NemotronH_Nano_VL_V2",),
+    ),
+}
