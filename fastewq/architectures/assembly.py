@@ -551,6 +551,10 @@ class Nested:
                 f"{sub.where('model_type')} is {sub.model_type[:80]!r}; no exact block layout is known for it here"
             )
         model, where = self.models[sub.model_type], join(path, self.path)
+        if (self.ending or model.base) not in model.endings:
+            raise UnsupportedArchitecture(
+                f"{sub.where('model_type')} is {sub.model_type!r}, which has no class {self.ending or model.base}"
+            )
         built = model.build(sub, self.ending or model.base, where)
         beside = not f.has(self.config) and (f.undeclared("num_hidden_layers") or f.undeclared("hidden_size"))
         if beside and not self._same_by_the_outer_sizes(f, model, where, built):

@@ -48,6 +48,30 @@ def test_unknown_language_model_is_refused_by_name() -> None:
         read("llava", "LlavaForConditionalGeneration", text_config={"model_type": "nothing"})
 
 
+NESTING = [
+    ("instructblip", "text_config"),
+    ("llava", "text_config"),
+    ("internvl_chat", "llm_config"),
+    ("rag", "generator"),
+]
+
+
+@pytest.mark.parametrize(("outer", "field"), NESTING)
+def test_any_model_in_the_place_of_a_nested_one_is_read_or_refused(outer: str, field: str) -> None:
+    for model_type in MODELS:
+        try:
+            read_config({"model_type": outer, field: {"model_type": model_type}})
+        except FastEWQError as error:
+            assert error.message
+
+
+def test_nested_model_without_the_class_needed_is_refused() -> None:
+    nested = {"model_type": "embedding_gemma2_text"}
+    expected = r"text_config\.model_type is 'embedding_gemma2_text', which has no class ForCausalLM"
+    with pytest.raises(UnsupportedArchitecture, match=expected):
+        read_config({"model_type": "instructblip", "text_config": nested})
+
+
 @pytest.mark.parametrize("model_type", sorted(MODELS))
 def test_stacks_have_names_of_their_own_and_blocks_run_on(model_type: str) -> None:
     try:
