@@ -10,7 +10,7 @@ from fastewq.draft import Draft
 from fastewq.errors import DoesNotFit
 from fastewq.memory import Memory, MemoryReport
 from fastewq.modules import is_output
-from fastewq.placement import Load, Run, place
+from fastewq.placement import Load, Run, fits, place
 from fastewq.policy import KEEP
 from fastewq.schemes import LEVELS
 
@@ -107,8 +107,7 @@ def _placed(fitting: Fitting, memory: Memory, cache: Sequence[int], optimal: boo
         return optimal, runs
     high = draft.total()
     fitting.apply(fitting.least)
-    found = place(_load(draft, cache), capacities)
-    if found is None:
+    if not fits(_load(draft, cache), capacities):
         raise DoesNotFit(
             f"no contiguous runs of blocks fit the {len(capacities)} devices, even at {fitting.levels[-1]}, although "
             f"together they need {draft.total() + sum(cache)} of {sum(capacities)} bytes",
@@ -118,11 +117,13 @@ def _placed(fitting: Fitting, memory: Memory, cache: Sequence[int], optimal: boo
     while high - low > 1:
         middle = (low + high) // 2
         fitting.apply(middle)
-        if (runs := place(_load(draft, cache), capacities)) is None:
-            high = middle
+        if fits(_load(draft, cache), capacities):
+            low = middle
         else:
-            low, found = middle, runs
+            high = middle
     fitting.apply(low)
+    found = place(_load(draft, cache), capacities)
+    assert found is not None  # it was seen to fit
     return False, found
 
 

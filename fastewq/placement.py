@@ -45,6 +45,28 @@ class Run:
 
 def place(load: Load, capacities: Sequence[int]) -> tuple[Run, ...] | None:
     """The runs of a load on devices of these capacities (bytes), or None where no contiguous runs fit."""
+    best = _fewest(load, capacities)
+    if best is None or len(best) == 1:
+        return best
+    # The largest share that still lets as many devices hold everything. Every share tried at `high` was feasible.
+    ends, low, high = _ends(load), 0.0, 1.0
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        runs = _furthest(ends, [int(size * middle) for size in capacities], len(best))[len(best)]
+        if runs and runs[-1].end == len(load.blocks):
+            best, high = runs, middle
+        else:
+            low = middle
+    return best
+
+
+def fits(load: Load, capacities: Sequence[int]) -> bool:
+    """Whether `place` finds runs, which it takes far longer to balance."""
+    return _fewest(load, capacities) is not None
+
+
+def _fewest(load: Load, capacities: Sequence[int]) -> tuple[Run, ...] | None:
+    """Runs on as few devices as possible; where one is enough, on that of which it takes the smallest share."""
     count = len(load.blocks)
     whole = sum(load.blocks) + load.first + load.last
     alone = [(whole / max(size, 1), device) for device, size in enumerate(capacities) if whole <= size]
@@ -52,25 +74,16 @@ def place(load: Load, capacities: Sequence[int]) -> tuple[Run, ...] | None:
         return (Run(min(alone)[1], 0, count, whole),)
     if not count:
         return None
+    reached = _furthest(_ends(load), capacities, len(capacities))
+    return next((runs for runs in reached if runs and runs[-1].end == count), None)
+
+
+def _ends(load: Load) -> list[int]:
+    """Bytes of the first 0, 1, 2 ... blocks on several devices, with what stays with the first and the last."""
     items = list(load.blocks)
     items[0] += load.first
     items[-1] += load.last + load.tied
-    ends = [0, *accumulate(items)]
-
-    reached = _furthest(ends, capacities, len(capacities))
-    used = next((k for k, runs in enumerate(reached) if runs and runs[-1].end == count), None)
-    if used is None:
-        return None
-    # The largest share that still lets `used` devices hold everything. Every share tried at `high` was feasible.
-    best, low, high = reached[used], 0.0, 1.0
-    for _ in range(HALVINGS):
-        middle = (low + high) / 2
-        runs = _furthest(ends, [int(size * middle) for size in capacities], used)[used]
-        if runs and runs[-1].end == count:
-            best, high = runs, middle
-        else:
-            low = middle
-    return best
+    return [0, *accumulate(items)]
 
 
 def _furthest(ends: Sequence[int], rooms: Sequence[int], most: int) -> list[tuple[Run, ...]]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastewq.placement import Load, Run, place
+from fastewq.placement import Load, Run, fits, place
 
 
 def brute_force(load: Load, capacities: list[int]) -> tuple[int, float] | None:
@@ -39,6 +39,7 @@ def test_fewest_devices_then_balanced(blocks: list[int], ends: tuple[int, int, i
     first, last, tied = ends
     load = Load(tuple(blocks), first, last, min(tied, first))
     runs, expected = place(load, capacities), brute_force(load, capacities)
+    assert fits(load, capacities) == (expected is not None)
     if expected is None:
         assert runs is None
         return
