@@ -14,13 +14,14 @@ from fastewq.architectures.decoders.state_space import STATE_SPACE
 from fastewq.architectures.encoders.bert_relatives import ENCODERS
 from fastewq.architectures.encoders.early import EARLY
 from fastewq.architectures.heads import Model
-from fastewq.architectures.remote.decoders import REMOTE
+from fastewq.architectures.remote.deci import DECI_LINE
 from fastewq.architectures.remote.dense import REMOTE_DENSE
 from fastewq.architectures.remote.encoders import REMOTE_ENCODERS
 from fastewq.architectures.remote.hybrid import REMOTE_HYBRID
 from fastewq.architectures.remote.kimi import KIMI_LINEAR
 from fastewq.architectures.remote.moe import REMOTE_MOE
 from fastewq.architectures.remote.pangu import REMOTE_PANGU
+from fastewq.architectures.remote.renamed import RENAMED
 from fastewq.architectures.seq2seq.bart import BART_LINE
 from fastewq.architectures.seq2seq.t5 import SEQ2SEQ
 
@@ -32,10 +33,11 @@ ALONE: Mapping[str, Model] = {
     **STATE_SPACE,
     **LINEAR,
     **KIMI_LINEAR,
-    **REMOTE,
     **REMOTE_DENSE,
+    **DECI_LINE,
     **REMOTE_MOE,
     **REMOTE_PANGU,
+    **RENAMED,
     **REMOTE_HYBRID,
     **ENCODERS,
     **REMOTE_ENCODERS,

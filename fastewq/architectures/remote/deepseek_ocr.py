@@ -27,7 +27,7 @@ from fastewq.architectures.assembly import (
 )
 from fastewq.architectures.body import Body
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.remote.decoders import REMOTE
+from fastewq.architectures.remote.moe import REMOTE_MOE
 from fastewq.architectures.vision.clip import VISION, vision_layers
 from fastewq.errors import UnsupportedArchitecture
 
@@ -124,7 +124,7 @@ def clip(f: Fields, path: str) -> Body:
 PROJECTED = "projector_config.n_embed"
 OCR = Adjusted(
     Assembly(
-        Nested("language_config", "", REMOTE, "ForCausalLM"),
+        Nested("language_config", "", REMOTE_MOE, "ForCausalLM"),
         At(
             "model",
             In("sam_config", SAM, path="sam_model"),

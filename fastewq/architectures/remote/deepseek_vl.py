@@ -32,8 +32,8 @@ from fastewq.architectures.decoders.latent import LATENT_LINE
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import Model
 from fastewq.architectures.parts import Tensors, linear
-from fastewq.architectures.remote.decoders import REMOTE
 from fastewq.architectures.remote.deepseek_ocr import OCR, sent
+from fastewq.architectures.remote.moe import REMOTE_MOE
 from fastewq.architectures.vision.clip import vision_layers
 
 VISION: Final = {"width": 1024, "layers": 24, "heads": 16, "mlp_ratio": 4.0, "image_size": 384, "patch_size": 16}
@@ -123,7 +123,7 @@ def projector(f: Fields) -> Tensors:
 
 EMBEDDED = "projector_config.n_embed"
 LANGUAGE_MODELS: Mapping[str, Model] = {
-    "deepseek": REMOTE["deepseek"],
+    "deepseek": REMOTE_MOE["deepseek"],
     "deepseek_v2": LATENT_LINE["deepseek_v2"],
     "deepseek_v3": LATENT_LINE["deepseek_v3"],
 }

@@ -1,24 +1,36 @@
-"""More dense decoders that the transformers library does not have: their code lies in the model's repository.
+"""Dense decoders that the transformers library does not have: their code lies in the model's repository.
 
-That code is never run; each entry follows its published definition, which the comment above it names.
+That code is never run; each entry follows its published definition, which the comment above it names. Where such a
+config leaves out `tie_word_embeddings`, the library's version 4 default, true, applies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from fastewq.architecture import FeedForward as FeedForwardKind
-from fastewq.architectures.decoders.dense import HEADS, gpt2_attention, uniform, whole_head_dim
+from fastewq.architectures.assembly import Assembly, Only, present
+from fastewq.architectures.body import Overrides
+from fastewq.architectures.decoders.dense import (
+    H_4H,
+    HEADS,
+    LLAMA_ATTENTION,
+    LLAMA_MLP,
+    gpt2_attention,
+    uniform,
+    whole_head_dim,
+)
 from fastewq.architectures.fields import Fields
-from fastewq.architectures.heads import LMHead, Model, decoder, heads_with
+from fastewq.architectures.heads import Classifier, LMHead, Model, decoder, heads_with, no_head
 from fastewq.architectures.parts import (
     LAYER_NORM,
     MLP,
     Attention,
     FeedForwardPart,
     GatedMLP,
+    Norm,
     Tensors,
     conv1d_linear,
     embedding,
@@ -28,16 +40,105 @@ from fastewq.architectures.parts import (
     norm,
     parameter,
     prefixed,
+    unless,
 )
-from fastewq.architectures.remote.decoders import TIED_HEADS, tied
+from fastewq.architectures.remote.heads import NEVER_TIED, TIED_BY_DEFAULT, UNTIED_BY_DEFAULT, tied_by_default
+from fastewq.architectures.remote.qwen_vl import qwen_eyes
 
-UNTIED_BY_DEFAULT = heads_with(ForCausalLM=LMHead(tied=lambda f: f.flag("tie_word_embeddings", False)))
 GPT2_SPELLINGS = {
     "n_embd": "hidden_size",
     "n_head": HEADS,
     "n_layer": "num_hidden_layers",
     "n_positions": "max_position_embeddings",
 }
+
+# -- MiMo: XiaomiMiMo/MiMo-7B-RL, modeling_mimo.py --------------------------------------------------------------------
+
+QWEN2_ATTENTION = Attention(bias=True, out_bias=False)
+
+
+def mimo_prediction(f: Fields) -> Tensors:
+    """Layers that predict further tokens. The model holds them, but its forward pass does not run them."""
+    hidden = f["hidden_size"]
+    names = (
+        "input_layernorm",
+        "post_attention_layernorm",
+        "token_layernorm",
+        "hidden_layernorm",
+        "final_layernorm",
+    )
+    layer = (
+        *(t for name in names for t in norm(name, hidden)),
+        *linear("input_proj", hidden, 2 * hidden),
+        *QWEN2_ATTENTION(f),
+        *GatedMLP()(f),
+    )
+    layers = f.count("num_nextn_predict_layers", 0, high=64)
+    return tuple(t for i in range(layers) for t in prefixed(f"mtp_layers.{i}", layer))
+
+
+# -- OpenELM: apple/OpenELM-270M, modeling_openelm.py -----------------------------------------------------------------
+
+
+def divisible(value: float, divisor: int) -> int:
+    """`make_divisible` of the repository: to the nearest multiple, but at most a tenth below the value."""
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+def openelm_layers(f: Fields, layers: int) -> Sequence[Overrides]:
+    heads, keys = f.sizes("num_query_heads", layers), f.sizes("num_kv_heads", layers)
+    factors, divisor = f.per_layer("ffn_multipliers", layers), f["ffn_dim_divisor"]
+    width = f["model_dim"]
+    if not all(type(x) in (int, float) and 0 < x < 1000 for x in factors):
+        raise f.refuse("ffn_multipliers", factors, "a list of numbers")
+    return [
+        ((HEADS, h), ("num_key_value_heads", k), ("intermediate_size", divisible(x * width, divisor)))
+        for h, k, x in zip(heads, keys, factors, strict=True)
+    ]
+
+
+# -- Qwen, first generation: Qwen/Qwen-7B, modeling_qwen.py -----------------------------------------------------------
+
+
+def half_inner(f: Fields) -> int:
+    return f.count("intermediate_size", low=2) // 2
+
+
+# -- Phi, first code: microsoft/phi-1_5, modeling_phi.py --------------------------------------------------------------
+
+
+def phi_head(f: Fields, body: Any) -> Tensors:
+    return (
+        *norm("lm_head.ln", f["n_embd"], bias=True),
+        *linear("lm_head.linear", body.vocab_size, f["n_embd"], True),
+    )
+
+
+# -- ChatGLM: THUDM/chatglm3-6b, modeling_chatglm.py ------------------------------------------------------------------
+
+
+def chatglm_heads(f: Fields) -> int:
+    return f["multi_query_group_num"] if f.flag("multi_query_attention", False) else f[HEADS]
+
+
+def chatglm_bias(f: Fields) -> bool:
+    return f.flag("add_bias_linear", False) or f.flag("add_qkv_bias", False)
+
+
+def inside_body(f: Fields, body: Any) -> Tensors:  # noqa: ARG001
+    """ChatGLM's head is the body's output layer."""
+    return ()
+
+
+# -- LLaDA: GSAI-ML/LLaDA-8B-Base, modeling_llada.py ------------------------------------------------------------------
+
+
+def llada_head(f: Fields, body: Any) -> Tensors:
+    if f.flag("weight_tying", True):
+        return ()
+    return linear("model.transformer.ff_out", body.vocab_size, f["d_model"])
+
 
 # -- TeleChat: Tele-AI/telechat-7B, and Tele-AI/TeleChat2-7B; modeling_telechat.py, modeling_telechat2.py -------------
 
@@ -131,7 +232,7 @@ def shared_heads(f: Fields) -> int:
 
 def padded_head(f: Fields, body: object) -> Tensors:  # noqa: ARG001
     """PLaMo 3's head predicts a multiple of 16 tokens."""
-    if f.flag("tie_word_embeddings", True):
+    if tied_by_default(f):
         return ()
     return linear("lm_head", -(-f["vocab_size"] // 16) * 16, f["hidden_size"])
 
@@ -151,7 +252,7 @@ REMOTE_DENSE: Mapping[str, Model] = {
             renamed=TELECHAT_SPELLINGS,
             only={"embed_layernorm": (False,)},
         ),
-        heads=TIED_HEADS,
+        heads=TIED_BY_DEFAULT,
         prefix="transformer",
         classes=("TelechatForCausalLM", "TeleChatForCausalLM", "TeleChat2ForCausalLM", "TelechatModel"),
     ),
@@ -174,7 +275,7 @@ REMOTE_DENSE: Mapping[str, Model] = {
             renamed=GPT2_SPELLINGS,
             only={"add_cross_attention": (False,)},
         ),
-        heads=heads_with(LMHeadModel=LMHead(tied=tied)),
+        heads=heads_with(LMHeadModel=LMHead(tied=tied_by_default)),
         default="LMHeadModel",
         prefix="transformer",
         classes=("JAISLMHeadModel", "JAISModel"),
@@ -191,7 +292,7 @@ REMOTE_DENSE: Mapping[str, Model] = {
             renamed=GPT2_SPELLINGS,
             only={"position_embedding_type": ("rope",)},
         ),
-        heads=TIED_HEADS,
+        heads=TIED_BY_DEFAULT,
         prefix="transformer",
         classes=("CodeShellForCausalLM", "CodeShellModel"),
     ),
@@ -217,7 +318,7 @@ REMOTE_DENSE: Mapping[str, Model] = {
             GatedMLP(bias=lambda f: f.flag("use_bias", False)),
             extras=(poly_norm,),
         ),
-        heads=TIED_HEADS,
+        heads=TIED_BY_DEFAULT,
         classes=("MotifForCausalLM", "MotifModel"),
     ),
     "plamo": decoder(
@@ -239,5 +340,227 @@ REMOTE_DENSE: Mapping[str, Model] = {
         ),
         heads=heads_with(ForCausalLM=padded_head),
         classes=("Plamo3ForCausalLM", "Plamo3Model"),
+    ),
+    "llada": decoder(
+        uniform(
+            Attention(
+                prefix="",
+                names=("q_proj", "k_proj", "v_proj", "attn_out"),
+                bias=lambda f: f.flag("include_bias", False) or f.flag("include_qkv_bias", False),
+                out_bias=lambda f: f.flag("include_bias", False),
+                hidden="d_model",
+                heads="n_heads",
+                kv_heads=field_or("n_kv_heads", "n_heads"),
+                dim=lambda f: f.divided("d_model", "n_heads"),
+            ),
+            GatedMLP(
+                prefix="",
+                names=("ff_proj", "up_proj", "ff_out"),
+                hidden="d_model",
+                inner="mlp_hidden_size",
+                bias=lambda f: f.flag("include_bias", False),
+            ),
+            count="n_layers",
+            hidden="d_model",
+            embed_width="d_model",
+            vocab="embedding_size",
+            norms=("attn_norm", "ff_norm"),
+            layers="transformer.blocks",
+            embed="transformer.wte",
+            final_norm="transformer.ln_f",
+            only={"block_type": ("llama",), "alibi": (False,), "rope": (True,), "layer_norm_type": ("rms",)},
+        ),
+        heads={"": llada_head},
+        default="",
+        classes=("LLaDAModelLM",),
+    ),
+    "mimo": decoder(
+        uniform(QWEN2_ATTENTION, GatedMLP(), beside=(mimo_prediction,)), classes=("MiMoForCausalLM", "MiMoModel")
+    ),
+    # internlm/internlm2-7b, modeling_internlm2.py
+    "internlm2": decoder(
+        uniform(
+            Attention(prefix="attention", fused="wqkv", names=("", "", "", "wo"), bias="bias"),
+            GatedMLP(prefix="feed_forward", names=("w1", "w3", "w2")),
+            norms=("attention_norm", "ffn_norm"),
+            embed="tok_embeddings",
+        ),
+        heads=heads_with(
+            ForCausalLM=LMHead(path="output", tied=tied_by_default), ForRewardModel=Classifier(path="v_head", outputs=1)
+        ),
+        classes=("InternLM2ForCausalLM", "InternLM2ForRewardModel", "InternLM2Model"),
+    ),
+    # internlm/internlm-7b, modeling_internlm.py
+    "internlm": decoder(
+        uniform(Attention(bias="bias"), GatedMLP()),
+        heads=TIED_BY_DEFAULT,
+        classes=("InternLMForCausalLM", "InternLMModel"),
+    ),
+    # baichuan-inc/Baichuan2-7B-Base, modeling_baichuan.py
+    "baichuan": decoder(
+        uniform(Attention(fused="W_pack", kv_heads=HEADS, dim=whole_head_dim), GatedMLP()),
+        heads=NEVER_TIED,
+        classes=("BaichuanForCausalLM", "BaiChuanForCausalLM", "BaichuanModel"),
+    ),
+    "qwen": decoder(
+        Assembly(
+            uniform(
+                Attention(
+                    prefix="attn",
+                    fused="c_attn",
+                    names=("", "", "", "c_proj"),
+                    bias=True,
+                    out_bias=unless("no_bias"),
+                    kv_heads=HEADS,
+                    dim="kv_channels",
+                ),
+                GatedMLP(names=("w1", "w2", "c_proj"), inner=half_inner, bias=unless("no_bias")),
+                norms=("ln_1", "ln_2"),
+                layers="h",
+                embed="wte",
+                final_norm="ln_f",
+            ),
+            Only(present("visual"), qwen_eyes),
+        ),
+        heads=heads_with(LMHeadModel=LMHead(tied=tied_by_default)),
+        default="LMHeadModel",
+        prefix="transformer",
+        classes=("QWenLMHeadModel", "QWenModel"),
+    ),
+    # the output layer belongs to the body
+    "chatglm": decoder(
+        uniform(
+            Attention(
+                prefix="self_attention",
+                fused="query_key_value",
+                names=("", "", "", "dense"),
+                bias=chatglm_bias,
+                out_bias="add_bias_linear",
+                kv_heads=chatglm_heads,
+                dim="kv_channels",
+            ),
+            GatedMLP(fused=H_4H[0], names=("", "", H_4H[1]), inner="ffn_hidden_size", bias="add_bias_linear"),
+            count="num_layers",
+            vocab="padded_vocab_size",
+            norm=Norm(),
+            layers="encoder.layers",
+            embed="embedding.word_embeddings",
+            final_norm="encoder.final_layernorm",
+            beside=(lambda f: linear("output_layer", f["padded_vocab_size"], f["hidden_size"]),),
+            only={
+                "rmsnorm": (True,),
+                "post_layer_norm": (True,),
+                "tie_word_embeddings": (False,),
+                "pre_seq_len": (),
+                "inner_hidden_size": (),
+            },
+        ),
+        heads={"Model": no_head, "ForConditionalGeneration": inside_body},
+        default="ForConditionalGeneration",
+        prefix="transformer",
+        classes=("ChatGLMModel", "ChatGLMForConditionalGeneration"),
+    ),
+    # LGAI-EXAONE/EXAONE-3.5-7.8B-Instruct, modeling_exaone.py
+    "exaone": decoder(
+        uniform(
+            Attention(prefix="attn.attention", names=("q_proj", "k_proj", "v_proj", "out_proj")),
+            GatedMLP(names=("c_fc_0", "c_fc_1", "c_proj")),
+            count=lambda f: f.layers("num_hidden_layers" if f.has("num_hidden_layers") else "num_layers"),
+            norms=("ln_1", "ln_2"),
+            layers="h",
+            embed="wte",
+            final_norm="ln_f",
+        ),
+        heads=TIED_BY_DEFAULT,
+        prefix="transformer",
+        classes=("ExaoneForCausalLM", "ExaoneModel"),
+    ),
+    "openelm": decoder(
+        uniform(
+            Attention(
+                prefix="attn",
+                fused="qkv_proj",
+                names=("", "", "", "out_proj"),
+                hidden="model_dim",
+                qk_norm="head",
+                qk_norm_if="normalize_qk_projections",
+            ),
+            GatedMLP(prefix="ffn", fused="proj_1", names=("", "", "proj_2"), hidden="model_dim"),
+            per_layer=openelm_layers,
+            count="num_transformer_layers",
+            hidden="model_dim",
+            embed_width="model_dim",
+            norms=("ffn_norm", "attn_norm"),
+            embed="token_embeddings",
+            only={"ffn_with_glu": (True,)},
+        ),
+        heads=heads_with(ForCausalLM=LMHead(tied="share_input_output_layers")),
+        prefix="transformer",
+        classes=("OpenELMForCausalLM", "OpenELMModel"),
+    ),
+    # microsoft/Phi-3-small-8k-instruct, modeling_phi3_small.py: gate and up lie side by side in one matrix
+    "phi3small": decoder(
+        uniform(
+            Attention(fused="query_key_value", names=("", "", "", "dense"), bias=True, dim=whole_head_dim),
+            GatedMLP(
+                fused="up_proj",
+                names=("", "", "down_proj"),
+                bias=True,
+                inner=field_or("ff_intermediate_size", lambda f: f["ff_dim_multiplier"] * f["hidden_size"]),
+            ),
+            norm=LAYER_NORM,
+            final_norm="final_layernorm",
+            only={"hidden_act": ("gegelu",)},
+        ),
+        heads=TIED_BY_DEFAULT,
+        classes=("Phi3SmallForCausalLM", "Phi3SmallModel"),
+    ),
+    # upstage/solar-pro-preview-instruct, modeling_solar.py: llama's blocks with connections that skip some
+    "solar": decoder(
+        uniform(LLAMA_ATTENTION, LLAMA_MLP),
+        heads=UNTIED_BY_DEFAULT,
+        classes=("SolarForCausalLM", "SolarModel"),
+    ),
+    # openbmb/MiniCPM-2B-sft-bf16 and openbmb/MiniCPM4.1-8B, modeling_minicpm.py; sparse attention averages keys, which
+    # takes no weights
+    "minicpm": decoder(
+        uniform(LLAMA_ATTENTION, GatedMLP(), only={"num_experts": (0,), "mixer_types": ()}),
+        heads=TIED_BY_DEFAULT,
+        classes=("MiniCPMForCausalLM", "MiniCPMModel"),
+    ),
+    # OrionStarAI/Orion-14B-Base, modeling_orion.py
+    "orion": decoder(
+        uniform(LLAMA_ATTENTION, GatedMLP(), norm=LAYER_NORM),
+        heads=TIED_BY_DEFAULT,
+        classes=("OrionForCausalLM", "OrionModel"),
+    ),
+    # BAAI/AquilaChat2-7B and xverse/XVERSE-7B: the llama line under other names
+    "aquila": decoder(uniform(Attention(), GatedMLP()), heads=TIED_BY_DEFAULT, classes=("AquilaForCausalLM",)),
+    "xverse": decoder(uniform(Attention(), GatedMLP()), heads=TIED_BY_DEFAULT, classes=("XverseForCausalLM",)),
+    "phi-msft": decoder(
+        uniform(
+            Attention(
+                prefix="mixer",
+                fused="Wqkv",
+                names=("", "", "", "out_proj"),
+                bias=True,
+                hidden="n_embd",
+                heads="n_head",
+                kv_heads=field_or("n_head_kv", "n_head"),
+                dim=lambda f: f.divided("n_embd", "n_head"),
+            ),
+            MLP(hidden="n_embd", inner=field_or("n_inner", "4*n_embd")),
+            count="n_layer",
+            hidden="n_embd",
+            embed_width="n_embd",
+            norm=LAYER_NORM,
+            norms=("ln",),
+            layers="h",
+            embed="embd.wte",
+            final_norm="",
+        ),
+        heads=heads_with(ForCausalLM=phi_head),
+        prefix="transformer",
+        classes=("PhiForCausalLM", "MixFormerSequentialForCausalLM"),
     ),
 }

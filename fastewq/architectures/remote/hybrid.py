@@ -37,7 +37,8 @@ from fastewq.architectures.parts import (
     parameter,
     prefixed,
 )
-from fastewq.architectures.remote.decoders import BAILING_ATTENTION
+from fastewq.architectures.remote.heads import TIED_BY_DEFAULT, UNTIED_BY_DEFAULT
+from fastewq.architectures.remote.moe import BAILING_ATTENTION
 
 # -- PLaMo 2: pfnet/plamo-2-1b, modeling_plamo.py ---------------------------------------------------------------------
 
@@ -220,7 +221,7 @@ REMOTE_HYBRID: Mapping[str, Model] = {
             embed="word_embeddings",
             only={"use_bias": (False,), "moe_router_enable_shared_expert": (True,)},
         ),
-        heads=heads_with(ForCausalLM=LMHead(tied=lambda f: f.flag("tie_word_embeddings", False))),
+        heads=UNTIED_BY_DEFAULT,
         classes=("BailingMoeLinearV2ForCausalLM", "BailingMoeLinearForCausalLM", "BailingMoeLinearV2Model"),
     ),
     "plamo2": decoder(
@@ -241,7 +242,7 @@ REMOTE_HYBRID: Mapping[str, Model] = {
             layers="layers.layers",
             only={"use_predefined_initial_state": (False,)},
         ),
-        heads=heads_with(ForCausalLM=LMHead(tied=lambda f: f.flag("tie_word_embeddings", True))),
+        heads=TIED_BY_DEFAULT,
         classes=("Plamo2ForCausalLM", "Plamo2Model"),
     ),
     "rwkv7": decoder(
@@ -255,7 +256,7 @@ REMOTE_HYBRID: Mapping[str, Model] = {
             embed="embeddings",
             only={"attn": ()},
         ),
-        heads=heads_with(ForCausalLM=LMHead(tied=lambda f: f.flag("tie_word_embeddings", False))),
+        heads=UNTIED_BY_DEFAULT,
         classes=("RWKV7ForCausalLM", "RWKV7Model"),
     ),
     "phi4flash": decoder(

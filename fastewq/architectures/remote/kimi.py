@@ -32,7 +32,7 @@ from fastewq.architectures.decoders.experts import shared
 from fastewq.architectures.decoders.latent import LatentAttention, axk_schedule
 from fastewq.architectures.decoders.linear_attention import LINEAR, kimi_layers
 from fastewq.architectures.fields import Fields
-from fastewq.architectures.heads import BodyAndHeads, LMHead, Model, decoder, heads_with
+from fastewq.architectures.heads import BodyAndHeads, Model, decoder
 from fastewq.architectures.parts import (
     GatedMLP,
     MixerPart,
@@ -44,6 +44,7 @@ from fastewq.architectures.parts import (
     parameter,
     prefixed,
 )
+from fastewq.architectures.remote.heads import NEVER_TIED
 from fastewq.architectures.vision.clip import vision_layers
 
 NEW_IN_K3 = ("attn_res_block_size", "routed_expert_hidden_size", "mla_use_output_gate")
@@ -146,7 +147,7 @@ K3_TEXT = decoder(
         extras=(lambda f: residual(f, "self_attention_res", "mlp_res"),),
         beside=(lambda f: residual(f, "output_attn_res"),),
     ),
-    heads=heads_with(ForCausalLM=LMHead(tied=False)),
+    heads=NEVER_TIED,
 )
 
 
@@ -236,9 +237,7 @@ K3 = Adjusted(
     with_tower,
 )
 
-KIMI_LINEAR: Mapping[str, Model] = {
-    "kimi_linear": decoder(linear_or_k3, heads=heads_with(ForCausalLM=LMHead(tied=False)))
-}
+KIMI_LINEAR: Mapping[str, Model] = {"kimi_linear": decoder(linear_or_k3, heads=NEVER_TIED)}
 REMOTE_KIMI: Mapping[str, Model] = {
     "kimi_k3": Family(
         "KimiK3",

@@ -12,11 +12,13 @@ from typing import ClassVar
 from fastewq.architecture import FeedForward as FeedForwardKind
 from fastewq.architecture import Mixer as MixerKind
 from fastewq.architecture import Tensor
-from fastewq.architectures.body import Decoder, every
-from fastewq.architectures.decoders.experts import shared_if, sparse, step_experts
+from fastewq.architectures.assembly import assuming
+from fastewq.architectures.body import Decoder, every, leading
+from fastewq.architectures.decoders.dense import LLAMA_ATTENTION
+from fastewq.architectures.decoders.experts import shared, shared_if, sparse, step_experts
 from fastewq.architectures.decoders.latent import LATENT_LINE, LatentAttention
 from fastewq.architectures.fields import Fields
-from fastewq.architectures.heads import LMHead, Model, decoder, heads_with
+from fastewq.architectures.heads import BodyAndHeads, Model, decoder, no_head
 from fastewq.architectures.parts import (
     Attention,
     FeedForwardPart,
@@ -32,6 +34,7 @@ from fastewq.architectures.parts import (
     norm,
     prefixed,
 )
+from fastewq.architectures.remote.heads import NEVER_TIED, TIED_BY_DEFAULT, UNTIED_BY_DEFAULT
 
 # -- Step-3: stepfun-ai/step3, modeling_step3.py ----------------------------------------------------------------------
 
@@ -160,12 +163,52 @@ def ngram_tables(f: Fields) -> Tensors:
 LONGCAT = LATENT_LINE["longcat_flash"]
 assert isinstance(LONGCAT.body, Decoder)
 
-UNTIED = heads_with(ForCausalLM=LMHead(tied=False))
+# -- Bailing: inclusionAI/Ling-lite, modeling_bailing_moe.py, and Ling-mini-2.0, modeling_bailing_moe_v2.py ------------
+
+BAILING_SHARED = "num_shared_experts*moe_intermediate_size"
+BAILING_ATTENTION = Attention(
+    prefix="attention",
+    fused="query_key_value",
+    names=("", "", "", "dense"),
+    bias=lambda f: f.flag("use_qkv_bias", False),
+    out_bias=lambda f: f.flag("use_bias", False),
+    qk_norm="head",
+    qk_norm_if=lambda f: f.flag("use_qk_norm", False),
+    norm_names=("query_layernorm", "key_layernorm"),
+)
+
+
+def bailing(*classes: str) -> Model:
+    """A mixture of experts, its first layers dense."""
+    return decoder(
+        sparse(
+            BAILING_ATTENTION,
+            MixtureOfExperts(shared=shared_if("num_shared_experts", shared(BAILING_SHARED))),
+            GatedMLP(),
+            leading(field_or("first_k_dense_replace", 0), "dense", "sparse"),
+            embed="word_embeddings",
+        ),
+        heads=UNTIED_BY_DEFAULT,
+        classes=classes,
+    )
+
+
+def normed(model: Model, ending: str, *classes: str) -> Model:
+    """The same, whose queries and keys have norms unless the config says otherwise; `ending` is its head's."""
+    assert isinstance(model, BodyAndHeads)
+    return replace(
+        model,
+        body=assuming(model.body, use_qk_norm=True),
+        heads={ending: model.heads["ForCausalLM"], "Model": no_head},
+        default=ending,
+        classes=classes,
+    )
+
 
 REMOTE_MOE: Mapping[str, Model] = {
     "step3_text": decoder(
         sparse(FactorizedAttention(), StepExperts(), GatedMLP(), step3_layers, only={"num_attention_groups": (1,)}),
-        heads=UNTIED,
+        heads=NEVER_TIED,
         classes=("Step3TextForCausalLM", "Step3TextModel"),
     ),
     "arctic": decoder(
@@ -175,7 +218,7 @@ REMOTE_MOE: Mapping[str, Model] = {
             GatedMLP(prefix=f"{SPARSE}.mlp", names=EXPERT),
             every("moe_layer_frequency", "sparse", "dense"),
         ),
-        heads=heads_with(ForCausalLM=LMHead(tied=lambda f: f.flag("tie_word_embeddings", False))),
+        heads=UNTIED_BY_DEFAULT,
         classes=("ArcticForCausalLM", "ArcticModel"),
     ),
     "longcat_flash_ngram": decoder(
@@ -185,7 +228,7 @@ REMOTE_MOE: Mapping[str, Model] = {
             embed="ngram_embeddings.word_embeddings",
             beside=(ngram_tables,),
         ),
-        heads=UNTIED,
+        heads=NEVER_TIED,
         classes=("LongcatFlashNgramForCausalLM", "LongcatFlashNgramModel"),
     ),
     "sarvam_mla": decoder(
@@ -197,7 +240,7 @@ REMOTE_MOE: Mapping[str, Model] = {
             GatedMLP(),
             sarvam_layers,
         ),
-        heads=heads_with(ForCausalLM=LMHead(tied=lambda f: f.flag("tie_word_embeddings", False))),
+        heads=UNTIED_BY_DEFAULT,
         classes=("SarvamMLAForCausalLM", "SarvamMLAModel"),
     ),
     "grok": decoder(
@@ -206,7 +249,25 @@ REMOTE_MOE: Mapping[str, Model] = {
             GrokExperts(experts="num_local_experts", prefix=SPARSE),
             norms=("pre_attn_norm", "post_attn_norm", "pre_moe_norm", "post_moe_norm"),
         ),
-        heads=UNTIED,
+        heads=NEVER_TIED,
         classes=("Grok1ForCausalLM",),
+    ),
+    "bailing_moe": bailing("BailingMoeForCausalLM", "BailingMoeV2ForCausalLM", "BailingMoeModel"),
+    "bailing_moe_v2": bailing("BailingMoeV2ForCausalLM", "BailingMoeV2Model"),
+    # sarvamai/sarvam-30b; vLLM, models/sarvam.py, has the same blocks for it
+    "sarvam_moe": normed(bailing(), "ForCausalLM", "SarvamMoEForCausalLM", "SarvamMoEModel"),
+    # inclusionAI/LLaDA2.0-mini, modeling_llada2_moe.py
+    "llada2_moe": normed(bailing(), "", "LLaDA2MoeModelLM", "LLaDA2MoeModel"),
+    # deepseek-ai/deepseek-moe-16b-base, modeling_deepseek.py
+    "deepseek": decoder(
+        sparse(
+            LLAMA_ATTENTION,
+            MixtureOfExperts(experts="n_routed_experts", shared=shared("n_shared_experts*moe_intermediate_size")),
+            GatedMLP(),
+            leading(field_or("first_k_dense_replace", 0), "dense", "sparse"),
+            only={"moe_layer_freq": (1,)},
+        ),
+        heads=TIED_BY_DEFAULT,
+        classes=("DeepseekForCausalLM", "DeepseekModel"),
     ),
 }

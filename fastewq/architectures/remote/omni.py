@@ -36,7 +36,7 @@ from fastewq.architectures.decoders.dense import uniform
 from fastewq.architectures.fields import MAX_LAYERS, Fields, Size
 from fastewq.architectures.heads import Model
 from fastewq.architectures.parts import GatedMLP, Option, Part, Tensors
-from fastewq.architectures.remote.decoders import QWEN2_ATTENTION
+from fastewq.architectures.remote.dense import QWEN2_ATTENTION
 from fastewq.architectures.remote.multimodal import MINICPM_EYES, minicpm_sides, nested
 from fastewq.architectures.text import TEXT
 from fastewq.architectures.vision_language.multimodal import MOUTH

@@ -21,7 +21,7 @@ from fastewq.architectures.parts import (
     hidden_per_head,
     parameter,
 )
-from fastewq.architectures.remote.decoders import TIED_HEADS
+from fastewq.architectures.remote.heads import TIED_BY_DEFAULT
 
 
 def biased(f: Fields) -> bool:
@@ -94,7 +94,7 @@ REMOTE_PANGU: Mapping[str, Model] = {
     # openPangu-Embedded-7B, modeling_openpangu_dense.py
     "PanguEmbedded": decoder(
         uniform(Attention(bias=biased), GatedMLP()),
-        heads=TIED_HEADS,
+        heads=TIED_BY_DEFAULT,
         classes=("PanguEmbeddedForCausalLM", "PanguEmbeddedModel"),
     ),
     # openPangu-Pro-MoE-72B; vLLM-Ascend, models/pangu_moe.py
@@ -109,13 +109,13 @@ REMOTE_PANGU: Mapping[str, Model] = {
                 **dict.fromkeys(("sandwich_norm", "qk_nope_dim", "router_enable_expert_bias"), (False,)),
             },
         ),
-        heads=TIED_HEADS,
+        heads=TIED_BY_DEFAULT,
         classes=("PanguProMoEForCausalLM", "PanguProMoEModel"),
     ),
     # openPangu-Ultra-MoE-718B, modeling_openpangu_moe.py; vLLM, models/openpangu.py
     "pangu_ultra_moe": decoder(
         ultra,
-        heads=TIED_HEADS,
+        heads=TIED_BY_DEFAULT,
         classes=("PanguUltraMoEForCausalLM", "PanguUltraMoEModel"),
     ),
 }
