@@ -19,7 +19,7 @@ from itertools import chain, repeat
 from typing import Any, Literal
 
 from fastewq.architecture import Blocks, FeedForward, Layout, Mixer, Outside, Role, Stack, Tensor
-from fastewq.architectures.body import Body, BodyBuilder, numbered, of_each, outside
+from fastewq.architectures.body import Body, BodyBuilder, Schedule, numbered, of_each, outside
 from fastewq.architectures.fields import MAX_LAYERS, MAX_SIZE, Fields, Size
 from fastewq.architectures.heads import Model, ending
 from fastewq.architectures.parts import (
@@ -36,6 +36,7 @@ from fastewq.architectures.parts import (
     norm,
     parameter,
     prefixed,
+    unless,
 )
 from fastewq.errors import InvalidConfig, UnsupportedArchitecture
 
@@ -57,26 +58,12 @@ def positive(name: str) -> Option:
     return lambda f: f.value(name, None) is not None and f.count(name) > 0
 
 
-def present(name: str) -> Option:
-    """The option that a field is not null."""
-    return lambda f: f.value(name, None) is not None
-
-
-def unless(option: Option) -> Option:
-    return lambda f: not chosen(f, option)
-
-
 def both(*options: Option) -> Option:
     return lambda f: all(chosen(f, option) for option in options)
 
 
 def equals(name: str, *values: object) -> Option:
     return lambda f: f.value(name, None) in values
-
-
-def either(name: str, otherwise: Size) -> Size:
-    """A size field, or another size where it is null."""
-    return lambda f: f.optional_size(name) or f[otherwise]
 
 
 def plus(size: Size, added: Size) -> Size:
@@ -154,12 +141,6 @@ def patch_rows(f: Fields) -> int:
 
 def patch_columns(f: Fields) -> int:
     return pair(f, "patch_size")[1]
-
-
-def labels(f: Fields) -> int:
-    """Outputs of a classification head: the entries of `id2label`, else `num_labels`, else 2."""
-    names = f.value("id2label", None)
-    return len(names) if isinstance(names, Mapping) and names else f.size("num_labels", 2)
 
 
 def tied(f: Fields) -> bool:
@@ -305,10 +286,6 @@ class Variant:
     parts: tuple[Part, ...] = ()
     mixer: Mixer = "attention"
     feed_forward: FeedForward = "dense"
-
-
-Schedule = Callable[[Fields, int], Sequence[str]]
-"""(fields, number of blocks) -> the variant of each block."""
 
 
 def one_variant(f: Fields, count: int) -> Sequence[str]:  # noqa: ARG001

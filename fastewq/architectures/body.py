@@ -27,7 +27,7 @@ from fastewq.architectures.parts import (
 from fastewq.errors import InvalidConfig
 
 Schedule = Callable[[Fields, int], Sequence[str]]
-"""(fields, number of layers) -> the name of each layer's mixer, or feed-forward."""
+"""(fields, number of layers) -> the name of each layer's mixer, feed-forward or variant."""
 Overrides = tuple[tuple[str, Any], ...]
 PerLayer = Callable[[Fields, int], Sequence[Overrides]]
 """(fields, number of layers) -> the config fields that each layer changes, as (name, value) pairs."""

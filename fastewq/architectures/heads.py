@@ -74,6 +74,9 @@ def heads_with(**changes: Head) -> Mapping[str, Head]:
     return {**DECODER_HEADS, **changes}
 
 
+NEVER_TIED = heads_with(ForCausalLM=LMHead(tied=False))
+
+
 class Model(Protocol):
     """What the registry holds for one model_type.
 

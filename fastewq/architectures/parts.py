@@ -84,8 +84,8 @@ def unless(option: Option) -> Callable[[Fields], bool]:
     return lambda f: not chosen(f, option)
 
 
-def is_set(name: str) -> Callable[[Fields], bool]:
-    """Whether a field is anything but null."""
+def present(name: str) -> Callable[[Fields], bool]:
+    """The option that a field is not null."""
     return lambda f: f.value(name, None) is not None
 
 

@@ -27,21 +27,19 @@ from fastewq.architectures.assembly import (
     entry,
     equals,
     key_width,
-    labels,
     linears,
     plus,
-    present,
     query_width,
     quotient,
     sizes,
     tied,
     times,
-    unless,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.encoders.deberta import DEBERTA_V2_ENCODER
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.parts import Option, Part, Tensors, head_dim, kv_heads
+from fastewq.architectures.heads import labels
+from fastewq.architectures.parts import Option, Part, Tensors, head_dim, kv_heads, present, unless
 from fastewq.architectures.seq2seq.bart import bart_layer, bart_stack
 
 LAYER_WEIGHTS = Rest(When("use_weighted_layer_sum", Parameter("layer_weights", (plus("num_hidden_layers", 1),))))

@@ -32,7 +32,6 @@ from fastewq.architectures.assembly import (
     quotient,
     sizes,
     tensors,
-    unless,
 )
 from fastewq.architectures.audio.codecs import AUDIO_CODECS, hifi_gan, weight_normed
 from fastewq.architectures.audio.speech import (
@@ -42,7 +41,7 @@ from fastewq.architectures.audio.speech import (
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.parts import Option, Part, Tensors
+from fastewq.architectures.parts import Option, Part, Tensors, unless
 from fastewq.architectures.seq2seq.t5 import SEQ2SEQ
 
 # -- SpeechT5: one encoder-decoder, with nets before and after it for speech and for text -----------------------------

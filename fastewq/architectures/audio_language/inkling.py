@@ -28,13 +28,12 @@ from fastewq.architectures.assembly import (
     Parameter,
     Rest,
     Under,
-    either,
     linears,
     scaled,
 )
 from fastewq.architectures.body import Decoder, listed
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.heads import LMHead, Model, decoder, heads_with
+from fastewq.architectures.heads import NEVER_TIED, Model, decoder
 from fastewq.architectures.parts import (
     GatedMLP,
     Heads,
@@ -43,6 +42,7 @@ from fastewq.architectures.parts import (
     Part,
     Tensors,
     convolution,
+    field_or,
     linear,
     norm,
     parameter,
@@ -281,9 +281,8 @@ def codes(f: Fields) -> int:
 
 
 SPOKEN = "text_hidden_size"
-HEADS_OF_TEXT = heads_with(ForCausalLM=LMHead(tied=False))
 TEXT: Mapping[str, Model] = {
-    "inkling_text": decoder(Adjusted(TEXT1, spelled), heads=HEADS_OF_TEXT),
+    "inkling_text": decoder(Adjusted(TEXT1, spelled), heads=NEVER_TIED),
     "inkling2_text": decoder(
         Decoder(
             mixers={
@@ -300,7 +299,7 @@ TEXT: Mapping[str, Model] = {
             ),
             beside=(EMBED_NORM, Parameter("final_input.query", (WIDTH,))),
         ),
-        heads=HEADS_OF_TEXT,
+        heads=NEVER_TIED,
     ),
 }
 TOWERS = {
@@ -314,7 +313,7 @@ TOWERS = {
 
 # -- Inkling 2 --------------------------------------------------------------------------------------------------------
 
-INNER = either(FFN, scaled(WIDTH, "mlp_ratio"))
+INNER = field_or(FFN, scaled(WIDTH, "mlp_ratio"))
 MERGED: Size = "spatial_merge_size*spatial_merge_size*hidden_size"
 VISION2 = Assembly(
     Rest(

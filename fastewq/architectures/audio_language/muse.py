@@ -28,7 +28,7 @@ from fastewq.architectures.body import Body, always, listed
 from fastewq.architectures.decoders.dense import GEMMA2_NORMS, uniform
 from fastewq.architectures.decoders.experts import sparse
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.heads import LMHead, Model, decoder, heads_with
+from fastewq.architectures.heads import NEVER_TIED, Model, decoder
 from fastewq.architectures.parts import (
     Attention,
     GatedMLP,
@@ -81,7 +81,7 @@ TEXT: Mapping[str, Model] = {
             norms=("input_layernorm", "pre_feedforward_layernorm", "post_feedforward_layernorm"),
             extras=(residual_gates,),
         ),
-        heads=heads_with(ForCausalLM=LMHead(tied=False)),
+        heads=NEVER_TIED,
     ),
 }
 

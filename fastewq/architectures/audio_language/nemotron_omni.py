@@ -19,14 +19,12 @@ from fastewq.architectures.assembly import (
     When,
     linears,
     plus,
-    present,
     query_width,
     scaled,
-    unless,
 )
 from fastewq.architectures.audio.speech import AUDIO
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.parts import Option, Part, head_dim
+from fastewq.architectures.parts import Option, Part, head_dim, present, unless
 from fastewq.architectures.vision.clip import vision_layers
 from fastewq.architectures.vision_language.multimodal import MOUTH, speaks
 

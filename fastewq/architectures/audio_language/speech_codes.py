@@ -29,13 +29,12 @@ from fastewq.architectures.assembly import (
     query_width,
     quotient,
     times,
-    unless,
 )
 from fastewq.architectures.audio.codecs import AUDIO_CODECS
 from fastewq.architectures.body import Body
 from fastewq.architectures.decoders.dense import LLAMA_ATTENTION, LLAMA_MLP, uniform
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.parts import Attention, GatedMLP, Part, head_dim, kv_heads
+from fastewq.architectures.parts import Attention, GatedMLP, Part, head_dim, kv_heads, unless
 
 CODECS: Mapping[str, Family] = {"mimi": AUDIO_CODECS["mimi"]}
 

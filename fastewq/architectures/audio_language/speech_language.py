@@ -25,7 +25,6 @@ from fastewq.architectures.assembly import (
     Variant,
     adjusted,
     key_width,
-    labels,
     length,
     linears,
     plus,
@@ -36,7 +35,7 @@ from fastewq.architectures.assembly import (
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.decoders.dense import uniform
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.heads import Model, decoder
+from fastewq.architectures.heads import Model, decoder, labels
 from fastewq.architectures.parts import Attention, GatedMLP, Option, Part, head_dim, kv_heads
 from fastewq.architectures.vision.clip import vision_layers
 from fastewq.architectures.vision.qwen_towers import PATCH_VOLUME, QWEN3_BLOCKS, merged, qwen3_merger

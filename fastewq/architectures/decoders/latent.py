@@ -24,11 +24,11 @@ from fastewq.architectures.parts import (
     chosen,
     field_or,
     hidden_per_head,
-    is_set,
     linear,
     norm,
     parameter,
     prefixed,
+    present,
 )
 
 
@@ -37,7 +37,7 @@ def query_dim(f: Fields) -> int:
     return f["qk_nope_head_dim"] + f["qk_rope_head_dim"]
 
 
-HAS_Q_RANK = is_set("q_lora_rank")
+HAS_Q_RANK = present("q_lora_rank")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from fastewq.architectures.decoders.experts import QWEN_SHARED, qwen_schedule, s
 from fastewq.architectures.decoders.latent import LATENT, LatentAttention
 from fastewq.architectures.decoders.state_space import times
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.heads import LMHead, Model, decoder, heads_with
+from fastewq.architectures.heads import NEVER_TIED, LMHead, Model, decoder, heads_with
 from fastewq.architectures.parts import (
     LAYER_NORM,
     MLP,
@@ -447,7 +447,7 @@ LINEAR: Mapping[str, Model] = {
                 "mlp_layer_types", leading(field_or("first_k_dense_replace", 1), "dense", "sparse")
             ),
         ),
-        heads=heads_with(ForCausalLM=LMHead(tied=False)),
+        heads=NEVER_TIED,
     ),
     "olmo_hybrid": decoder(
         Decoder(
@@ -483,7 +483,7 @@ LINEAR: Mapping[str, Model] = {
             },
             feed_forward_schedule=listed("mlp_layer_types", leading("first_k_dense_replace", "dense", "sparse")),
         ),
-        heads=heads_with(ForCausalLM=LMHead(tied=False)),
+        heads=NEVER_TIED,
     ),
     "lfm3": decoder(
         Decoder(
@@ -563,7 +563,7 @@ LINEAR: Mapping[str, Model] = {
             count=xlstm_blocks,
             final_norm="out_norm",
         ),
-        heads=heads_with(ForCausalLM=LMHead(tied=False)),
+        heads=NEVER_TIED,
         prefix="backbone",
     ),
 }

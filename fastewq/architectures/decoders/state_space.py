@@ -13,7 +13,7 @@ from fastewq.architectures.body import Decoder, Overrides, always, listed
 from fastewq.architectures.decoders.dense import HEADS, LLAMA_ATTENTION
 from fastewq.architectures.decoders.experts import GRANITE_EXPERTS, granite_shared
 from fastewq.architectures.fields import MAX_LAYERS, Fields, Size
-from fastewq.architectures.heads import LMHead, Model, decoder, heads_with
+from fastewq.architectures.heads import NEVER_TIED, Model, decoder
 from fastewq.architectures.parts import (
     MLP,
     NO_FEED_FORWARD,
@@ -526,7 +526,7 @@ STATE_SPACE: Mapping[str, Model] = {
             extras=(granite_shared,),
         )
     ),
-    "nemotron_h": decoder(NEMOTRON_H, heads=heads_with(ForCausalLM=LMHead(tied=False))),
+    "nemotron_h": decoder(NEMOTRON_H, heads=NEVER_TIED),
     "zamba2": decoder(
         Decoder(
             mixers={"linear_attention": Zamba2Mamba(), "hybrid": Zamba2Hybrid()},

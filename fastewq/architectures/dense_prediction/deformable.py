@@ -24,7 +24,6 @@ from fastewq.architectures.assembly import (
     Under,
     When,
     both,
-    labels,
     length,
     linears,
     plus,
@@ -34,13 +33,13 @@ from fastewq.architectures.assembly import (
     sizes,
     tensors,
     tied,
-    unless,
 )
 from fastewq.architectures.body import Body, BodyBuilder, outside
 from fastewq.architectures.dense_prediction.detection import WIDTH, attention, feed_forward, perceptron, side_layers
 from fastewq.architectures.encoders.bert import BERT
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.parts import Option, Part, Tensors
+from fastewq.architectures.heads import labels
+from fastewq.architectures.parts import Option, Part, Tensors, unless
 from fastewq.architectures.vision.backbones import Backbone, resnet, resnet_widths, swin_stages
 from fastewq.architectures.vision.swin import SWIN
 from fastewq.errors import UnsupportedArchitecture

@@ -20,20 +20,18 @@ from fastewq.architectures.assembly import (
     Under,
     When,
     adjusted,
-    labels,
     length,
     linears,
     patches,
     plus,
-    present,
     quotient,
     sizes,
-    unless,
     upsampling,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.parts import Part, Tensors
+from fastewq.architectures.heads import labels
+from fastewq.architectures.parts import Part, Tensors, present, unless
 from fastewq.architectures.vision.clip import vision_layers
 from fastewq.architectures.vision.images import (
     FINAL_NORM,

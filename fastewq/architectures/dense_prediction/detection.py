@@ -17,13 +17,13 @@ from fastewq.architectures.assembly import (
     Norm,
     Rest,
     Under,
-    labels,
     linears,
     plus,
     quotient,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
+from fastewq.architectures.heads import labels
 from fastewq.architectures.parts import Part, Tensors
 from fastewq.architectures.seq2seq.bart import bart_layer
 from fastewq.architectures.vision.backbones import Backbone

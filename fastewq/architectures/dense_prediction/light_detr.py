@@ -23,7 +23,6 @@ from fastewq.architectures.assembly import (
     Rest,
     Under,
     When,
-    labels,
     linears,
     pair,
     query_width,
@@ -33,6 +32,7 @@ from fastewq.architectures.assembly import (
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
+from fastewq.architectures.heads import labels
 from fastewq.architectures.parts import Part, Tensors
 from fastewq.architectures.parts import head_dim as tower_head_dim
 from fastewq.architectures.vision.clip import PATCH_KERNEL, vision_layers

@@ -20,7 +20,6 @@ from fastewq.architectures.assembly import (
     Rest,
     Under,
     When,
-    labels,
     linears,
     plus,
     sizes,
@@ -30,6 +29,7 @@ from fastewq.architectures.body import Body, BodyBuilder
 from fastewq.architectures.dense_prediction.deformable import sampling
 from fastewq.architectures.dense_prediction.detection import DECODER_LAYER, side_layers
 from fastewq.architectures.fields import Fields, Size
+from fastewq.architectures.heads import labels
 from fastewq.architectures.parts import Part, Tensors
 from fastewq.architectures.vision.backbones import resnet, resnet_widths, swin_stages
 from fastewq.architectures.vision.swin import SWIN

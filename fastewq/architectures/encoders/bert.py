@@ -16,11 +16,11 @@ from fastewq.architectures.assembly import (
     Rest,
     Under,
     When,
-    labels,
     linears,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
+from fastewq.architectures.heads import labels
 from fastewq.architectures.parts import Option, Part
 
 # -- BERT -----------------------------------------------------------------------------------------------------------

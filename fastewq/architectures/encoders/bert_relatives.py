@@ -22,12 +22,9 @@ from fastewq.architectures.assembly import (
     Variant,
     When,
     equals,
-    labels,
     linears,
     plus,
-    present,
     quotient,
-    unless,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.encoders.bert import (
@@ -58,7 +55,8 @@ from fastewq.architectures.encoders.bert import (
 from fastewq.architectures.encoders.deberta import DEBERTA_LINE
 from fastewq.architectures.encoders.rotary import ROTARY_ENCODERS
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.parts import Part, Tensors, prefixed
+from fastewq.architectures.heads import labels
+from fastewq.architectures.parts import Part, Tensors, prefixed, present, unless
 
 # -- embeddings narrower than the blocks: ELECTRA, RoFormer, ConvBERT, RemBERT, ALBERT ------------------------------
 

@@ -25,7 +25,6 @@ from fastewq.architectures.assembly import (
     Under,
     When,
     entry,
-    labels,
     length,
     linears,
     quotient,
@@ -40,6 +39,7 @@ from fastewq.architectures.encoders.bert import (
     bert_layers,
 )
 from fastewq.architectures.fields import Fields, Size
+from fastewq.architectures.heads import labels
 from fastewq.architectures.parts import Part, Tensors
 
 PLAIN_LAYERS = Layers("encoder.layer", PLAIN_BERT_LAYER)

@@ -18,10 +18,8 @@ from fastewq.architectures.assembly import (
     Rest,
     Under,
     When,
-    either,
     linears,
     positive,
-    unless,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.encoders.bert import (
@@ -35,7 +33,7 @@ from fastewq.architectures.encoders.bert import (
     widened,
 )
 from fastewq.architectures.fields import MAX_SIZE, Fields
-from fastewq.architectures.parts import Option
+from fastewq.architectures.parts import Option, field_or, unless
 
 
 def attends(kind: str) -> Option:
@@ -162,7 +160,7 @@ DEBERTA_MLM = Assembly(
     ),
     Only("legacy", mlm(width=embedding_width)),
 )
-DEBERTA_POOLED = either("pooler_hidden_size", WIDTH)
+DEBERTA_POOLED = field_or("pooler_hidden_size", WIDTH)
 DEBERTA_POOLER = Rest(Linear("pooler.dense", DEBERTA_POOLED, DEBERTA_POOLED))
 
 

@@ -21,7 +21,6 @@ from fastewq.architectures.assembly import (
     Variant,
     When,
     both,
-    labels,
     linears,
     positive,
     quotient,
@@ -29,6 +28,7 @@ from fastewq.architectures.assembly import (
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.encoders.bert import BERT
 from fastewq.architectures.fields import Fields, Size
+from fastewq.architectures.heads import labels
 from fastewq.architectures.parts import Part, Tensors, norm, prefixed
 
 # -- XLNet ------------------------------------------------------------------------------------------------------------

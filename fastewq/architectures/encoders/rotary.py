@@ -21,11 +21,9 @@ from fastewq.architectures.assembly import (
     Variant,
     When,
     key_width,
-    labels,
     linears,
     positive,
     query_width,
-    unless,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.encoders.bert import (
@@ -36,7 +34,8 @@ from fastewq.architectures.encoders.bert import (
     roberta_classes,
 )
 from fastewq.architectures.fields import Fields
-from fastewq.architectures.parts import Option, Part, head_dim, kv_heads
+from fastewq.architectures.heads import labels
+from fastewq.architectures.parts import Option, Part, head_dim, kv_heads, unless
 
 PIXELS = "3*patch_size*patch_size"
 MODERN_NORM: Option = "norm_bias"

@@ -26,12 +26,11 @@ from fastewq.architectures.assembly import (
     Rest,
     Under,
     patches,
-    unless,
 )
 from fastewq.architectures.decoders.latent import LATENT_LINE
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import Model
-from fastewq.architectures.parts import Tensors, linear
+from fastewq.architectures.parts import Tensors, linear, unless
 from fastewq.architectures.remote.deepseek_ocr import OCR, sent
 from fastewq.architectures.remote.moe import REMOTE_MOE
 from fastewq.architectures.vision.clip import vision_layers

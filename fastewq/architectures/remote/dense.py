@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from fastewq.architecture import FeedForward as FeedForwardKind
-from fastewq.architectures.assembly import Assembly, Only, present
+from fastewq.architectures.assembly import Assembly, Only
 from fastewq.architectures.body import Overrides
 from fastewq.architectures.decoders.dense import (
     H_4H,
@@ -23,7 +23,7 @@ from fastewq.architectures.decoders.dense import (
     whole_head_dim,
 )
 from fastewq.architectures.fields import Fields
-from fastewq.architectures.heads import Classifier, LMHead, Model, decoder, heads_with, no_head
+from fastewq.architectures.heads import NEVER_TIED, Classifier, LMHead, Model, decoder, heads_with, no_head
 from fastewq.architectures.parts import (
     LAYER_NORM,
     MLP,
@@ -40,9 +40,10 @@ from fastewq.architectures.parts import (
     norm,
     parameter,
     prefixed,
+    present,
     unless,
 )
-from fastewq.architectures.remote.heads import NEVER_TIED, TIED_BY_DEFAULT, UNTIED_BY_DEFAULT, tied_by_default
+from fastewq.architectures.remote.heads import TIED_BY_DEFAULT, UNTIED_BY_DEFAULT, tied_by_default
 from fastewq.architectures.remote.qwen_vl import qwen_eyes
 
 GPT2_SPELLINGS = {

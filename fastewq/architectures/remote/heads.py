@@ -14,4 +14,3 @@ def tied_by_default(f: Fields) -> bool:
 
 TIED_BY_DEFAULT = heads_with(ForCausalLM=LMHead(tied=tied_by_default))
 UNTIED_BY_DEFAULT = heads_with(ForCausalLM=LMHead(tied=tied))
-NEVER_TIED = heads_with(ForCausalLM=LMHead(tied=False))

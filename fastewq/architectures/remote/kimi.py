@@ -32,7 +32,7 @@ from fastewq.architectures.decoders.experts import shared
 from fastewq.architectures.decoders.latent import LatentAttention, axk_schedule
 from fastewq.architectures.decoders.linear_attention import LINEAR, kimi_layers
 from fastewq.architectures.fields import Fields
-from fastewq.architectures.heads import BodyAndHeads, Model, decoder
+from fastewq.architectures.heads import NEVER_TIED, BodyAndHeads, Model, decoder
 from fastewq.architectures.parts import (
     GatedMLP,
     MixerPart,
@@ -44,7 +44,6 @@ from fastewq.architectures.parts import (
     parameter,
     prefixed,
 )
-from fastewq.architectures.remote.heads import NEVER_TIED
 from fastewq.architectures.vision.clip import vision_layers
 
 NEW_IN_K3 = ("attn_res_block_size", "routed_expert_hidden_size", "mla_use_output_gate")

@@ -18,7 +18,7 @@ from fastewq.architectures.decoders.dense import LLAMA_ATTENTION
 from fastewq.architectures.decoders.experts import shared, shared_if, sparse, step_experts
 from fastewq.architectures.decoders.latent import LATENT_LINE, LatentAttention
 from fastewq.architectures.fields import Fields
-from fastewq.architectures.heads import BodyAndHeads, Model, decoder, no_head
+from fastewq.architectures.heads import NEVER_TIED, BodyAndHeads, Model, decoder, no_head
 from fastewq.architectures.parts import (
     Attention,
     FeedForwardPart,
@@ -34,7 +34,7 @@ from fastewq.architectures.parts import (
     norm,
     prefixed,
 )
-from fastewq.architectures.remote.heads import NEVER_TIED, TIED_BY_DEFAULT, UNTIED_BY_DEFAULT
+from fastewq.architectures.remote.heads import TIED_BY_DEFAULT, UNTIED_BY_DEFAULT
 
 # -- Step-3: stepfun-ai/step3, modeling_step3.py ----------------------------------------------------------------------
 

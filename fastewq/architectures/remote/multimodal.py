@@ -33,10 +33,10 @@ from fastewq.architectures.assembly import (
     quotient,
     sizes,
     times,
-    unless,
 )
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import Model
+from fastewq.architectures.parts import unless
 from fastewq.architectures.text import TEXT
 from fastewq.architectures.vision.clip import CLIP_LAYER, FUSED_LAYERS, PATCH_KERNEL, VISION, vision_layers
 from fastewq.architectures.vision_language.multimodal import EYE, EYES, GENERATE, INTERNVL, MOUTH, speaking, two_layers

@@ -29,13 +29,12 @@ from fastewq.architectures.assembly import (
     Under,
     When,
     quotient,
-    unless,
 )
 from fastewq.architectures.audio.speech import WHISPER_ENCODER
 from fastewq.architectures.decoders.dense import uniform
 from fastewq.architectures.fields import MAX_LAYERS, Fields, Size
 from fastewq.architectures.heads import Model
-from fastewq.architectures.parts import GatedMLP, Option, Part, Tensors
+from fastewq.architectures.parts import GatedMLP, Option, Part, Tensors, unless
 from fastewq.architectures.remote.dense import QWEN2_ATTENTION
 from fastewq.architectures.remote.multimodal import MINICPM_EYES, minicpm_sides, nested
 from fastewq.architectures.text import TEXT

@@ -19,20 +19,18 @@ from fastewq.architectures.assembly import (
     Norm,
     Only,
     Rest,
-    Schedule,
     StackRole,
     Under,
     Variant,
     When,
-    either,
-    labels,
     linears,
     plus,
     tied,
 )
-from fastewq.architectures.body import BodyBuilder
+from fastewq.architectures.body import BodyBuilder, Schedule
 from fastewq.architectures.fields import MAX_EXPERTS, Fields, Size
-from fastewq.architectures.parts import Option, Part, Tensors, prefixed
+from fastewq.architectures.heads import labels
+from fastewq.architectures.parts import Option, Part, Tensors, field_or, prefixed
 
 
 def bart_attention(name: str, key_bias: Option = True, width: Size = "d_model") -> tuple[Part, ...]:
@@ -151,7 +149,7 @@ def shares(f: Fields) -> bool:
     return f.flag("share_encoder_decoder_embeddings")
 
 
-DECODER_VOCAB = either("decoder_vocab_size", "vocab_size")
+DECODER_VOCAB = field_or("decoder_vocab_size", "vocab_size")
 
 
 def marian_classes() -> dict[str, BodyBuilder]:

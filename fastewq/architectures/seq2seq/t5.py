@@ -23,18 +23,15 @@ from fastewq.architectures.assembly import (
     Only,
     Parameter,
     Rest,
-    Schedule,
     Under,
     Variant,
     When,
-    either,
-    labels,
     linears,
-    unless,
 )
-from fastewq.architectures.body import Body, BodyBuilder
+from fastewq.architectures.body import Body, BodyBuilder, Schedule
 from fastewq.architectures.fields import MAX_EXPERTS, Fields, Size
-from fastewq.architectures.parts import Part, Tensors, prefixed
+from fastewq.architectures.heads import labels
+from fastewq.architectures.parts import Part, Tensors, field_or, prefixed, unless
 from fastewq.architectures.vision.clip import VISION
 
 # -- T5 -------------------------------------------------------------------------------------------------------------
@@ -90,7 +87,7 @@ def t5_stack(
         Layers(
             "block",
             parts,
-            count=either("num_decoder_layers", "num_layers") if decoder else "num_layers",
+            count=field_or("num_decoder_layers", "num_layers") if decoder else "num_layers",
             name=name,
             role="decoder" if decoder else "encoder",
             width="d_model",

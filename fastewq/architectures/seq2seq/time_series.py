@@ -28,11 +28,10 @@ from fastewq.architectures.assembly import (
     plus,
     sizes,
     tensors,
-    unless,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.parts import Option, Part, Tensors
+from fastewq.architectures.parts import Option, Part, Tensors, unless
 
 # -- an encoder of the past and a decoder of the future ---------------------------------------------------------------
 

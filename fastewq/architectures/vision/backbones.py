@@ -11,21 +11,10 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, Final
 
-from fastewq.architectures.assembly import (
-    Assembly,
-    At,
-    Convolution,
-    Family,
-    Linear,
-    Norm,
-    Rest,
-    entry,
-    labels,
-    sizes,
-    tensors,
-)
+from fastewq.architectures.assembly import Assembly, At, Convolution, Family, Linear, Norm, Rest, entry, sizes, tensors
 from fastewq.architectures.body import Body, outside
 from fastewq.architectures.fields import Fields
+from fastewq.architectures.heads import labels
 from fastewq.architectures.parts import Part, Tensors
 from fastewq.errors import UnsupportedArchitecture
 

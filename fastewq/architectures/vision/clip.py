@@ -20,8 +20,6 @@ from fastewq.architectures.assembly import (
     Rest,
     Under,
     When,
-    either,
-    labels,
     linears,
     patch_columns,
     patch_rows,
@@ -30,7 +28,8 @@ from fastewq.architectures.assembly import (
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.parts import Option, Part
+from fastewq.architectures.heads import labels
+from fastewq.architectures.parts import Option, Part, field_or
 
 # -- CLIP and SigLIP ------------------------------------------------------------------------------------------------
 
@@ -133,7 +132,7 @@ SIGLIP2_LAYERS = Assembly(
     vision_layers("encoder.layers", *CLIP_LAYER),
 )
 SIGLIP2_VISION = Assembly(SIGLIP2_LAYERS, Rest(When(pools, POOLING_HEAD)))
-SIGLIP_TEXT = Assembly(CLIP_TEXT, Rest(Linear("head", either("projection_size", WIDTH), WIDTH)))
+SIGLIP_TEXT = Assembly(CLIP_TEXT, Rest(Linear("head", field_or("projection_size", WIDTH), WIDTH)))
 
 
 def projected(path: str, body: BodyBuilder, projection: str) -> BodyBuilder:

@@ -22,13 +22,13 @@ from fastewq.architectures.assembly import (
     When,
     adjusted,
     entry,
-    labels,
     length,
     sizes,
     tensors,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields
+from fastewq.architectures.heads import labels
 from fastewq.architectures.parts import Part, Tensors
 from fastewq.architectures.vision.clip import vision_layers
 

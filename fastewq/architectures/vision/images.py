@@ -22,9 +22,7 @@ from fastewq.architectures.assembly import (
     Rest,
     Under,
     When,
-    either,
     entry,
-    labels,
     linears,
     pair,
     patches,
@@ -33,12 +31,12 @@ from fastewq.architectures.assembly import (
     query_width,
     scaled,
     sizes,
-    unless,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.encoders.bert import ONE_MATRIX, POOLER
 from fastewq.architectures.fields import MAX_LAYERS, Fields, Size
-from fastewq.architectures.parts import Option, Part, head_dim
+from fastewq.architectures.heads import labels
+from fastewq.architectures.parts import Option, Part, field_or, head_dim, unless
 from fastewq.architectures.vision.clip import PATCH_KERNEL, vision_layers
 
 # -- ViT --------------------------------------------------------------------------------------------------------------
@@ -138,7 +136,7 @@ def rebuilding(prefix: str, body: BodyBuilder, width: Size = WIDTH, token_width:
     )
 
 
-VIT_POOLER = Rest(Linear("pooler.dense", either("pooler_output_size", WIDTH), WIDTH))
+VIT_POOLER = Rest(Linear("pooler.dense", field_or("pooler_output_size", WIDTH), WIDTH))
 DEIT_HEADS: dict[str, BodyBuilder] = {
     **classifies("deit", DEIT, Assembly(DEIT, VIT_POOLER)),
     "ForImageClassificationWithTeacher": Assembly(

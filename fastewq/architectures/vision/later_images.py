@@ -22,19 +22,18 @@ from fastewq.architectures.assembly import (
     Under,
     When,
     entry,
-    labels,
     linears,
     pair,
     patches,
     plus,
     quotient,
     scaled,
-    unless,
     upsampling,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.parts import Part, head_dim
+from fastewq.architectures.heads import labels
+from fastewq.architectures.parts import Part, head_dim, unless
 from fastewq.architectures.vision.clip import CLIP_LAYER, PATCH_KERNEL, text_layers, vision_layers
 from fastewq.architectures.vision.images import (
     DINO_FACTS,

@@ -21,17 +21,16 @@ from fastewq.architectures.assembly import (
     Variant,
     When,
     entry,
-    labels,
     length,
     linears,
     scaled,
     sizes,
     tensors,
-    unless,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.parts import Part, Tensors
+from fastewq.architectures.heads import labels
+from fastewq.architectures.parts import Part, Tensors, unless
 from fastewq.architectures.vision.backbones import chosen_stages, stage_names
 from fastewq.architectures.vision.clip import vision_layers
 

@@ -17,7 +17,6 @@ from fastewq.architectures.assembly import (
     Stages,
     Under,
     When,
-    labels,
     length,
     linears,
     pair,
@@ -29,6 +28,7 @@ from fastewq.architectures.assembly import (
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
+from fastewq.architectures.heads import labels
 from fastewq.architectures.parts import Part, Tensors
 from fastewq.architectures.vision.backbones import swin_stages
 from fastewq.architectures.vision.clip import vision_layers

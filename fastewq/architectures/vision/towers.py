@@ -28,11 +28,10 @@ from fastewq.architectures.assembly import (
     quotient,
     scaled,
     times,
-    unless,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.parts import Part
+from fastewq.architectures.parts import Part, unless
 from fastewq.architectures.vision.clip import CLIP_LAYER, PATCH_KERNEL, plain_layer, vision_layers
 from fastewq.architectures.vision.gemma_towers import GEMMA_TOWERS
 from fastewq.architectures.vision.qwen_towers import PATCH_VOLUME, QWEN_TOWERS

@@ -21,15 +21,14 @@ from fastewq.architectures.assembly import (
     Under,
     When,
     equals,
-    labels,
     linears,
     patches,
     plus,
     scaled,
-    unless,
 )
 from fastewq.architectures.fields import Size
-from fastewq.architectures.parts import Part
+from fastewq.architectures.heads import labels
+from fastewq.architectures.parts import Part, unless
 from fastewq.architectures.vision.clip import vision_layers
 from fastewq.architectures.vision.images import classifies, patch_embedding, position_table, token, vit
 

@@ -24,7 +24,6 @@ from fastewq.architectures.assembly import (
     Rest,
     Under,
     When,
-    labels,
     linears,
     patches,
     plus,
@@ -49,6 +48,7 @@ from fastewq.architectures.encoders.bert import (
     word_embeddings,
 )
 from fastewq.architectures.fields import Fields
+from fastewq.architectures.heads import labels
 from fastewq.architectures.parts import Part, Tensors, field_or
 from fastewq.architectures.vision.images import older_vit_layer, patch_embedding, position_table, token
 

@@ -26,16 +26,14 @@ from fastewq.architectures.assembly import (
     length,
     linears,
     patches,
-    present,
     quotient,
     tied,
-    unless,
     upsampling,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.encoders.bert import BERT_EMBEDDINGS, PLAIN_BERT_LAYER, POOLER
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.parts import Option, Part, Tensors
+from fastewq.architectures.parts import Option, Part, Tensors, present, unless
 from fastewq.architectures.vision.clip import (
     CLIP_LAYER,
     CLIP_TEXT,

@@ -31,7 +31,6 @@ from fastewq.architectures.assembly import (
     patches,
     plus,
     quotient,
-    unless,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.encoders.bert import (
@@ -45,7 +44,7 @@ from fastewq.architectures.encoders.bert import (
     word_embeddings,
 )
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.parts import Option, Part, Tensors
+from fastewq.architectures.parts import Option, Part, Tensors, unless
 from fastewq.architectures.vision.clip import PATCH_KERNEL, text_layers, vision_layers
 from fastewq.architectures.vision.images import older_vit_layer, patch_embedding, position_table, token
 

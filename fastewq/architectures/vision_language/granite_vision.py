@@ -17,14 +17,13 @@ from fastewq.architectures.assembly import (
     Under,
     When,
     length,
-    present,
     renamed,
 )
 from fastewq.architectures.body import Body
 from fastewq.architectures.decoders.dense import LLAMA
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import Model, decoder
-from fastewq.architectures.parts import Part, join
+from fastewq.architectures.parts import Part, join, present
 from fastewq.architectures.vision.towers import IDEFICS_VISION
 from fastewq.architectures.vision_language.captions import BLIP2_QFORMER
 from fastewq.architectures.vision_language.multimodal import EYE, GENERATE, MOUTH, sees, speaking

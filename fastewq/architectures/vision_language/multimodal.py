@@ -24,16 +24,14 @@ from fastewq.architectures.assembly import (
     Under,
     When,
     adjusted,
-    labels,
     linears,
-    present,
     sizes,
     tied,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import MAX_SIZE, Fields, Size
-from fastewq.architectures.heads import Model
-from fastewq.architectures.parts import Option, Part
+from fastewq.architectures.heads import Model, labels
+from fastewq.architectures.parts import Option, Part, present
 from fastewq.architectures.text import TEXT
 from fastewq.architectures.vision.clip import VISION
 from fastewq.architectures.vision.towers import STEP_WIDTH, TOWERS

@@ -16,12 +16,11 @@ from fastewq.architectures.assembly import (
     Parameter,
     Rest,
     Under,
-    labels,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.encoders.rotary import MODERN_NORM
 from fastewq.architectures.fields import Fields
-from fastewq.architectures.heads import Model
+from fastewq.architectures.heads import Model, labels
 from fastewq.architectures.text import TEXT
 from fastewq.architectures.vision.clip import VISION
 from fastewq.architectures.vision_language.multimodal import MULTIMODAL

@@ -21,7 +21,6 @@ from fastewq.architectures.assembly import (
     Parameter,
     Rest,
     When,
-    either,
     linears,
     plus,
 )
@@ -31,13 +30,14 @@ from fastewq.architectures.decoders.dense import GPT2
 from fastewq.architectures.encoders.bert_relatives import ENCODERS
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import LMHead, Model, decoder
+from fastewq.architectures.parts import field_or
 from fastewq.architectures.seq2seq.bart import bart_attention, bart_feed_forward, bart_stack
 from fastewq.architectures.text import TEXT
 from fastewq.architectures.vision.clip import VISION
 from fastewq.architectures.vision.images import IMAGES
 from fastewq.architectures.vision.swin import SWIN, swin_width
 
-READ_WIDTH = either("cross_attention_hidden_size", "d_model")
+READ_WIDTH = field_or("cross_attention_hidden_size", "d_model")
 
 TROCR = At(
     "model.decoder",
