@@ -402,6 +402,10 @@ class Rest:
         return Body((), outside(path, tensors(f, self.parts)))
 
 
+TEXT_HEAD = Rest(Linear("lm_head", "vocab_size", WIDTH, False, UNTIED))
+"""The language-model head of what has the text model's sizes at its top."""
+
+
 class Assembly:
     """Several builders side by side; width and vocabulary are those of the first that has them."""
 

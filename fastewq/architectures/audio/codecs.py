@@ -22,6 +22,7 @@ from fastewq.architectures.assembly import (
     Parameter,
     Rest,
     Under,
+    Variant,
     When,
     assuming,
     key_width,
@@ -35,6 +36,22 @@ from fastewq.architectures.assembly import (
 from fastewq.architectures.body import Body, BodyBuilder, outside
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.parts import Part, Tensors, head_dim, kv_heads
+
+
+def convolving(path: str, ffn: Size, *parts: Part) -> Layers:
+    """A stage of a tower of sound without attention; `stage_width` and `stage_depth` are its sizes."""
+    return Layers(
+        path,
+        parts,
+        count="stage_depth",
+        name="audio",
+        role="audio",
+        width="stage_width",
+        heads=0,
+        ffn=ffn,
+        norm="rms",
+        variants={"": Variant(mixer="conv")},
+    )
 
 
 def lstm(width: Size, layers: Size) -> Part:

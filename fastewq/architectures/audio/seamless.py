@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from fastewq.architectures.assembly import (
+    TEXT_HEAD,
     UNTIED,
     WIDTH,
     Adjusted,
@@ -183,9 +184,7 @@ VOCODER = Rest(
 
 
 def classes(hearing: BodyBuilder, units: BodyBuilder) -> dict[str, BodyBuilder]:
-    speaking = Adjusted(
-        Assembly(At("model", units), Rest(Linear("lm_head", "vocab_size", WIDTH, False, UNTIED))), of_units
-    )
+    speaking = Adjusted(Assembly(At("model", units), TEXT_HEAD), of_units)
     speaks = Assembly(Named("units", At("t2u_model", speaking)), At("vocoder", VOCODER))
     return {
         "Model": Assembly(READS, hearing, WRITES, speaks),

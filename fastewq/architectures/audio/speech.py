@@ -40,7 +40,7 @@ from fastewq.architectures.encoders.deberta import DEBERTA_V2_ENCODER
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import labels
 from fastewq.architectures.parts import Option, Part, Tensors, head_dim, kv_heads, present, unless
-from fastewq.architectures.seq2seq.bart import bart_layer, bart_stack
+from fastewq.architectures.seq2seq.bart import LM_HEAD, bart_layer, bart_stack
 
 LAYER_WEIGHTS = Rest(When("use_weighted_layer_sum", Parameter("layer_weights", (plus("num_hidden_layers", 1),))))
 
@@ -485,7 +485,6 @@ SPEECH_TO_TEXT = Assembly(
         bart_stack("decoder", bart_layer("decoder", cross=True)),
     ),
 )
-TEXT_HEAD = Rest(Linear("lm_head", "vocab_size", "d_model", False, UNTIED))
 
 
 def halvings(f: Fields) -> int:
@@ -509,19 +508,27 @@ def parakeet_subsampling(f: Fields) -> Tensors:
     return tuple(t for part in parts for t in part(f))
 
 
+CONFORMER_FEED_FORWARDS: tuple[Part, ...] = tuple(
+    part
+    for name in ("feed_forward1", "feed_forward2")
+    for part in (
+        Linear(f"{name}.linear1", FFN, WIDTH, "attention_bias"),
+        Linear(f"{name}.linear2", WIDTH, FFN, "attention_bias"),
+    )
+)
+
+
+def conformer_norms(bias: Option = True) -> tuple[Part, ...]:
+    names = ("feed_forward1", "self_att", "conv", "feed_forward2", "out")
+    return tuple(Norm(f"norm_{name}", bias=bias) for name in names)
+
+
 def parakeet_layers(*relative: Part, norm_bias: Option = True) -> Layers:
     """A conformer: attention and a convolution between two feed-forwards; `relative` has the tensors of positions."""
     return Layers(
         "layers",
         (
-            *(
-                part
-                for name in ("feed_forward1", "feed_forward2")
-                for part in (
-                    Linear(f"{name}.linear1", FFN, WIDTH, "attention_bias"),
-                    Linear(f"{name}.linear2", WIDTH, FFN, "attention_bias"),
-                )
-            ),
+            *CONFORMER_FEED_FORWARDS,
             Linear("self_attn.q_proj", query_width, WIDTH, "attention_bias"),
             *linears("self_attn", "k_proj v_proj", key_width, WIDTH, "attention_bias"),
             Linear("self_attn.o_proj", WIDTH, query_width, "attention_bias"),
@@ -530,10 +537,7 @@ def parakeet_layers(*relative: Part, norm_bias: Option = True) -> Layers:
             Convolution("conv.depthwise_conv", WIDTH, 1, ("conv_kernel_size",), "convolution_bias"),
             Norm("conv.norm"),
             Convolution("conv.pointwise_conv2", WIDTH, WIDTH, (1,), "convolution_bias"),
-            *(
-                Norm(f"norm_{name}", bias=norm_bias)
-                for name in ("feed_forward1", "self_att", "conv", "feed_forward2", "out")
-            ),
+            *conformer_norms(norm_bias),
         ),
         name="audio",
         role="audio",
@@ -604,7 +608,7 @@ AUDIO: dict[str, Family] = {
         "Speech2Text",
         {
             "Model": SPEECH_TO_TEXT,
-            "ForConditionalGeneration": Assembly(At("model", SPEECH_TO_TEXT), TEXT_HEAD),
+            "ForConditionalGeneration": Assembly(At("model", SPEECH_TO_TEXT), LM_HEAD),
         },
         "ForConditionalGeneration",
     ),

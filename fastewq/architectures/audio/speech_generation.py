@@ -414,9 +414,7 @@ FINE_CODES = Each("input_embeds_layers", "n_codes_total", (Embedding("", "input_
 BARK = Assembly(
     bark_stage("semantic", "bias", *CODES),
     bark_stage("coarse_acoustics", "bias", *CODES),
-    bark_stage(
-        "fine_acoustics", True, Each("input_embeds_layers", "n_codes_total", (Embedding("", "input_vocab_size"),))
-    ),
+    bark_stage("fine_acoustics", True, FINE_CODES),
     Nested("codec_config", "codec_model", ENCODEC),
 )
 

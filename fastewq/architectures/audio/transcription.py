@@ -30,7 +30,16 @@ from fastewq.architectures.assembly import (
     query_width,
 )
 from fastewq.architectures.audio.codecs import lstm
-from fastewq.architectures.audio.speech import AUDIO, PARAKEET_ENCODER, PARAKEET_LAYERS, ctc, halvings, parakeet_layers
+from fastewq.architectures.audio.speech import (
+    AUDIO,
+    CONFORMER_FEED_FORWARDS,
+    PARAKEET_ENCODER,
+    PARAKEET_LAYERS,
+    conformer_norms,
+    ctc,
+    halvings,
+    parakeet_layers,
+)
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.parts import Option, Part, head_dim, kv_heads
@@ -114,14 +123,7 @@ GRANITE_ENCODER = Assembly(
     Layers(
         "layers",
         (
-            *(
-                part
-                for name in ("feed_forward1", "feed_forward2")
-                for part in (
-                    Linear(f"{name}.linear1", FFN, WIDTH, "attention_bias"),
-                    Linear(f"{name}.linear2", WIDTH, FFN, "attention_bias"),
-                )
-            ),
+            *CONFORMER_FEED_FORWARDS,
             *linears("self_attn", "q_proj k_proj v_proj", query_width, WIDTH, False),
             Linear("self_attn.o_proj", WIDTH, query_width),
             Embedding("self_attn.rel_pos_emb", plus("2*max_position_embeddings", 1), head_dim),
@@ -129,7 +131,7 @@ GRANITE_ENCODER = Assembly(
             Convolution("conv.depthwise_conv", EXPANDED, 1, ("conv_kernel_size",), bias=False),
             Norm("conv.norm", EXPANDED),
             Linear("conv.pointwise_lin2", WIDTH, EXPANDED),
-            *(Norm(f"norm_{name}") for name in ("feed_forward1", "self_att", "conv", "feed_forward2", "out")),
+            *conformer_norms(),
         ),
         name="audio",
         role="audio",

@@ -17,13 +17,13 @@ from fastewq.architectures.assembly import (
     Norm,
     Rest,
     Stages,
-    Variant,
     entry,
     length,
     query_width,
     scaled,
     sizes,
 )
+from fastewq.architectures.audio.codecs import convolving
 from fastewq.architectures.body import Body, always, listed
 from fastewq.architectures.decoders.dense import GEMMA2_NORMS, uniform
 from fastewq.architectures.decoders.experts import sparse
@@ -128,22 +128,13 @@ def stage(f: Fields, i: int) -> Fields:
 
 
 def blocks(i: int) -> Layers:
-    return Layers(
+    return convolving(
         f"layers.{i}.conv_blocks",
-        (
-            Convolution("conv", "stage_width", 1, ("conv_kernel_size",)),
-            Norm("norm", "stage_width", False),
-            Linear("mlp.fc1", INNER, "stage_width"),
-            Linear("mlp.fc2", "stage_width", INNER),
-        ),
-        count="stage_depth",
-        name="audio",
-        role="audio",
-        width="stage_width",
-        heads=0,
-        ffn=INNER,
-        norm="rms",
-        variants={"": Variant(mixer="conv")},
+        INNER,
+        Convolution("conv", "stage_width", 1, ("conv_kernel_size",)),
+        Norm("norm", "stage_width", False),
+        Linear("mlp.fc1", INNER, "stage_width"),
+        Linear("mlp.fc2", "stage_width", INNER),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fastewq.architectures.assembly import (
-    UNTIED,
+    TEXT_HEAD,
     Adjusted,
     Assembly,
     At,
@@ -143,7 +143,6 @@ def beside(*audio: Part) -> BodyBuilder:
 
 ATTENTION, MLP = Attention(fused="qkv_proj"), GatedMLP(fused="gate_up_proj")
 PHI4 = Assembly(uniform(ATTENTION, MLP), beside())
-LM_HEAD = Rest(Linear("lm_head", "vocab_size", WIDTH, False, UNTIED))
 
 # -- as published -----------------------------------------------------------------------------------------------------
 
@@ -207,12 +206,12 @@ MEANS = (
     Parameter("encoder.encoder_embedding.global_invstd", ("audio_config.input_size",)),
 )
 PHI4MM = Adjusted(
-    Assembly(At("model", uniform(ATTENTION, MLP, extras=(adapters,)), beside(*MEANS)), LM_HEAD), published
+    Assembly(At("model", uniform(ATTENTION, MLP, extras=(adapters,)), beside(*MEANS)), TEXT_HEAD), published
 )
 PHI4_MULTIMODAL: Mapping[str, Family] = {
     **EYES,
     "phi4_multimodal": Family(
-        "Phi4Multimodal", {"Model": PHI4, "ForCausalLM": Assembly(At("model", PHI4), LM_HEAD)}, "ForCausalLM"
+        "Phi4Multimodal", {"Model": PHI4, "ForCausalLM": Assembly(At("model", PHI4), TEXT_HEAD)}, "ForCausalLM"
     ),
     "phi4mm": Family("Phi4MM", {"ForCausalLM": PHI4MM}, "ForCausalLM", "ForCausalLM", ("Phi4MMForCausalLM",)),
 }

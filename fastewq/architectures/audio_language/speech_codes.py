@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastewq.architectures.assembly import (
-    UNTIED,
+    TEXT_HEAD,
     WIDTH,
     Assembly,
     At,
@@ -179,7 +179,7 @@ def words_and_codes(f: Fields) -> int:
 KYUTAI = uniform(**MOSHI_BLOCKS, embed="embed_tokens.embed_tokens", vocab=words_and_codes)
 KYUTAI_LM = Assembly(
     At("model", KYUTAI),
-    Rest(Linear("lm_head", "vocab_size", WIDTH, False, UNTIED)),
+    TEXT_HEAD,
     Named("codec", Nested("codec_config", "codec_model", CODECS)),
 )
 

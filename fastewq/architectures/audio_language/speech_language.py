@@ -32,6 +32,7 @@ from fastewq.architectures.assembly import (
     quotient,
     times,
 )
+from fastewq.architectures.audio.transcription import TWO_MATRICES
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.decoders.dense import uniform
 from fastewq.architectures.fields import Fields, Size
@@ -366,13 +367,12 @@ def fun_schedule(f: Fields, count: int) -> list[str]:
 
 
 FUN_FIRST, FUN_LATER, FUN_LAST = memory_attention(STACKED), memory_attention(WIDTH), Norm("final_layernorm")
-FUN_MLP = (Linear("mlp.fc1", FFN, WIDTH), Linear("mlp.fc2", WIDTH, FFN))
 FUN_ENCODER = Layers(
     "layers",
     (
         Linear("self_attn.o_proj", WIDTH, WIDTH),
         Convolution("self_attn.fsmn.conv", WIDTH, 1, ("fsmn_kernel_size",), bias=False),
-        *FUN_MLP,
+        *TWO_MATRICES,
         Norm("post_attention_layernorm"),
     ),
     name="audio",
@@ -413,7 +413,7 @@ FUN = (
             "layers",
             (
                 *linears("self_attn", "q_proj k_proj v_proj o_proj"),
-                *FUN_MLP,
+                *TWO_MATRICES,
                 Norm("input_layernorm"),
                 Norm("post_attention_layernorm"),
             ),

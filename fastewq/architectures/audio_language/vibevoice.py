@@ -29,6 +29,7 @@ from fastewq.architectures.assembly import (
     tied,
     upsampling,
 )
+from fastewq.architectures.audio.codecs import convolving
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.parts import Part, Tensors
 from fastewq.architectures.vision_language.multimodal import GENERATE, MOUTH, OWN_LM_HEAD, speaking, speaks
@@ -63,25 +64,16 @@ def level(backwards: bool) -> Callable[[Fields, int], Fields]:
 
 
 def blocks(i: int) -> Layers:
-    return Layers(
+    return convolving(
         f"conv_layers.{i - 1}.stage" if i else "stem.stage",
-        (
-            Parameter("gamma", ("stage_width",)),
-            Parameter("ffn_gamma", ("stage_width",)),
-            Norm("norm", "stage_width", False),
-            Norm("ffn_norm", "stage_width", False),
-            Linear("ffn.linear1", INNER, "stage_width"),
-            Linear("ffn.linear2", "stage_width", INNER),
-            Convolution("mixer.conv", "stage_width", 1, KERNEL),
-        ),
-        count="stage_depth",
-        name="audio",
-        role="audio",
-        width="stage_width",
-        heads=0,
-        ffn=INNER,
-        norm="rms",
-        variants={"": Variant(mixer="conv")},
+        INNER,
+        Parameter("gamma", ("stage_width",)),
+        Parameter("ffn_gamma", ("stage_width",)),
+        Norm("norm", "stage_width", False),
+        Norm("ffn_norm", "stage_width", False),
+        Linear("ffn.linear1", INNER, "stage_width"),
+        Linear("ffn.linear2", "stage_width", INNER),
+        Convolution("mixer.conv", "stage_width", 1, KERNEL),
     )
 
 

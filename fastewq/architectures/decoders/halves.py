@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from fastewq.architectures.assembly import (
     FFN,
     HEADS,
-    UNTIED,
+    TEXT_HEAD,
     WIDTH,
     Assembly,
     At,
@@ -124,9 +124,6 @@ def halves(alone: Mapping[str, Model]) -> dict[str, Model]:
         "glm_ocr_text": decoder(uniform(Attention(bias=False), GatedMLP(fused="gate_up_proj"), norms=GLM4_NORMS)),
         "mllama_text_model": Family(
             "MllamaText",
-            {"Model": MLLAMA_TEXT, "ForCausalLM": Assembly(At("model", MLLAMA_TEXT), MLLAMA_HEAD)},
+            {"Model": MLLAMA_TEXT, "ForCausalLM": Assembly(At("model", MLLAMA_TEXT), TEXT_HEAD)},
         ),
     }
-
-
-MLLAMA_HEAD = Rest(Linear("lm_head", "vocab_size", WIDTH, False, UNTIED))

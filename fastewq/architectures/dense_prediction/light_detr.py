@@ -24,7 +24,6 @@ from fastewq.architectures.assembly import (
     Under,
     When,
     linears,
-    pair,
     query_width,
     scaled,
     tensors,
@@ -44,17 +43,12 @@ from fastewq.architectures.vision.images import (
     position_table,
     vit,
 )
+from fastewq.architectures.vision.vitdet import first_positions
 
 WIDTH: Final = "d_model"
 TOWER: Final = "hidden_size"
 
 # -- towers -----------------------------------------------------------------------------------------------------------
-
-
-def first_positions(f: Fields) -> int:
-    """Of the images that the tower was first trained on, and a class token's."""
-    (height, width), (rows, columns) = pair(f, "pretrain_image_size"), pair(f, "patch_size")
-    return (height // rows) * (width // columns) + 1
 
 
 VIT = Assembly(

@@ -60,6 +60,7 @@ CROSS_ATTENTION: tuple[Part, ...] = (
 )
 BERT_CROSS = When("add_cross_attention", *CROSS_ATTENTION, Norm("crossattention.output.LayerNorm"))
 PLAIN_BERT_LAYER: tuple[Part, ...] = (*SELF_ATTENTION, *BERT_FEED_FORWARD, *POST_NORMS)
+PLAIN_LAYERS = Layers("encoder.layer", PLAIN_BERT_LAYER)
 BERT_LAYER: tuple[Part, ...] = (*PLAIN_BERT_LAYER, BERT_CROSS)
 
 

@@ -179,11 +179,11 @@ ALBERT_MLM = Rest(
     Linear("predictions.dense", "embedding_size", WIDTH),
     Linear("predictions.decoder", "vocab_size", "embedding_size", bias=UNTIED, weight=UNTIED),
 )
-ALBERT_POOLER = Rest(Linear("pooler", WIDTH, WIDTH))
+PLAIN_POOLER = Rest(Linear("pooler", WIDTH, WIDTH))
 ALBERT_CLASSES: dict[str, BodyBuilder] = {
-    **bert_classes("albert", ALBERT, ALBERT_POOLER, head=ALBERT_MLM),
+    **bert_classes("albert", ALBERT, PLAIN_POOLER, head=ALBERT_MLM),
     "ForPreTraining": Assembly(
-        At("albert", ALBERT, ALBERT_POOLER), ALBERT_MLM, Rest(Linear("sop_classifier.classifier", labels, WIDTH))
+        At("albert", ALBERT, PLAIN_POOLER), ALBERT_MLM, Rest(Linear("sop_classifier.classifier", labels, WIDTH))
     ),
 }
 
@@ -249,6 +249,22 @@ MPNET = Assembly(
 
 
 LONGFORMER = Assembly(BERT_EMBEDDINGS, bert_layers(*linears("attention.self", "query_global key_global value_global")))
+
+
+def pre_norm_layers(norm: str) -> Layers:
+    """BERT's blocks with norms, of this name, before attention and feed-forward."""
+    return Layers(
+        "encoder.layer",
+        (
+            *SELF_ATTENTION,
+            Norm(f"attention.{norm}"),
+            *BERT_FEED_FORWARD,
+            Norm(norm),
+            When("add_cross_attention", *CROSS_ATTENTION, Norm(f"crossattention.{norm}")),
+        ),
+    )
+
+
 ESM = Assembly(
     Rest(
         Embedding("embeddings.word_embeddings", "vocab_size"),
@@ -260,16 +276,7 @@ ESM = Assembly(
         Norm("encoder.emb_layer_norm_after"),
         Linear("contact_head.regression", 1, "num_hidden_layers*num_attention_heads"),
     ),
-    Layers(
-        "encoder.layer",
-        (
-            *SELF_ATTENTION,
-            Norm("attention.LayerNorm"),
-            *BERT_FEED_FORWARD,
-            Norm("LayerNorm"),
-            When("add_cross_attention", *CROSS_ATTENTION, Norm("crossattention.LayerNorm")),
-        ),
-    ),
+    pre_norm_layers("LayerNorm"),
 )
 MEGATRON_BERT = Assembly(
     Rest(
@@ -278,16 +285,7 @@ MEGATRON_BERT = Assembly(
         Embedding("embeddings.token_type_embeddings", "type_vocab_size"),
         Norm("encoder.ln"),
     ),
-    Layers(
-        "encoder.layer",
-        (
-            *SELF_ATTENTION,
-            Norm("attention.ln"),
-            *BERT_FEED_FORWARD,
-            Norm("ln"),
-            When("add_cross_attention", *CROSS_ATTENTION, Norm("crossattention.ln")),
-        ),
-    ),
+    pre_norm_layers("ln"),
 )
 BIG_BIRD = Assembly(
     BERT_EMBEDDINGS,
@@ -307,10 +305,9 @@ BIG_BIRD = Assembly(
         ),
     ),
 )
-BIG_BIRD_POOLER = Rest(Linear("pooler", WIDTH, WIDTH))
-BIG_BIRD_POOLED = At("bert", BIG_BIRD, BIG_BIRD_POOLER)
+BIG_BIRD_POOLED = At("bert", BIG_BIRD, PLAIN_POOLER)
 BIG_BIRD_CLASSES: dict[str, BodyBuilder] = {
-    **bert_classes("bert", BIG_BIRD, BIG_BIRD_POOLER),
+    **bert_classes("bert", BIG_BIRD, PLAIN_POOLER),
     "ForMaskedLM": Assembly(BIG_BIRD_POOLED, BERT_MLM),
     "ForCausalLM": Assembly(BIG_BIRD_POOLED, BERT_MLM),
     "ForSequenceClassification": Assembly(BIG_BIRD_POOLED, DENSE_CLASSIFIER),

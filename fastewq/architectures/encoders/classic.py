@@ -34,6 +34,7 @@ from fastewq.architectures.encoders.bert import (
     BERT_EMBEDDINGS,
     BERT_MLM,
     PLAIN_BERT_LAYER,
+    PLAIN_LAYERS,
     POOLER,
     bert_classes,
     bert_layers,
@@ -41,8 +42,6 @@ from fastewq.architectures.encoders.bert import (
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import labels
 from fastewq.architectures.parts import Part, Tensors
-
-PLAIN_LAYERS = Layers("encoder.layer", PLAIN_BERT_LAYER)
 
 # -- Splinter: BERT that points at spans ------------------------------------------------------------------------------
 

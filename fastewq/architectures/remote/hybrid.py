@@ -38,7 +38,7 @@ from fastewq.architectures.parts import (
     prefixed,
 )
 from fastewq.architectures.remote.heads import TIED_BY_DEFAULT, UNTIED_BY_DEFAULT
-from fastewq.architectures.remote.moe import BAILING_ATTENTION
+from fastewq.architectures.remote.moe import BAILING_ATTENTION, shared_width
 
 # -- PLaMo 2: pfnet/plamo-2-1b, modeling_plamo.py ---------------------------------------------------------------------
 
@@ -198,12 +198,6 @@ def ring_layers(f: Fields, layers: int) -> Sequence[str]:
     group = f["layer_group_size"]
     whole = layers // group * group
     return ["full" if (i + 1) % group == 0 or i >= whole else "linear" for i in range(layers)]
-
-
-def shared_width(f: Fields) -> int:
-    """How wide the shared experts are together."""
-    width = field_or("moe_shared_expert_intermediate_size", "moe_intermediate_size")(f)
-    return width * f["num_shared_experts"]
 
 
 REMOTE_HYBRID: Mapping[str, Model] = {

@@ -118,7 +118,7 @@ class GrokExperts(MixtureOfExperts):
 # -- Sarvam: sarvamai/sarvam-105b, modeling_sarvam_moe.py; vLLM, models/sarvam.py -------------------------------------
 
 
-def sarvam_shared(f: Fields) -> int:
+def shared_width(f: Fields) -> int:
     """How wide the shared experts are together."""
     width = field_or("moe_shared_expert_intermediate_size", "moe_intermediate_size")(f)
     return width * f["num_shared_experts"]
@@ -235,7 +235,7 @@ REMOTE_MOE: Mapping[str, Model] = {
         sparse(
             LatentAttention(bias=False),
             MixtureOfExperts(
-                shared=shared_if("num_shared_experts", GatedMLP(prefix="shared_experts", inner=sarvam_shared))
+                shared=shared_if("num_shared_experts", GatedMLP(prefix="shared_experts", inner=shared_width))
             ),
             GatedMLP(),
             sarvam_layers,

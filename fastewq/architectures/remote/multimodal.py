@@ -31,7 +31,6 @@ from fastewq.architectures.assembly import (
     patches,
     plus,
     quotient,
-    sizes,
     times,
 )
 from fastewq.architectures.fields import Fields, Size
@@ -39,7 +38,17 @@ from fastewq.architectures.heads import Model
 from fastewq.architectures.parts import unless
 from fastewq.architectures.text import TEXT
 from fastewq.architectures.vision.clip import CLIP_LAYER, FUSED_LAYERS, PATCH_KERNEL, VISION, vision_layers
-from fastewq.architectures.vision_language.multimodal import EYE, EYES, GENERATE, INTERNVL, MOUTH, speaking, two_layers
+from fastewq.architectures.vision_language.multimodal import (
+    EYE,
+    EYES,
+    GENERATE,
+    INTERNVL,
+    MOUTH,
+    kimi_merged,
+    shuffled,
+    speaking,
+    two_layers,
+)
 from fastewq.errors import UnsupportedArchitecture
 
 # -- InternVL: OpenGVLab/InternVL2-8B, modeling_internvl_chat.py and modeling_intern_vit.py ---------------------------
@@ -89,11 +98,6 @@ def intern_vit(attended: Size = WIDTH) -> Assembly:
 
 
 INTERN_EYES: Mapping[str, Model] = {"intern_vit_6b": Family("InternVision", {"Model": intern_vit()})}
-
-
-def shuffled(f: Fields) -> int:
-    """Features of a pixel-shuffled token."""
-    return f[EYE] * int(1 / f.number("downsample_ratio", low=1e-3)) ** 2
 
 
 INTERNVL_CHAT = Assembly(
@@ -263,19 +267,14 @@ MOON_VIT = Assembly(
 MOON_EYES: Mapping[str, Model] = {"moonvit": Family("MoonVit", {"Model": MOON_VIT})}
 
 
-def merged(f: Fields) -> int:
-    rows, columns = sizes(f.sub("vision_config"), "merge_kernel_size", 2)[:2]
-    return f[EYE] * rows * columns
-
-
 KIMI_VL = Assembly(
     Nested("vision_config", "vision_tower", MOON_EYES),
     Rest(
         Under(
             "multi_modal_projector",
             Norm("pre_norm", EYE),
-            Linear("linear_1", merged, merged),
-            Linear("linear_2", MOUTH, merged),
+            Linear("linear_1", kimi_merged, kimi_merged),
+            Linear("linear_2", MOUTH, kimi_merged),
         )
     ),
     Nested("text_config", "language_model", TEXT, "ForCausalLM"),

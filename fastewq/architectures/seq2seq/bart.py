@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastewq.architectures.assembly import (
+    TEXT_HEAD,
     UNTIED,
     WIDTH,
     Assembly,
@@ -354,9 +355,7 @@ BART_LINE: dict[str, Family] = {
         "ProphetNet",
         {
             "Model": PROPHETNET,
-            GENERATE: Assembly(
-                At("prophetnet", PROPHETNET), Rest(Linear("lm_head", "vocab_size", WIDTH, False, UNTIED))
-            ),
+            GENERATE: Assembly(At("prophetnet", PROPHETNET), TEXT_HEAD),
         },
         GENERATE,
     ),

@@ -227,12 +227,7 @@ TIMESFM25_FORECASTS = Assembly(
 )
 
 
-def forecasts(f: Fields) -> int:
-    """The mean and every quantile of every step."""
-    return f["horizon_length"] * (1 + f[length("quantiles")])
-
-
-TIMESFM_FORECASTS = Assembly(At("decoder", TIMESFM), Rest(residual("horizon_ff_layer", WIDTH, forecasts)))
+TIMESFM_FORECASTS = Assembly(At("decoder", TIMESFM), Rest(residual("horizon_ff_layer", WIDTH, steps)))
 PREDICTS = "ForPrediction"
 
 # -- PatchTST: an encoder of the patches of each channel --------------------------------------------------------------

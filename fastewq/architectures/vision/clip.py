@@ -58,19 +58,21 @@ def text_layers(path: str, *parts: Part, **facts: Any) -> Layers:
     return Layers(path, parts, **{"name": "text", **facts})
 
 
-def fused_layers(bias: Option = True) -> Layers:
-    """Blocks with one matrix for queries, keys and values, as towers after Qwen2-VL's have them."""
-    return vision_layers(
-        "blocks",
+def fused_layer(attention: str, bias: Option, out_bias: Option = True, ffn: Size = FFN) -> tuple[Part, ...]:
+    """As `plain_layer`, with one matrix for queries, keys and values."""
+    return (
         Norm("norm1"),
         Norm("norm2"),
-        Linear("attn.qkv", "3*hidden_size", WIDTH, bias),
-        Linear("attn.proj", WIDTH, WIDTH, bias),
-        Linear("mlp.fc1", FFN, WIDTH),
-        Linear("mlp.fc2", WIDTH, FFN),
-        count="depth",
-        heads="num_heads",
+        Linear(f"{attention}.qkv", f"3*{WIDTH}", WIDTH, bias),
+        Linear(f"{attention}.proj", WIDTH, WIDTH, out_bias),
+        Linear("mlp.fc1", ffn, WIDTH),
+        Linear("mlp.fc2", WIDTH, ffn),
     )
+
+
+def fused_layers(bias: Option = True) -> Layers:
+    """Blocks as towers after Qwen2-VL's have them."""
+    return vision_layers("blocks", *fused_layer("attn", bias, bias), count="depth", heads="num_heads")
 
 
 FUSED_LAYERS = fused_layers()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 from fastewq.architectures.assembly import (
     MAX_ENTRIES,
@@ -41,6 +42,15 @@ def level(f: Fields, stage: int) -> Fields:
     return f.replaced(stage_width=widths[stage], stage_depth=depths[stage], before=widths[max(stage - 1, 0)])
 
 
+STAGE: Mapping[str, Any] = {
+    "count": "stage_depth",
+    "width": WIDTH,
+    "heads": 0,
+    "ffn": INNER,
+    "variants": {"": Variant(mixer="conv")},
+}
+
+
 def layers(i: int, *own: Part) -> Layers:
     return vision_layers(
         f"encoder.stages.{i}.layers",
@@ -49,11 +59,7 @@ def layers(i: int, *own: Part) -> Layers:
         Linear("pwconv1", INNER, WIDTH),
         *own,
         Linear("pwconv2", WIDTH, INNER),
-        count="stage_depth",
-        width=WIDTH,
-        heads=0,
-        ffn=INNER,
-        variants={"": Variant(mixer="conv")},
+        **STAGE,
     )
 
 
@@ -109,11 +115,7 @@ def dino_stage(i: int) -> Layers:
         Norm("layer_norm", WIDTH),
         Linear("pointwise_conv1", INNER, WIDTH),
         Linear("pointwise_conv2", WIDTH, INNER),
-        count="stage_depth",
-        width=WIDTH,
-        heads=0,
-        ffn=INNER,
-        variants={"": Variant(mixer="conv")},
+        **STAGE,
     )
 
 

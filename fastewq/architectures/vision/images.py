@@ -106,11 +106,6 @@ def vit(
     )
 
 
-def side(name: str) -> Size:
-    """Height of a patch; these models want square ones where they rebuild an image."""
-    return lambda f: pair(f, name)[0]
-
-
 def classifies(
     prefix: str, body: BodyBuilder, pooled: BodyBuilder | None = None, ending: str = "ForImageClassification"
 ) -> dict[str, BodyBuilder]:

@@ -34,7 +34,7 @@ from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import labels
 from fastewq.architectures.parts import Part, head_dim, unless
-from fastewq.architectures.vision.clip import CLIP_LAYER, PATCH_KERNEL, text_layers, vision_layers
+from fastewq.architectures.vision.clip import CLIP_LAYER, PATCH_KERNEL, fused_layer, text_layers, vision_layers
 from fastewq.architectures.vision.images import (
     DINO_FACTS,
     FINAL_NORM,
@@ -210,16 +210,7 @@ MGP = Assembly(
         Parameter("embeddings.pos_embed", (1, mgp_positions, WIDTH), "embedding"),
         Convolution("embeddings.proj", WIDTH, "num_channels", PATCH_KERNEL),
     ),
-    vision_layers(
-        "encoder.blocks",
-        Norm("norm1"),
-        Norm("norm2"),
-        Linear("attn.qkv", f"3*{WIDTH}", WIDTH, "qkv_bias"),
-        Linear("attn.proj", WIDTH, WIDTH),
-        Linear("mlp.fc1", MGP_FFN, WIDTH),
-        Linear("mlp.fc2", WIDTH, MGP_FFN),
-        ffn=MGP_FFN,
-    ),
+    vision_layers("encoder.blocks", *fused_layer("attn", "qkv_bias", ffn=MGP_FFN), ffn=MGP_FFN),
 )
 
 

@@ -9,7 +9,6 @@ from fastewq.architectures.assembly import (
     Assembly,
     Convolution,
     Family,
-    Linear,
     Norm,
     Rest,
     Under,
@@ -21,15 +20,15 @@ from fastewq.architectures.assembly import (
 )
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.parts import Part
-from fastewq.architectures.vision.clip import PATCH_KERNEL, vision_layers
+from fastewq.architectures.vision.clip import PATCH_KERNEL, fused_layer, vision_layers
 from fastewq.architectures.vision.images import position_table
 from fastewq.architectures.vision.towers import got_positions
 
 INNER = scaled(WIDTH, "mlp_ratio")
 
 
-def positions(f: Fields) -> int:
-    """Of the images that the model was first trained on, and a class token's."""
+def first_positions(f: Fields) -> int:
+    """Of the images that the tower was first trained on, and a class token's."""
     (height, width), (rows, columns) = pair(f, "pretrain_image_size"), pair(f, "patch_size")
     return (height // rows) * (width // columns) + 1
 
@@ -58,17 +57,12 @@ def schedule(f: Fields, count: int) -> list[str]:
 
 BODY = Assembly(
     Rest(
-        When("use_absolute_position_embeddings", position_table(positions)),
+        When("use_absolute_position_embeddings", position_table(first_positions)),
         Convolution("embeddings.projection", WIDTH, "num_channels", PATCH_KERNEL),
     ),
     vision_layers(
         "encoder.layer",
-        Norm("norm1"),
-        Norm("norm2"),
-        Linear("attention.qkv", f"3*{WIDTH}", WIDTH, "qkv_bias"),
-        Linear("attention.proj", WIDTH, WIDTH),
-        Linear("mlp.fc1", INNER, WIDTH),
-        Linear("mlp.fc2", WIDTH, INNER),
+        *fused_layer("attention", "qkv_bias", ffn=INNER),
         ffn=INNER,
         variants={
             "window": Variant(relative(True)),

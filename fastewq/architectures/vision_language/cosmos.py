@@ -6,11 +6,18 @@ from collections.abc import Mapping
 
 from fastewq.architectures.assembly import Family, Linear, Nested, Norm, Rest, Under
 from fastewq.architectures.decoders.dense import LLAMA_ATTENTION, uniform
-from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import Model, decoder, no_head
 from fastewq.architectures.parts import MLP
 from fastewq.architectures.vision.clip import SIGLIP2_LAYERS
-from fastewq.architectures.vision_language.multimodal import EYE, GENERATE, MOUTH, OWN_LM_HEAD, QWEN_VL, speaking
+from fastewq.architectures.vision_language.multimodal import (
+    EYE,
+    GENERATE,
+    MOUTH,
+    OWN_LM_HEAD,
+    QWEN_VL,
+    merged_features,
+    speaking,
+)
 
 TEXT: Mapping[str, Model] = {
     "cosmos3_edge_text": decoder(
@@ -20,11 +27,6 @@ TEXT: Mapping[str, Model] = {
 EYES: Mapping[str, Family] = {"cosmos3_edge_vision": Family("Cosmos3EdgeVision", {"Model": SIGLIP2_LAYERS})}
 
 
-def merged(f: Fields) -> int:
-    """Features of the neighbouring patches that become one token."""
-    return f[EYE] * f.sub("vision_config")["spatial_merge_size"] ** 2
-
-
 EDGE = (
     Nested("vision_config", "visual", EYES),
     Nested("text_config", "language_model", TEXT),
@@ -32,7 +34,7 @@ EDGE = (
         Under(
             "projector",
             Norm("norm", EYE),
-            Linear("linear_fc1", "projector_hidden_size", merged),
+            Linear("linear_fc1", "projector_hidden_size", merged_features),
             Linear("linear_fc2", MOUTH, "projector_hidden_size"),
         )
     ),

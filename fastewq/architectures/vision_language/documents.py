@@ -40,6 +40,7 @@ from fastewq.architectures.encoders.bert import (
     NEXT_SENTENCE,
     ONE_MATRIX,
     PLAIN_BERT_LAYER,
+    PLAIN_LAYERS,
     POOLER,
     SPAN,
     bert_classes,
@@ -108,10 +109,7 @@ LILT = Assembly(
     Rest(
         Under(
             "layout_embeddings",
-            *(
-                Embedding(f"{axis}_position_embeddings", "max_2d_position_embeddings", quotient(WIDTH, 6))
-                for axis in "xyhw"
-            ),
+            *(Embedding(f"{axis}_position_embeddings", "max_2d_position_embeddings", SIXTH) for axis in "xyhw"),
             Embedding("box_position_embeddings", "max_position_embeddings", SHRUNK),
             Linear("box_linear_embeddings", SHRUNK, lambda f: f[WIDTH] // 6 * 6),
             Norm("LayerNorm", SHRUNK),
@@ -130,7 +128,6 @@ LILT = Assembly(
         ),
     ),
 )
-PLAIN_LAYERS = Layers("encoder.layer", PLAIN_BERT_LAYER)
 BOX_WIDTH = field_or("dim_bbox_projection", quotient(WIDTH, HEADS))
 BOX_WAVES = field_or("dim_bbox_sinusoid_emb_2d", quotient(WIDTH, 4))
 BROS = Assembly(

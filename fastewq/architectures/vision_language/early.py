@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fastewq.architectures.assembly import (
     FFN,
     HEADS,
+    TEXT_HEAD,
     UNTIED,
     WIDTH,
     Assembly,
@@ -408,7 +409,7 @@ EARLY_IMAGE_TEXT: Mapping[str, Family] = {
     "pix2struct": Family("Pix2Struct", {GENERATES: PIX2STRUCT}, GENERATES, GENERATES),
     "pix2struct_text_model": Family(
         "Pix2StructText",
-        {"Model": Assembly(PIX2STRUCT_TEXT, Rest(Linear("lm_head", "vocab_size", WIDTH, False, UNTIED)))},
+        {"Model": Assembly(PIX2STRUCT_TEXT, TEXT_HEAD)},
     ),
     "pix2struct_vision_model": Family("Pix2StructVision", {"Model": PIX2STRUCT_VISION}),
 }

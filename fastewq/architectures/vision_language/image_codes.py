@@ -13,7 +13,7 @@ from typing import Final
 
 from fastewq.architectures.assembly import (
     HEADS,
-    UNTIED,
+    TEXT_HEAD,
     WIDTH,
     Assembly,
     At,
@@ -356,7 +356,7 @@ IMAGE_CODES: Mapping[str, Model] = {
         "Chameleon",
         {
             "Model": CHAMELEON,
-            GENERATES: Assembly(At("model", CHAMELEON), Rest(Linear("lm_head", "vocab_size", WIDTH, False, UNTIED))),
+            GENERATES: Assembly(At("model", CHAMELEON), TEXT_HEAD),
         },
         GENERATES,
     ),

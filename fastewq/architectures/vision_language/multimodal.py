@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from fastewq.architectures.assembly import (
     MAX_ENTRIES,
+    TEXT_HEAD,
     UNTIED,
     WIDTH,
     Assembly,
@@ -118,14 +119,7 @@ def shuffled(f: Fields) -> int:
 
 INTERNVL = (
     sees("vision_tower"),
-    Rest(
-        Under(
-            "multi_modal_projector",
-            Norm("layer_norm", shuffled),
-            Linear("linear_1", MOUTH, shuffled),
-            Linear("linear_2", MOUTH, MOUTH),
-        )
-    ),
+    Rest(Norm("multi_modal_projector.layer_norm", shuffled), two_layers("multi_modal_projector", shuffled)),
     speaks("language_model"),
 )
 IDEFICS3 = (
@@ -377,7 +371,6 @@ OVIS2 = (
     speaks("language_model"),
     Rest(Embedding("visual_embeddings_table", "vision_config.vocab_size", "hidden_size")),
 )
-OVIS2_HEAD = Rest(Linear("lm_head", "vocab_size", "hidden_size", False, UNTIED))
 MLLAMA = (
     sees("vision_model"),
     speaks("language_model"),
@@ -386,6 +379,7 @@ MLLAMA = (
 
 
 def merged_features(f: Fields) -> int:
+    """Of the neighbouring patches that become one token."""
     return f[EYE] * f.sub("vision_config")["spatial_merge_size"] ** 2
 
 
@@ -569,7 +563,7 @@ MULTIMODAL: dict[str, Family] = {
     "paddleocr_vl": Family("PaddleOCRVL", once_flat(speaking(*PADDLE_OCR, lm_head=LM_HEAD_OF_EITHER)), GENERATE),
     "lighton_ocr": Family("LightOnOcr", speaking(*LIGHTON_OCR), GENERATE),
     "video_llama_3": Family("VideoLlama3", speaking(*VIDEO_LLAMA3, lm_head=LM_HEAD_OF_EITHER), GENERATE),
-    "ovis2": Family("Ovis2", speaking(*OVIS2, lm_head=OVIS2_HEAD), GENERATE),
+    "ovis2": Family("Ovis2", speaking(*OVIS2, lm_head=TEXT_HEAD), GENERATE),
     "mllama": Family("Mllama", speaking(*MLLAMA, lm_head=OWN_LM_HEAD), GENERATE),
     "idefics2": Family("Idefics2", speaking(*IDEFICS2), GENERATE),
     "aria": Family("Aria", speaking(*ARIA), GENERATE),

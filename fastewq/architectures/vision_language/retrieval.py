@@ -62,27 +62,25 @@ ULTRAVBERT_LM = Rest(
     Linear("lm_head", "text_config.vocab_size", READ, False, UNTIED),
 )
 ONE_MATRIX = Rest(Linear("classifier", labels, READ))
+
+
+def reads_pages(name: str, body: BodyBuilder, words: BodyBuilder, classifier: BodyBuilder) -> Family:
+    classifies = Assembly(At("model", body), classifier)
+    return Family(
+        name,
+        {
+            "Model": body,
+            "ForMaskedLM": Assembly(At("model", body), words),
+            "ForSequenceClassification": classifies,
+            "ForTokenClassification": classifies,
+        },
+        "ForMaskedLM",
+    )
+
+
 PAGES: dict[str, Family] = {
-    "ultravbert": Family(
-        "UltraVBert",
-        {
-            "Model": ULTRAVBERT,
-            "ForMaskedLM": Assembly(At("model", ULTRAVBERT), ULTRAVBERT_LM),
-            "ForSequenceClassification": Assembly(At("model", ULTRAVBERT), ONE_MATRIX),
-            "ForTokenClassification": Assembly(At("model", ULTRAVBERT), ONE_MATRIX),
-        },
-        "ForMaskedLM",
-    ),
-    "modernvbert": Family(
-        "ModernVBert",
-        {
-            "Model": MODERNVBERT,
-            "ForMaskedLM": Assembly(At("model", MODERNVBERT), MODERNVBERT_LM),
-            "ForSequenceClassification": Assembly(At("model", MODERNVBERT), CLASSIFIER),
-            "ForTokenClassification": Assembly(At("model", MODERNVBERT), CLASSIFIER),
-        },
-        "ForMaskedLM",
-    ),
+    "ultravbert": reads_pages("UltraVBert", ULTRAVBERT, ULTRAVBERT_LM, ONE_MATRIX),
+    "modernvbert": reads_pages("ModernVBert", MODERNVBERT, MODERNVBERT_LM, CLASSIFIER),
 }
 
 
