@@ -26,13 +26,12 @@ from fastewq.architectures.assembly import (
     plus,
     sizes,
     tensors,
-    tied,
     upsampling,
 )
 from fastewq.architectures.audio.codecs import convolving
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.parts import Part, Tensors
-from fastewq.architectures.vision_language.multimodal import GENERATE, MOUTH, OWN_LM_HEAD, speaking, speaks
+from fastewq.architectures.vision_language.multimodal import GENERATE, MOUTH, OWN_LM_HEAD, speaking, speaks, text_untied
 
 # -- the tokenizer of sound: ConvNeXt's blocks between strided convolutions -------------------------------------------
 
@@ -161,10 +160,6 @@ DIFFUSION = Assembly(
 
 def connector(name: str, source: Size) -> Part:
     return Under(name, Linear("linear_1", MOUTH, source), Norm("act", MOUTH, False), Linear("linear_2", MOUTH, MOUTH))
-
-
-def text_untied(f: Fields) -> bool:
-    return not tied(f.sub("text_config"))
 
 
 HEARD = f"audio_config.{WIDTH}"

@@ -312,27 +312,33 @@ LXMERT_TRAINS: tuple[Part, ...] = (
 
 # -- Pix2Struct: T5's blocks over patches of an image -----------------------------------------------------------------
 
-INNER = f"{HEADS}*d_kv"
-PIX2STRUCT_VISION = Assembly(
-    Rest(
-        Linear("embeddings.patch_projection", WIDTH, "patch_embed_hidden_size"),
-        Embedding("embeddings.row_embedder", "seq_len"),
-        Embedding("embeddings.column_embedder", "seq_len"),
-        Norm("layernorm", bias=False),
-    ),
-    vision_layers(
-        "encoder.layer",
-        *linears("attention", "query key value", INNER, WIDTH, False),
-        Linear("attention.output", WIDTH, INNER, False),
-        *linears("mlp", "wi_0 wi_1", "d_ff", WIDTH, False),
-        Linear("mlp.wo", WIDTH, "d_ff", False),
-        Norm("pre_mlp_layer_norm", bias=False),
-        Norm("pre_attention_layer_norm", bias=False),
-        head_dim="d_kv",
-        ffn="d_ff",
-        norm="rms",
-    ),
-)
+
+def pix2struct_tower(places: Size, head_dim: str, ffn: Size) -> BodyBuilder:
+    """Each patch is told its row and its column, `places` of them at most."""
+    inner = f"{HEADS}*{head_dim}"
+    return Assembly(
+        Rest(
+            Linear("embeddings.patch_projection", WIDTH, "patch_embed_hidden_size"),
+            Embedding("embeddings.row_embedder", places),
+            Embedding("embeddings.column_embedder", places),
+            Norm("layernorm", bias=False),
+        ),
+        vision_layers(
+            "encoder.layer",
+            *linears("attention", "query key value", inner, WIDTH, False),
+            Linear("attention.output", WIDTH, inner, False),
+            *linears("mlp", "wi_0 wi_1", ffn, WIDTH, False),
+            Linear("mlp.wo", WIDTH, ffn, False),
+            Norm("pre_mlp_layer_norm", bias=False),
+            Norm("pre_attention_layer_norm", bias=False),
+            head_dim=head_dim,
+            ffn=ffn,
+            norm="rms",
+        ),
+    )
+
+
+PIX2STRUCT_VISION = pix2struct_tower("seq_len", "d_kv", "d_ff")
 
 
 def pix2struct_attention(name: str) -> tuple[Part, ...]:

@@ -60,8 +60,12 @@ OWN_LM_HEAD = Rest(Linear("lm_head", "text_config.vocab_size", MOUTH, False))
 """Never tied, whatever the config says: the class does not name the embedding as its alias."""
 
 
+def text_untied(f: Fields) -> bool:
+    return not tied(f.sub("text_config"))
+
+
 def untied_everywhere(f: Fields) -> bool:
-    return not tied(f) and not tied(f.sub("text_config"))
+    return not tied(f) and text_untied(f)
 
 
 LM_HEAD_OF_EITHER = Rest(Linear("lm_head", "text_config.vocab_size", MOUTH, False, weight=untied_everywhere))
