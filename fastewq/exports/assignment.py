@@ -183,12 +183,15 @@ def _storable(module: Module, target: Target) -> tuple[str, str] | None:
 # -- patterns -------------------------------------------------------------------------------------------------------
 
 
-def regexes(modules: Sequence[Module], *, suffix: str = "", fused: bool = False) -> list[str]:
+def regexes(
+    modules: Sequence[Module], *, suffix: str = "", engines: Callable[[str], list[str]] | None = None
+) -> list[str]:
     """Anchored regular expressions that match exactly these modules' paths (with `suffix`) and nothing else.
 
     Blocks that contribute the same modules share a pattern, for instance `^model\\.layers\\.(1|5)\\.(a\\.b|c)$`; every
-    dot is escaped and every index closed, so that block 1 never stands for 10 to 19. With `fused` the names under
-    which serving engines fuse modules (q, k, v -> qkv_proj) match as well wherever all their parts do.
+    dot is escaped and every index closed, so that block 1 never stands for 10 to 19. With `engines` (`engine_names`)
+    the names match as well under which serving engines know the modules, and those under which they fuse them (q, k, v
+    -> qkv_proj) wherever all the parts do.
     """
     leaves: dict[tuple[str, str], list[str]] = defaultdict(list)
     outside = []
@@ -199,13 +202,36 @@ def regexes(modules: Sequence[Module], *, suffix: str = "", fused: bool = False)
             leaves[(module.stack, module.place)].append(module.name)
     places: dict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
     for (stack, place), names in leaves.items():
-        places[(stack, tuple(_with_fused(names) if fused else names))].append(place)
+        places[(stack, tuple(_with_fused(names) if engines else names))].append(place)
+
+    def either(path: str) -> str:
+        known = [re.escape(name) for name in (engines(path) if engines else [path])]
+        return f"({'|'.join(known)})" if len(known) > 1 else known[0]
+
     end = re.escape(suffix) + "$"
     patterns = [
-        rf"^{re.escape(stack)}\.({'|'.join(map(re.escape, found))})\.({'|'.join(map(re.escape, names))}){end}"
+        rf"^{either(stack)}\.({'|'.join(map(re.escape, found))})\.({'|'.join(map(re.escape, names))}){end}"
         for (stack, names), found in places.items()
     ]
-    return patterns + [f"^{re.escape(path)}{end}" for path in outside]
+    return patterns + [f"^{either(path)}{end}" for path in outside]
+
+
+def engine_names(assignment: Assignment) -> Callable[[str], list[str]]:
+    """A path -> the names that vLLM and SGLang have for it, its own first.
+
+    They arrange the parts of a multimodal model in their own way, and leave patterns in a config as they are:
+    `model.language_model.layers` is `language_model.model.layers` or `model.layers` there, `model.visual` is `visual`.
+    """
+    text = "model.language_model."
+    multimodal = any(module.path.startswith(text) for module in assignment.modules)
+
+    def names(path: str) -> list[str]:
+        rest = path.removeprefix(text)
+        if rest != path:
+            return [path, f"language_model.model.{rest}", f"model.{rest}"]
+        return [path, path.removeprefix("model.")] if multimodal and path.startswith("model.") else [path]
+
+    return names
 
 
 def tied_head(assignment: Assignment) -> list[str]:

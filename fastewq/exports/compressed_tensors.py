@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastewq.exports.assignment import Assignment, head_regex, regexes
+from fastewq.exports.assignment import Assignment, engine_names, head_regex, regexes
 from fastewq.exports.base import Parts, Tool, json_text, script
 from fastewq.schemes import Scheme
 
 
 def build(assignment: Assignment) -> Parts:
+    engines = engine_names(assignment)
     groups = {
         f"group_{number}": {
-            "targets": [f"re:{pattern}" for pattern in regexes(modules, fused=True)],
+            "targets": [f"re:{pattern}" for pattern in regexes(modules, engines=engines)],
             "weights": _weights(scheme),
         }
         for number, (scheme, modules) in enumerate(assignment.by_scheme().items())
     }
-    ignore = [f"re:{pattern}" for pattern in regexes(assignment.kept, fused=True) + head_regex(assignment)]
+    ignore = [f"re:{pattern}" for pattern in regexes(assignment.kept, engines=engines) + head_regex(assignment)]
     return Parts(
         {
             "recipe.yaml": _yaml(groups, ignore),

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastewq.exports.assignment import Assignment, head_regex, regexes
+from fastewq.exports.assignment import Assignment, engine_names, head_regex, regexes
 from fastewq.exports.base import Parts, Tool, json_text, script
 
 
 def build(assignment: Assignment) -> Parts:
     quantized = assignment.by_scheme()
     base = list(quantized)[-1] if quantized else None
-    kept = regexes(assignment.kept, fused=True) + head_regex(assignment)
+    engines = engine_names(assignment)
+    kept = regexes(assignment.kept, engines=engines) + head_regex(assignment)
     dynamic: dict[str, Any] = {f"-:{pattern}": {} for pattern in kept}
     for scheme, modules in quantized.items():
         if scheme is not base:
-            for pattern in regexes(modules, fused=True):
+            for pattern in regexes(modules, engines=engines):
                 dynamic[f"+:{pattern}"] = {"bits": scheme.bits, "group_size": scheme.group}
     config = {
         "bits": base.bits if base else 4,

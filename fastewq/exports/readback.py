@@ -21,6 +21,7 @@ from fastewq.exports.assignment import Assignment, Module
 from fastewq.exports.llama_cpp import PER_LAYER
 from fastewq.exports.mlx import renamed
 from fastewq.exports.names import GGUF_STACKS, gguf_leaves
+from fastewq.quantized.module_names import unwrapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,19 +128,37 @@ def _from_safetensors(bits: Bits) -> Callable[[Assignment, Path], Written]:
     return read
 
 
-def _bitsandbytes(_: Assignment, __: Path, tensors: Mapping[str, TensorInfo]) -> dict[str, int]:
-    found = {name.removesuffix(".weight.absmax"): 4 for name in tensors if name.endswith(".weight.absmax")}
-    return found | {name.removesuffix(".SCB"): 8 for name in tensors if name.endswith(".SCB")}
+def _by_path(assignment: Assignment, tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
+    """Tensors under the paths of the modules they belong to.
+
+    The transformers library writes some multimodal models under older names, whose outer modules differ.
+    """
+    paths = {unwrapped(module.path): module.path for module in assignment.modules}
+    found = {}
+    for name, tensor in tensors.items():
+        own, rest = unwrapped(name), ""
+        while own and own not in paths:
+            own, _, last = own.rpartition(".")
+            rest = f".{last}{rest}"
+        found[paths[own] + rest if own else name] = tensor
+    return found
+
+
+def _bitsandbytes(assignment: Assignment, _: Path, tensors: Mapping[str, TensorInfo]) -> dict[str, int]:
+    names = _by_path(assignment, tensors)
+    found = {name.removesuffix(".weight.absmax"): 4 for name in names if name.endswith(".weight.absmax")}
+    return found | {name.removesuffix(".SCB"): 8 for name in names if name.endswith(".SCB")}
 
 
 def _packed(suffix: str, axis: int) -> Bits:
     """Packed 32-bit words: bits are 32 x words / inputs, the words counted along `axis`."""
 
     def bits(assignment: Assignment, _: Path, tensors: Mapping[str, TensorInfo]) -> dict[str, int]:
+        named = _by_path(assignment, tensors)
         return {
-            module.path: 32 * tensors[f"{module.path}.{suffix}"].shape[axis] // module.tensor.oriented[-1]
+            module.path: 32 * named[f"{module.path}.{suffix}"].shape[axis] // module.tensor.oriented[-1]
             for module in assignment.modules
-            if f"{module.path}.{suffix}" in tensors
+            if f"{module.path}.{suffix}" in named
         }
 
     return bits

@@ -66,6 +66,21 @@ OPT: dict[str, Any] = {
     "max_position_embeddings": 64,
     "dtype": "float16",
 }
+LLAVA: dict[str, Any] = {
+    "architectures": ["LlavaForConditionalGeneration"],
+    "model_type": "llava",
+    "text_config": {key: value for key, value in LLAMA.items() if key not in ("architectures", "dtype")},
+    "vision_config": {
+        "model_type": "clip_vision_model",
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 3,
+        "image_size": 28,
+        "patch_size": 14,
+    },
+    "dtype": "bfloat16",
+}
 PLANNED = ["0-11=int4", "0=raw", "1=int8", "5=int8", "10=raw"]
 
 Planner = Callable[..., Plan]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from exports.conftest import BERT, GPT2, LLAMA, MOE, OPT, Planner
+from exports.conftest import BERT, GPT2, LLAMA, LLAVA, MOE, OPT, Planner
 from fastewq.document import Plan, read_plan
 from fastewq.errors import CannotExport
 from fastewq.exports import TOOLS, export
@@ -264,24 +264,19 @@ def test_llama_cpp_never_quantizes_some_matrices(planned: Planner) -> None:
 
 def test_llama_cpp_and_mlx_take_the_language_model(planned: Planner) -> None:
     """A tower goes elsewhere: it is not counted, and one that was to be quantized is a difference."""
-    text = {key: value for key, value in LLAMA.items() if key not in ("architectures", "dtype")}
-    tower = {"model_type": "clip_vision_model", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4,
-             "num_hidden_layers": 3, "image_size": 28, "patch_size": 14}  # fmt: skip
-    config = {"architectures": ["LlavaForConditionalGeneration"], "model_type": "llava", "text_config": text,
-              "vision_config": tower, "dtype": "bfloat16"}  # fmt: skip
     part = ["model.language_model.layers.*=int4", "model.language_model.layers.1.*=int8"]
     for tool in ("llama.cpp", "mlx"):
-        made = export(planned(config, part), tool)
+        made = export(planned(LLAVA, part), tool)
         alone = export(planned(overrides=["0-11=int4", "1=int8"]), tool)
         assert made.bytes == alone.bytes
         assert made.warnings
         assert not alone.warnings
-        both = planned(config, [*part, "0-2=int8"], policy={"vision": True})
+        both = planned(LLAVA, [*part, "0-2=int8"], policy={"vision": True})
         with pytest.raises(CannotExport, match="towers"):
             export(both, tool)
         assert {d.path.split(".")[1] for d in export(both, tool, nearest=True).differences} == {"vision_tower"}
-    assert llama_type(llama_rules(planned(config, part)), "blk.1.ffn_down.weight") == "q8_0"
-    assert llama_type(llama_rules(planned(config, part)), "blk.11.ffn_down.weight") == "q4_0"
+    assert llama_type(llama_rules(planned(LLAVA, part)), "blk.1.ffn_down.weight") == "q8_0"
+    assert llama_type(llama_rules(planned(LLAVA, part)), "blk.11.ffn_down.weight") == "q4_0"
 
 
 def test_llama_cpp_ternary_falls_back_where_256_does_not_divide(planned: Planner) -> None:
@@ -467,6 +462,27 @@ def test_serving_engines_find_fused_names(tool: str, planned: Planner) -> None:
             assert resolve(document, f"model.layers.{block}.{module}") == bits
 
 
+@pytest.mark.parametrize("tool", ["llm-compressor", "gptqmodel"])
+@pytest.mark.parametrize("text", ["model.language_model", "language_model.model", "model"])
+@pytest.mark.parametrize("tower", ["model.vision_tower", "vision_tower"])
+def test_serving_engines_find_the_parts_of_a_multimodal_model(
+    tool: str, text: str, tower: str, planned: Planner
+) -> None:
+    """vLLM and SGLang arrange them in another order than the library, and map names in a config but not patterns."""
+    name, resolve = RESOLVERS[tool]
+    text_blocks = ["model.language_model.layers.*=int4", "model.language_model.layers.1=int8"]
+    plan = planned(LLAVA, [*text_blocks, "model.vision_tower.encoder.layers.1=int8"], policy={"vision": True})
+    path = next(stack for stack in plan.stacks if stack.name.startswith("vision")).blocks[1].path
+    document = json_file(plan, tool, name)
+    assert resolve(document, f"{text}.layers.1.mlp.gate_up_proj") == 8
+    assert resolve(document, f"{text}.layers.11.self_attn.o_proj") == 4
+    expected = {m.path: m.scheme.bits if m.scheme else 16 for m in assign(plan, TOOLS[tool].target).modules}
+    module = next(m for m in expected if m.startswith(path))
+    assert resolve(document, module.replace("model.vision_tower", tower)) == expected[module]
+    projector = next(m for m in expected if m.startswith("model.multi_modal_projector"))
+    assert resolve(document, projector) == resolve(document, projector.removeprefix("model.")) == 16
+
+
 def test_recipe_survives_yaml(planned: Planner) -> None:
     """Single quotes: in double quotes YAML would read the backslashes as escapes."""
     recipe = export(planned(), "llm-compressor").files["recipe.yaml"]
@@ -501,6 +517,14 @@ def test_scripts_compile(planned: Planner) -> None:
         script = export(planned(), tool, nearest=True).files.get("quantize.py")
         if script:
             compile(script, f"{tool}/quantize.py", "exec")
+
+
+@pytest.mark.parametrize("tool", ["autoround", "bitsandbytes", "llm-compressor", "quanto", "torchao"])
+def test_scripts_load_the_class_of_the_checkpoint(tool: str, planned: Planner) -> None:
+    """AutoModelForCausalLM turns an encoder into another model, and has no class for many multimodal ones."""
+    script = export(planned(), tool, nearest=True).files["quantize.py"]
+    assert "AutoModelForCausalLM.from_pretrained" not in script
+    assert "model = model_class.from_pretrained(" in script
 
 
 def test_ignore_list_names_what_stays(planned: Planner) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exports.conftest import LLAMA, Planner
+from exports.conftest import LLAMA, LLAVA, Planner
 from fastewq.errors import InvalidCheckpoint
 from fastewq.exports import TOOLS
 from fastewq.exports.assignment import assign
@@ -54,3 +54,17 @@ def test_a_damaged_gguf_file(planned: Planner, tmp_path: Path) -> None:
     file.write_bytes(b"GGUF\x03\0\0\0" + bytes(8))
     with pytest.raises(InvalidCheckpoint, match="is not what"):
         check(assign(planned(LLAMA), "gguf"), "llama.cpp", file)
+
+
+@pytest.mark.parametrize("written", ["model.language_model.layers", "language_model.model.layers", "model.layers"])
+def test_a_multimodal_model_saved_under_older_names(planned: Planner, written: str, tmp_path: Path) -> None:
+    """The transformers library saves some with their outer modules the other way round."""
+    plan = planned(LLAVA, ["model.language_model.layers.*=int4"])
+    assignment = TOOLS["gptqmodel"].adapt(assign(plan, "gptqmodel"))
+    modules = [module for module in assignment.modules if module.scheme is not None]
+    names = {m.path: m.path.replace("model.language_model.layers", written) for m in modules}
+    words = {names[m.path] + ".qweight": [m.tensor.oriented[-1] // 8, m.tensor.oriented[-2]] for m in modules}
+    (tmp_path / "model.safetensors").write_bytes(safetensors(words))
+    found = check(assignment, "gptqmodel", tmp_path)
+    assert found.wrong == ()
+    assert found.written.bytes == 4 * sum(prod(shape) for shape in words.values())
