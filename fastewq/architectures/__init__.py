@@ -66,6 +66,7 @@ OTHER_CLASSES: Final[Mapping[str, str]] = {
     "BailingMoeV2_5ForCausalLM": "bailing_hybrid",
     "Ernie4_5_ForCausalLM": "ernie4_5",
     "ExaoneMoEForCausalLM": "exaone_moe",
+    "Fairseq2LlamaForCausalLM": "llama",
     "LLaMAForCausalLM": "llama",
     "MPTForCausalLM": "mpt",
     "PhiMoEForCausalLM": "phimoe",
@@ -75,7 +76,10 @@ OTHER_CLASSES: Final[Mapping[str, str]] = {
 }
 """Names that repositories' own code has for classes of the transformers library -> the model_type."""
 
-OTHER_TYPES: Final[Mapping[tuple[str, str], str]] = {("git", "Grok1ForCausalLM"): "grok"}
+OTHER_TYPES: Final[Mapping[tuple[str, str], str]] = {
+    ("git", "Grok1ForCausalLM"): "grok",
+    ("internlm2", "InternLM2VEForCausalLM"): "internlm2_ve",
+}
 """(model_type, class) of published configs that mean another type: xai-org/grok-2's says "git"."""
 MISUSED: Final = frozenset(model_type for model_type, _ in OTHER_TYPES)
 

@@ -25,6 +25,7 @@ FAMILIES: Final = (
     ("remote.multimodal", "REMOTE_MULTIMODAL"),
     ("remote.omni", "REMOTE_OMNI"),
     ("remote.nemotron_vl", "REMOTE_NEMOTRON_VL"),
+    ("remote.bagel", "REMOTE_BAGEL"),
     ("remote.kimi", "REMOTE_KIMI"),
     ("vision_language.documents", "DOCUMENTS"),
     ("vision_language.vision_seq2seq", "VISION_SEQ2SEQ"),

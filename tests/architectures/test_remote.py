@@ -223,3 +223,62 @@ def test_opencua_is_qwen2_5_vl_without_a_projector_of_its_own() -> None:
     assert cua.exact, cua.warnings
     assert cua.parameters == read_config(qwen).parameters
     assert named(cua, "vision_tower.") == named(read_config(qwen), "model.visual.")
+
+
+def test_mono_internvl_is_not_internvl_whose_types_it_names() -> None:
+    """It has patches without a tower, and in every block a second feed-forward for them."""
+    config = PUBLISHED["Mono-InternVL-2B"]["config"]
+    mono, alone = read_config(config), read_config(config["llm_config"])
+    assert [stack.role for stack in mono.stacks] == ["decoder"]
+    assert alone.model_type == "internlm2_ve"
+    assert named(mono, "language_model.") == named(alone)
+    plain = named(read_config(config["llm_config"] | {"architectures": ["InternLM2ForCausalLM"]}))
+    assert len(named(alone).keys() - plain.keys()) == 3 * 24
+    assert plain.items() <= named(alone).items()
+
+
+def test_isaac_is_siglip_2_and_qwen3_with_two_matrices_between() -> None:
+    seen = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_hidden_layers": 2}
+    seen |= {"num_patches": 16, "patch_size": 4}
+    text = {"hidden_size": 48, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2}
+    text |= {"num_hidden_layers": 2, "vocab_size": 100, "head_dim": 12, "tie_word_embeddings": False, **TYPED}
+    isaac = read_config({"model_type": "isaac", "vision_config": seen | {"pixel_shuffle_scale_factor": 2}, **text})
+    assert isaac.exact, isaac.warnings
+    siglip = named(read_config({"model_type": "siglip2_vision_model", "vision_use_head": False, **seen}))
+    assert named(isaac, "model.vision_embedding.0.") == siglip
+    assert named(isaac, "model.vision_embedding.1.") == {"weight": (4 * 256, 256)}
+    assert named(isaac, "model.vision_embedding.3.") == {"weight": (48, 4 * 256)}
+    qwen3 = named(read_config({"model_type": "qwen3", **text}))
+    assert {name: shape for name, shape in named(isaac).items() if "vision" not in name} == qwen3
+
+
+def bagel(**changed: Any) -> dict[str, Any]:
+    text = {"model_type": "qwen2", "hidden_size": 3584, "intermediate_size": 18944, "num_attention_heads": 28}
+    text |= {"num_hidden_layers": 28, "num_key_value_heads": 4, "vocab_size": 152064, "tie_word_embeddings": False}
+    codes = {"vae_config": {"downsample": 8, "z_channels": 16}, "latent_patch_size": 2, "max_latent_size": 64}
+    seen = SIGLIP | {"image_size": 980}
+    return {"model_type": "bagel", "llm_config": text, "vit_config": seen, **codes, **TYPED} | changed
+
+
+def test_bagel_has_qwen2_twice_and_siglip_without_its_last_block() -> None:
+    config = bagel()
+    whole = read_config(config)
+    assert whole.exact, whole.warnings
+    assert f"{2 * whole.parameters / 1e9:.1f}" == "29.2"  # GB of its ema.safetensors
+    qwen2 = named(read_config(config["llm_config"]))
+    speaks = named(whole, "language_model.")
+    drawn = {name.replace("_moe_gen", ""): shape for name, shape in speaks.items() if "_moe_gen" in name}
+    assert qwen2.items() <= speaks.items()
+    normed = {name: shape for name, shape in drawn.items() if "q_norm" not in name and "k_norm" not in name}
+    assert normed == {name: shape for name, shape in qwen2.items() if "layers" in name or name == "model.norm.weight"}
+    tower = named(read_config(config["vit_config"] | {"num_hidden_layers": 26, "vision_use_head": False}))
+    seen = named(whole, "vit_model.vision_model.")
+    assert seen.pop("embeddings.patch_embedding.weight") == (1152, 3 * 14 * 14)
+    assert tower.pop("embeddings.patch_embedding.weight") == (1152, 3, 14, 14)
+    assert seen == tower
+
+
+@pytest.mark.parametrize("changed", [{"visual_gen": False}, {"vit_select_layer": -1}])
+def test_bagel_of_other_parts_is_refused(changed: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedArchitecture):
+        read_config(bagel(**changed))

@@ -242,6 +242,35 @@ def exit_gate(f: Fields) -> Tensors:
     return linear("early_exit_gate", 1, f["hidden_size"], True)
 
 
+# -- InternLM2 --------------------------------------------------------------------------------------------------------
+
+INTERNLM2_MLP = ("w1", "w3", "w2")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithVisualExpert(GatedMLP):
+    """A feed-forward, and one like it that the tokens of images pass instead."""
+
+    def __call__(self, f: Fields) -> Tensors:
+        visual = GatedMLP(prefix=f"{self.prefix}_ve", names=self.names)
+        return (*super().__call__(f), *visual(f))
+
+
+def internlm2(mlp: GatedMLP, *classes: str) -> Model:
+    return decoder(
+        uniform(
+            Attention(prefix="attention", fused="wqkv", names=("", "", "", "wo"), bias="bias"),
+            mlp,
+            norms=("attention_norm", "ffn_norm"),
+            embed="tok_embeddings",
+        ),
+        heads=heads_with(
+            ForCausalLM=LMHead(path="output", tied=tied_by_default), ForRewardModel=Classifier(path="v_head", outputs=1)
+        ),
+        classes=classes,
+    )
+
+
 REMOTE_DENSE: Mapping[str, Model] = {
     "telechat": decoder(
         uniform(
@@ -379,17 +408,15 @@ REMOTE_DENSE: Mapping[str, Model] = {
         uniform(QWEN2_ATTENTION, GatedMLP(), beside=(mimo_prediction,)), classes=("MiMoForCausalLM", "MiMoModel")
     ),
     # internlm/internlm2-7b, modeling_internlm2.py
-    "internlm2": decoder(
-        uniform(
-            Attention(prefix="attention", fused="wqkv", names=("", "", "", "wo"), bias="bias"),
-            GatedMLP(prefix="feed_forward", names=("w1", "w3", "w2")),
-            norms=("attention_norm", "ffn_norm"),
-            embed="tok_embeddings",
-        ),
-        heads=heads_with(
-            ForCausalLM=LMHead(path="output", tied=tied_by_default), ForRewardModel=Classifier(path="v_head", outputs=1)
-        ),
-        classes=("InternLM2ForCausalLM", "InternLM2ForRewardModel", "InternLM2Model"),
+    "internlm2": internlm2(
+        GatedMLP(prefix="feed_forward", names=INTERNLM2_MLP),
+        "InternLM2ForCausalLM",
+        "InternLM2ForRewardModel",
+        "InternLM2Model",
+    ),
+    # OpenGVLab/Mono-InternVL-2B, modeling_internlm2_ve.py
+    "internlm2_ve": internlm2(
+        WithVisualExpert(prefix="feed_forward", names=INTERNLM2_MLP), "InternLM2VEForCausalLM", "InternLM2VEModel"
     ),
     # internlm/internlm-7b, modeling_internlm.py
     "internlm": decoder(

@@ -70,14 +70,17 @@ def normalizes_queries(f: Fields) -> bool:
     return f.flag("qk_normalization", True)
 
 
+INTERN_PATCHES = Rest(
+    Parameter("embeddings.class_embedding", (1, 1, WIDTH)),
+    Convolution("embeddings.patch_embedding", WIDTH, channels, ("patch_size", "patch_size")),
+    Parameter("embeddings.position_embedding", (1, plus(patches, 1), WIDTH), "embedding"),
+)
+
+
 def intern_vit(attended: Size = WIDTH) -> Assembly:
     """The tower; `attended` is how wide the heads of its attention are together."""
     return Assembly(
-        Rest(
-            Parameter("embeddings.class_embedding", (1, 1, WIDTH)),
-            Convolution("embeddings.patch_embedding", WIDTH, channels, ("patch_size", "patch_size")),
-            Parameter("embeddings.position_embedding", (1, plus(patches, 1), WIDTH), "embedding"),
-        ),
+        INTERN_PATCHES,
         vision_layers(
             "encoder.layers",
             Parameter("ls1", (WIDTH,)),
@@ -97,7 +100,10 @@ def intern_vit(attended: Size = WIDTH) -> Assembly:
     )
 
 
-INTERN_EYES: Mapping[str, Model] = {"intern_vit_6b": Family("InternVision", {"Model": intern_vit()})}
+INTERN_EYES: Mapping[str, Model] = {
+    "intern_vit_6b": Family("InternVision", {"Model": intern_vit()}),
+    "intern_vit_patch": Family("InternVisionPatch", {"Model": INTERN_PATCHES}),
+}
 
 
 INTERNVL_CHAT = Assembly(
@@ -109,6 +115,23 @@ INTERNVL_CHAT = Assembly(
         Linear("mlp1.3", "llm_config.hidden_size", "llm_config.hidden_size"),
     ),
 )
+
+
+def first_class(config: Mapping[str, Any]) -> Any:
+    """The first of `architectures` of a nested config."""
+    named = config.get("architectures")
+    return named[0] if isinstance(named, list | tuple) and named else None
+
+
+def mono(f: Fields) -> Fields:
+    """OpenGVLab/Mono-InternVL-2B names the classes alone: patches without a tower, and experts in the text model."""
+    seen, spoken = nested(f, "vision_config"), nested(f, "llm_config")
+    if first_class(spoken) == "InternLM2VEForCausalLM":
+        f = f.replaced(llm_config={**spoken, "model_type": "internlm2_ve"})
+    if first_class(seen) == "InternVisionPatchModel":
+        f = f.replaced(vision_config={**seen, "model_type": "intern_vit_patch"})
+    return f
+
 
 INTERN_S1 = ("InternS1ForConditionalGeneration", "InternS1Model")
 
@@ -563,7 +586,43 @@ MINIMAX_VL = Assembly(
     Rest(Parameter("image_newline", (MOUTH,)), two_layers("multi_modal_projector", EYE, projector_bias)),
 )
 
+# -- Isaac: PerceptronAI/Isaac-0.1, modular_isaac.py. Two matrices without biases between SigLIP 2 and Qwen3 ----------
+
+
+def isaac(f: Fields) -> Fields:
+    """The same with a nested config for each side; the text model's fields are at the top."""
+    seen = {**nested(f, "vision_config"), "model_type": "siglip2_vision_model", "vision_use_head": False}
+    return f.replaced(model_type="qwen3").unflattened("text_config").replaced(vision_config=seen)
+
+
+def gathered(f: Fields) -> int:
+    """Features of a square of patches."""
+    return f[EYE] * f.sub("vision_config").count("pixel_shuffle_scale_factor", 1, low=1) ** 2
+
+
+ISAAC = Adjusted(
+    Assembly(
+        Nested("text_config", "", TEXT, "ForCausalLM"),
+        At(
+            "model.vision_embedding",
+            Nested("vision_config", "0", VISION),
+            Rest(
+                Linear("1", lambda f: 4 * gathered(f), gathered, False),
+                Linear("3", MOUTH, lambda f: 4 * gathered(f), False),
+            ),
+        ),
+    ),
+    isaac,
+)
+
 REMOTE_MULTIMODAL: Mapping[str, Family] = {
+    "isaac": Family(
+        "Isaac",
+        {"ForConditionalGeneration": ISAAC},
+        "ForConditionalGeneration",
+        "ForConditionalGeneration",
+        ("IsaacForConditionalGeneration",),
+    ),
     "minimax_vl_01": Family(
         "MiniMaxVL01",
         {"ForConditionalGeneration": MINIMAX_VL},
@@ -609,7 +668,7 @@ REMOTE_MULTIMODAL: Mapping[str, Family] = {
     "h2ovl_chat": Family("H2OVLChat", {"Model": INTERNVL_CHAT}, classes=("H2OVLChatModel",)),
     # internlm/Intern-S1, modeling_interns1.py: the library's InternVL under another name
     "interns1": Family("InternS1", adjusted(speaking(*INTERNVL), interns1), GENERATE, classes=INTERN_S1),
-    "internvl_chat": Family("InternVLChat", {"Model": INTERNVL_CHAT}, classes=("InternVLChatModel",)),
+    "internvl_chat": Family("InternVLChat", {"Model": Adjusted(INTERNVL_CHAT, mono)}, classes=("InternVLChatModel",)),
     "minicpmv": Family("MiniCPMV", {"": MINICPMV}, "", "", ("MiniCPMV",)),
     "phi3_v": Family("Phi3V", {"ForCausalLM": PHI3_V}, "ForCausalLM", "ForCausalLM", ("Phi3VForCausalLM",)),
     "kimi_vl": Family(
