@@ -264,7 +264,7 @@ def test_bagel_has_qwen2_twice_and_siglip_without_its_last_block() -> None:
     config = bagel()
     whole = read_config(config)
     assert whole.exact, whole.warnings
-    assert f"{2 * whole.parameters / 1e9:.1f}" == "29.2"  # GB of its ema.safetensors
+    assert int(whole.parameters / 1e9) == 14  # arXiv 2505.14683: 14B, of which 7B are active
     qwen2 = named(read_config(config["llm_config"]))
     speaks = named(whole, "language_model.")
     drawn = {name.replace("_moe_gen", ""): shape for name, shape in speaks.items() if "_moe_gen" in name}
