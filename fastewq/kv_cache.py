@@ -17,7 +17,7 @@ as they are. What only the config knows (windows, state sizes) is read from it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Final
@@ -26,27 +26,29 @@ from fastewq.architecture import Architecture, Layout, Stack
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.parts import head_dim
 from fastewq.errors import InvalidConfig, InvalidPolicy
+from fastewq.windows import first_size, layer_windows
 
 STATE_BITS: Final = 32
 MAX_CACHE: Final = 2**53
 """Bytes, which every reader of JSON holds exactly."""
-KEYS: Final = ("k_proj", "key", "k", "wk")
-VALUES: Final = ("v_proj", "value", "v", "wv")
+KEYS: Final = ("k_proj", "key", "k", "wk", "key_proj")
+VALUES: Final = ("v_proj", "value", "v", "wv", "value_proj")
 INDEX_KEYS: Final = (".indexer.k_norm.weight", ".indexer.k_layernorm.weight")
+INDEX_GATE: Final = ".indexer.index_kpool_compress_gate"
 POOL: Final = "position_bias"
 """Of the compressors of DeepSeek V4: a row for each of the tokens that become one entry."""
+CROSS: Final = ("cross", "encoder", "EncDec")
+"""In the names of the attention that reads the source."""
 LATENT: Final = ("kv_a_proj_with_mqa", "kv_a_proj")
-WINDOWED: Final = frozenset(
-    {"sliding_attention", "chunked_attention", "local_attention", "local", "hybrid_sliding",
-     "compressed_sparse_attention", "heavily_compressed_attention"}
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class BlockCache:
-    """Elements per token (up to `window` tokens, where one is set), per `pool` tokens, and of a state of fixed size."""
+    """Elements per token (up to `window` tokens, where one is set), per token of the source that cross attention reads,
+    per `pool` tokens, and of a state of fixed size."""
 
     per_token: int = 0
+    source: int = 0
     window: int | None = None
     state: int = 0
     pooled: int = 0
@@ -54,7 +56,7 @@ class BlockCache:
 
     def bytes(self, context: int, batch: int, bits: int) -> int:
         tokens = context if self.window is None else min(context, self.window)
-        elements = self.per_token * tokens + self.pooled * (context // self.pool)
+        elements = self.per_token * tokens + self.source * context + self.pooled * (context // self.pool)
         return batch * (-(-elements * bits // 8) + self.state * STATE_BITS // 8)
 
 
@@ -97,7 +99,9 @@ DECODER_CONFIGS: Final = ("text_config", "llm_config", "language_config", "decod
 
 def block_caches(f: Fields, stack: Stack) -> list[BlockCache]:
     """The cache of every block of a generating stack. Raises InvalidConfig where a field it needs is not usable."""
-    windows, passes = _windows(f, len(stack.blocks)), _passes(f, stack)
+    layers, passes = len(stack.blocks), _passes(f, stack)
+    # What else a model writes with (codes of sounds, say) has a config of its own, which is not looked for.
+    windows = layer_windows(f, layers) if stack.name == "decoder" else [None] * layers
     known: dict[tuple[Layout, int | None], BlockCache] = {}
     caches = []
     for layout, window in zip(stack.blocks.layouts, windows, strict=True):
@@ -113,7 +117,7 @@ def _cache(f: Fields, stack: Stack, layout: Layout, window: int | None) -> Block
     """Of an attention block also what some carry from the last tokens: inputs of convolutions, delayed values."""
     if layout.mixer == "none":
         return BlockCache()
-    state = sum(t.shape[0] * t.shape[-1] for t in layout.tensors if t.role == "conv" and t.shape[1:-1] == (1,))
+    state = sum(prod(t.shape) for t in layout.tensors if t.role == "conv" and t.shape[1:-1] in ((1,), ()))
     if layout.mixer == "linear_attention":
         state += _linear_state(f, stack.width, layout)
     elif layout.mixer in ("state_space", "hybrid"):
@@ -124,12 +128,18 @@ def _cache(f: Fields, stack: Stack, layout: Layout, window: int | None) -> Block
     pools = {t.name.removesuffix(POOL): t.shape for t in layout.tensors if t.name.endswith(POOL)}
     pooled = sum(t.shape[0] for t in layout.tensors if t.name.removesuffix("kv_norm.weight") in pools)
     state += 2 * sum(map(prod, pools.values()))  # values and weights of the tokens that wait to be pooled
-    return BlockCache(_attention(stack, layout), window, state, pooled, min(pools.values(), default=(1,))[0])
+    own, source = _attention(stack, layout)
+    if f.model_type == "t5gemma2_decoder":  # the same matrices make keys and values of the source
+        source = own
+    return BlockCache(own, source, window, state, pooled, min(pools.values(), default=(1,))[0])
 
 
-def _attention(stack: Stack, layout: Layout) -> int:
-    """Elements per token: the latent where there is one, else the rows of all key and value projections."""
-    indexed = sum(t.shape[0] for t in layout.tensors if t.name.endswith(INDEX_KEYS))
+def _attention(stack: Stack, layout: Layout) -> tuple[int, int]:
+    """Elements per token of the sequence and of the source: the rows of all key and value projections, or the latent.
+
+    A block with queries alone reuses the keys and values of another (Gemma 3n and 4) and keeps none.
+    """
+    indexed = _index_keys(layout)
     matrices = {
         t.name.removesuffix(".weight"): t.oriented
         for t in layout.tensors
@@ -137,15 +147,31 @@ def _attention(stack: Stack, layout: Layout) -> int:
     }
     latent = [shape[-2] for name, shape in matrices.items() if name.rpartition(".")[2] in LATENT]
     if latent:
-        return sum(latent) + indexed
-    keys = {name: shape[-2] for name, shape in matrices.items() if name.rpartition(".")[2] in KEYS}
-    values = [shape[-2] for name, shape in matrices.items() if name.rpartition(".")[2] in VALUES]
-    if keys:
-        # Without a value projection the keys serve as values, but both are cached.
-        return sum(keys.values()) + (sum(values) or sum(keys.values())) + indexed
+        return sum(latent) + indexed, 0
+    crossing = {name: shape for name, shape in matrices.items() if any(word in name for word in CROSS)}
+    if any(name.rpartition(".")[2] in KEYS for name in matrices):
+        read = _keys_and_values(crossing)
+        return _keys_and_values(matrices) - read + indexed, read
+    if any(name.endswith(".q_proj") for name in matrices):
+        return indexed, 0
     # Of GPT-2's kind: one matrix for queries, keys and values, and one for the keys and values of the source.
-    source = sum(shape[-2] for name, shape in matrices.items() if name.endswith("crossattention.c_attn"))
-    return 2 * stack.kv_heads * stack.head_dim + source + indexed
+    read = sum(shape[-2] for name, shape in crossing.items() if name.endswith(".c_attn"))
+    return 2 * stack.kv_heads * stack.head_dim + indexed, read
+
+
+def _index_keys(layout: Layout) -> int:
+    """Elements per token of an indexer: its keys; where it pools them (GLM 5.3) also their weights and a mark."""
+    keys = sum(t.shape[0] for t in layout.tensors if t.name.endswith(INDEX_KEYS))
+    return keys + sum(t.shape[0] + 1 for t in layout.tensors if t.name.endswith(INDEX_GATE))
+
+
+def _keys_and_values(matrices: Mapping[str, tuple[int, ...]]) -> int:
+    """Rows of all key and value projections. Without one of values the keys serve as values, but both are cached."""
+    keys, values = (
+        sum(shape[-2] for name, shape in matrices.items() if name.rpartition(".")[2] in names)
+        for names in (KEYS, VALUES)
+    )
+    return keys + (values or keys)
 
 
 def _passes(f: Fields, stack: Stack) -> int:
@@ -155,58 +181,6 @@ def _passes(f: Fields, stack: Stack) -> int:
     if f.model_type == "hrm_text":
         return f["H_cycles"] * (f["L_cycles"] if stack.name == "low" else 1)
     return 1
-
-
-def _windows(f: Fields, layers: int) -> Sequence[int | None]:
-    """The attention window of each layer, None for full attention."""
-    window, chunk = _size(f, "sliding_window", "attention_window_size"), _size(f, "attention_chunk_size")
-    if f.value("use_sliding_window", True) is False:
-        return [None] * layers
-    types = f.value("layer_types", None)
-    if isinstance(types, list | tuple) and len(types) >= layers:
-        sizes = {"chunked_attention": chunk or window}
-        return [sizes.get(str(kind), window) if str(kind) in WINDOWED else None for kind in types[:layers]]
-    sliding = f.value("hybrid_layer_pattern", None)
-    if window and isinstance(sliding, list) and len(sliding) >= layers:
-        return [window if flag else None for flag in sliding[:layers]]
-    if window and f.value("local_layer_ids", None) is not None:
-        local = f.indices("local_layer_ids")
-        return [window if i in local else None for i in range(layers)]
-    if f.model_type == "llama4_text" and chunk:
-        window = chunk
-    if window is None:
-        return [None] * layers
-    period = f.value("sliding_window_pattern", None) or FULL_EVERY.get(f.model_type)
-    if isinstance(period, int) and not isinstance(period, bool) and period > 1:
-        return [None if (i + 1) % period == 0 else window for i in range(layers)]
-    first = f.value("max_window_layers", None)
-    if isinstance(first, int) and f.model_type.startswith("qwen"):
-        return [window if i >= first else None for i in range(layers)]
-    return [window if f.model_type in ALWAYS_WINDOWED else None] * layers
-
-
-FULL_EVERY: Final = {
-    "gemma2": 2,
-    "gpt_oss": 2,
-    "cohere2": 4,
-    "exaone4": 4,
-    "olmo3": 4,
-    "llama4_text": 4,
-    "gemma3_text": 6,
-    "inkling_text": 6,
-    "inkling2_text": 6,
-}
-"""Every how many layers attention is full, where the config names no `layer_types`."""
-
-ALWAYS_WINDOWED: Final = frozenset(
-    {"deepseek_v4", "doge", "ministral3", "mistral", "mixtral", "moshi", "phi3", "phi4_multimodal", "phimoe",
-     "recurrent_gemma", "starcoder2"}
-)  # fmt: skip
-
-
-def _size(f: Fields, *names: str) -> int | None:
-    """The first of these sizes that is set; 0 says that there is none."""
-    return next((f.optional_size(name) for name in names if f.value(name, None) not in (None, 0)), None)
 
 
 def _linear_state(f: Fields, width: int, layout: Layout) -> int:
@@ -241,7 +215,7 @@ def _state_space(f: Fields, layout: Layout) -> int:
             return prod(shape)
         if name.endswith(".A_log"):
             channels = shapes[f"{name.removesuffix('A_log')}out_proj.weight"][-1]
-            size = _size(f, *STATE_SIZES)
+            size = first_size(f, *STATE_SIZES)
             if size is None:
                 raise InvalidConfig(f"{f.where(STATE_SIZES[0])} is missing; the state of a Mamba 2 block needs it")
             return channels * size

@@ -49,9 +49,9 @@ def test_a_cache_beyond_what_json_holds_is_refused(llama: dict[str, Any]) -> Non
 
 
 def test_lists_of_layers_and_nesting_are_bounded(llama: dict[str, Any]) -> None:
-    config = llama | {"sliding_window": 4096, "local_layer_ids": [999] * 100_000}
+    config: dict[str, Any] = {"model_type": "inkling_text", "num_hidden_layers": 4}
     with pytest.raises(InvalidConfig, match="local_layer_ids"):
-        cache_bytes(config, read_config(config), 1, 1, 16)
+        cache_bytes(config | {"local_layer_ids": [999] * 100_000}, read_config(config), 1, 1, 16)
     config = dict(llama)
     config["text_config"] = config
     assert sum(cache_bytes(config, read_config(config), 4096, 1, 16)) > 0
