@@ -2,7 +2,8 @@
 
 Counted as serving engines store it (vLLM, SGLang, llama.cpp):
  - grouped attention: keys and values of every key-value head, for each token of the context;
- - a sliding window or chunk: at most that many tokens;
+ - a sliding window or chunk (`fastewq.windows`): at most that many tokens;
+ - layers that reuse the keys and values of another: nothing;
  - latent attention (DeepSeek): the compressed latent and the rotary key, once per token;
  - an indexer that chooses tokens (DeepSeek V3.2, GLM-5): its own keys as well;
  - tokens pooled into one entry (DeepSeek V4): the window, and an entry for every so many tokens;

@@ -37,7 +37,7 @@ def layer_windows(f: Fields, layers: int) -> Sequence[int | None]:
         full = FULL_LAYERS[model_type](f, layers) if model_type in FULL_LAYERS else range(layers)
     if model_type in LAST_IS_FULL:
         full = {*full, layers - 1}
-    return [None if i in full else _changed(f, i, window) for i, window in enumerate(found)]
+    return [None if i in full else window for i, window in enumerate(found)]
 
 
 def first_size(f: Fields, *names: str) -> int | None:
@@ -53,19 +53,7 @@ def _window(f: Fields) -> int | None:
         return both and max(both // 2, 1)
     if f.model_type == "mimo_v2_flash" and f.has("sliding_window_size"):  # given without the token itself
         return f["sliding_window_size"] + 1
-    return first_size(f, "sliding_window", "sliding_window_size", "attention_window_size") or DEFAULT_WINDOWS.get(
-        f.model_type
-    )
-
-
-def _changed(f: Fields, layer: int, window: int | None) -> int | None:
-    """The window that `per_layer_config` gives a layer which has one."""
-    given = f.value("per_layer_config", None)
-    changes = given.get(str(layer)) if isinstance(given, Mapping) else None
-    if window is None or not isinstance(changes, Mapping):
-        return window
-    names = {"sliding_window", "sliding_window_size", "attention_chunk_size"} & changes.keys()
-    return first_size(f.replaced(**{name: changes[name] for name in names}), *sorted(names)) if names else window
+    return first_size(f, "sliding_window", "attention_window_size")
 
 
 Rule = Callable[[Fields, int], Collection[int]]
@@ -88,10 +76,6 @@ def every(step: Size, first: int | None = None) -> Rule:
 
 def flint(_: Fields, layers: int) -> Collection[int]:
     return {0, 1, *range(1, layers, 4), layers - 1}
-
-
-def dots3_note(_: Fields, layers: int) -> Collection[int]:
-    return {0, 1, *range(1, layers, 4)}
 
 
 def muse(_: Fields, layers: int) -> Collection[int]:
@@ -173,7 +157,6 @@ FULL_LAYERS: Final[Mapping[str, Rule]] = {
     "exaone_moe": exaone,
     "modernbert-decoder": every(field_or("global_attn_every_n_layers", 3), first=0),
     **dict.fromkeys(("cwm", "granite_swa", "granitemoe_swa"), every(4, first=0)),
-    "dots3_note_text": dots3_note,
     "flint": flint,
     **dict.fromkeys(("muse_glimmer_text", "muse_spark_text"), muse),
     "llama4_text": without_rotation,
@@ -186,12 +169,11 @@ FULL_LAYERS: Final[Mapping[str, Rule]] = {
     ),
     "qwen2_moe": qwen2_moe,
     **dict.fromkeys(
-        ("deepseek_v4", "doge", "ministral", "ministral3", "mistral", "mixtral", "moshi", "phi3",
-         "phi4_multimodal", "phimoe", "qwen3_moe", "recurrent_gemma", "starcoder2", "voxtral_realtime_text"),
+        ("deepseek_v4", "doge", "kyutai_speech_to_text", "ministral", "ministral3", "mistral", "mixtral", "moshi",
+         "phi3", "phi4_multimodal", "phimoe", "qwen3_moe", "qwen3_omni_moe_talker_text", "qwen3_omni_moe_text",
+         "recurrent_gemma", "starcoder2", "voxtral_realtime_text"),
         none,
     ),
 }  # fmt: skip
 LAST_IS_FULL: Final = frozenset({"diffusion_gemma_text", "gemma4_text", "gemma4_unified_text"})
 """Whatever `layer_types` says of it."""
-DEFAULT_WINDOWS: Final = {"dots3_note_text": 512}
-"""Of classes that fill in another size where `sliding_window` is null."""

@@ -15,18 +15,30 @@ from fastewq.kv_cache import block_caches, cache_bytes, decoder_fields
 GOLDEN = json.loads((Path(__file__).parent / "data" / "kv_cache.json").read_text("utf-8"))
 
 
+def of_blocks(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the library keeps for each block: several layers of its cache where tokens pass a block repeatedly."""
+    blocks: dict[object, dict[str, Any]] = {}
+    for i, layer in enumerate(layers):
+        same = blocks.setdefault(layer.get("block", i), {**layer, "per_token": 0, "state": 0})
+        same["per_token"] += layer["per_token"]
+        same["state"] += layer["state"]
+        assert same["tokens"] == layer["tokens"]
+    return list(blocks.values())
+
+
 @pytest.mark.parametrize("name", GOLDEN["cases"])
 def test_elements_are_those_the_library_keeps(name: str) -> None:
     case, tokens = GOLDEN["cases"][name], GOLDEN["tokens"]
     config = {"model_type": name.partition(" ")[0], **case["config"], "dtype": "float32"}
-    stacks = read_config(config).stacks
+    stacks = [stack for stack in read_config(config).stacks if stack.role == "decoder"]
     caches = [cache for stack in stacks for cache in block_caches(decoder_fields(config), stack)]
-    if len(caches) < len(case["layers"]):  # blocks that a token runs through several times
-        assert sum(c.per_token for c in caches) == sum(layer["per_token"] for layer in case["layers"])
-        return
-    assert len(caches) == len(case["layers"])
-    for cache, layer in zip(caches, case["layers"], strict=True):
-        assert (cache.per_token, cache.pooled * (tokens // cache.pool)) == (layer["per_token"], layer["pooled"])
+    layers = of_blocks(case["layers"])
+    for block, layer in zip([block for stack in stacks for block in stack.blocks], layers, strict=True):
+        assert layer.get("block", block.path) == block.path
+    for cache, layer in zip(caches, layers, strict=True):
+        assert cache.per_token == layer["per_token"]
+        assert cache.source == layer.get("source", 0)
+        assert cache.pooled * (tokens // cache.pool) == layer["pooled"]
         # Tokens that wait to be pooled are counted as a state; the library has none for them.
         assert cache.state == layer["state"] or cache.pooled
         # The library drops the token that leaves the window before it adds the next one; engines hold the whole window.
@@ -55,6 +67,23 @@ def test_lists_of_layers_and_nesting_are_bounded(llama: dict[str, Any]) -> None:
     config = dict(llama)
     config["text_config"] = config
     assert sum(cache_bytes(config, read_config(config), 4096, 1, 16)) > 0
+
+
+def test_letters_for_the_layers_in_turn() -> None:
+    config = {"model_type": "exaone4", "num_hidden_layers": 5, "sliding_window": 128, "sliding_window_pattern": "LLG"}
+    [stack] = read_config(config).stacks
+    assert [c.window for c in block_caches(decoder_fields(config), stack)] == [128, 128, None, 128, 128]
+
+
+def test_what_is_not_known_is_full_attention(llama: dict[str, Any]) -> None:
+    """A class without windows, a list that is too short, and names that are not known."""
+    for config in (
+        llama | {"sliding_window": 128, "sliding_window_pattern": 2},
+        llama | {"sliding_window": 128, "layer_types": ["sliding_attention"]},
+        llama | {"sliding_window": 128, "layer_types": [10**5000, "reference_sliding_attention"] * 16},
+    ):
+        [stack] = read_config(config).stacks
+        assert {c.window for c in block_caches(decoder_fields(config), stack)} == {None}
 
 
 def test_a_window_that_is_switched_off_is_none() -> None:

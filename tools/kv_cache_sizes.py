@@ -3,16 +3,23 @@
 python tools/kv_cache_sizes.py > tests/data/kv_cache.json
 
 Each case is a small config; the model is built with random weights and run over TOKENS tokens. Recorded per layer: the
-elements per token of keys and values, the tokens that were kept, and the elements of convolution and recurrent states.
+elements per token of keys and values (of the source too, where there is cross attention), the tokens that were kept,
+and the elements of convolution and recurrent states. Where blocks have several layers of the cache, or run several
+times, each layer names its block.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
 
 import torch
 import transformers
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+from transformers.cache_utils import Cache, EncoderDecoderCache
 
 TOKENS = 20
 COMMON = {
@@ -34,6 +41,16 @@ FEW = {"num_experts": 4, "num_experts_per_tok": 1}
 INDEXER = {"index_head_dim": 16, "index_n_heads": 2, "index_topk": 8}
 MIXED = ["full_attention", "linear_attention"] * 2
 MAMBA2 = {"mamba_n_heads": 8, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_n_groups": 1}
+WINDOWS = {**COMMON, "sliding_window": 8, "num_hidden_layers": 7}
+T5GEMMA = {**WINDOWS, "head_dim": 16}
+SMALL_VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "image_size": 28,
+    "patch_size": 14,
+}
 CASES = {
     "llama": COMMON,
     "mistral": {**COMMON, "sliding_window": 8, "head_dim": 24},
@@ -97,6 +114,81 @@ CASES = {
         "compress_rates": {"compressed_sparse_attention": 4, "heavily_compressed_attention": 8},
     },
     "minimax_m3_vl_text": {**COMMON, "head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 1, **INDEXER},
+    # Windows that the config class derives, each with enough layers to show its pattern:
+    "afmoe": {**WINDOWS, **FEW},
+    "afmoe with another period": {**WINDOWS, **FEW, "global_attn_every_n_layers": 3},
+    "beam": {**WINDOWS, **FEW, "head_dim": 16, "n_group": 1, "topk_group": 1, "moe_intermediate_size": 32},
+    "cohere2 with another period": {**WINDOWS, "sliding_window_pattern": 3},
+    "cohere2_moe": {**WINDOWS, **FEW, "first_k_dense_replace": 2, "sliding_window_pattern": 3, "head_dim": 16},
+    "cwm": {**WINDOWS, "head_dim": 16},
+    "exaone4 with another period": {**WINDOWS, "sliding_window_pattern": 3},
+    "exaone_moe": {**WINDOWS, **EXPERTS, "n_group": 1, "topk_group": 1},
+    "flint": {**WINDOWS, **EXPERTS, "head_dim": 16},
+    "gemma2 whose period is not read": {**WINDOWS, "head_dim": 16, "sliding_window_pattern": 3},
+    "gemma3_text with another period": {**WINDOWS, "head_dim": 16, "sliding_window_pattern": 3},
+    "gemma3n_text": {
+        **WINDOWS, "head_dim": 16, "num_kv_shared_layers": 2, "vocab_size_per_layer_input": 64,
+        "hidden_size_per_layer_input": 8,
+    },
+    "gemma4_text": {
+        **WINDOWS, "num_hidden_layers": 8, "head_dim": 16, "global_head_dim": 32, "num_kv_shared_layers": 2,
+        "vocab_size_per_layer_input": 64, "hidden_size_per_layer_input": 8,
+    },
+    "gemma4_text whose last layer is full": {
+        **COMMON, "sliding_window": 8, "head_dim": 16, "global_head_dim": 32, "hidden_size_per_layer_input": 0,
+        "layer_types": ["full_attention", *["sliding_attention"] * 3],
+    },
+    "granite_swa": WINDOWS,
+    "granitemoe_swa": {**WINDOWS, "num_local_experts": 2},
+    "inkling2_text": {**WINDOWS, **FEW, "sliding_window_size": 8, "head_dim": 16, "n_routed_experts": 4},
+    "inkling_text with listed layers": {
+        **COMMON, **FEW, "sliding_window_size": 8, "head_dim": 16, "n_routed_experts": 4, "local_layer_ids": [0, 2],
+    },
+    "kolibri1": {**WINDOWS, **EXPERTS, "head_dim": 16},
+    "lfm3": {**WINDOWS, **FEW},
+    "llama4_text with another period": {
+        **WINDOWS, "attention_chunk_size": 8, "head_dim": 16, "num_local_experts": 2, "intermediate_size_mlp": 96,
+        "no_rope_layer_interval": 3,
+    },
+    "llama4_text with listed layers": {
+        **COMMON, "attention_chunk_size": 8, "head_dim": 16, "num_local_experts": 2, "intermediate_size_mlp": 96,
+        "no_rope_layers": [0, 1, 1, 0],
+    },
+    "mimo_v2_flash": {**WINDOWS, **EXPERTS, "head_dim": 24, "v_head_dim": 16, "n_routed_experts": 4, "n_group": 1},
+    "mimo_v2_flash with its older name": {
+        **WINDOWS, **EXPERTS, "head_dim": 24, "v_head_dim": 16, "n_routed_experts": 4, "n_group": 1,
+        "sliding_window_size": 9,
+    },
+    "ministral": {**WINDOWS, "head_dim": 16},
+    "modernbert-decoder": {**COMMON, "local_attention": 16, "num_hidden_layers": 7},
+    "modernbert-decoder with another period": {**COMMON, "local_attention": 16, "global_attn_every_n_layers": 2},
+    "muse_glimmer_text": {**WINDOWS, "head_dim": 16},
+    "muse_spark_text": {**WINDOWS, **EXPERTS, "head_dim": 16},
+    "qwen2_moe with windows": {**WINDOWS, **FEW, "use_sliding_window": True, "max_window_layers": 5},
+    "qwen3_moe": {**WINDOWS, **EXPERTS, "use_sliding_window": True, "head_dim": 16},
+    "qwen3 with a window that is off": {**WINDOWS, "max_window_layers": 2, "head_dim": 16},
+    "smollm3 with windows": {**WINDOWS, "use_sliding_window": True, "no_rope_layer_interval": 3},
+    "vaultgemma": {**WINDOWS, "head_dim": 16},
+    # Keys of an indexer that pools them, two attentions in a block, and cross attention:
+    "glm5_next_text": {
+        **COMMON, **LATENT, **INDEXER, "n_routed_experts": 4, "index_topk": 16, "index_kpool": 4, "qk_rope_head_dim": 0,
+        "layer_types": ["linear_attention", "indexed_attention"] * 2,
+    },
+    "longcat_flash": {
+        **COMMON, **LATENT, "head_dim": 8, "num_layers": 2, "num_experts_per_tok": 2, "zero_expert_num": 2,
+        "n_routed_experts": 4, "expert_ffn_hidden_size": 32,
+    },
+    "bart": {
+        "d_model": 64, "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4, "encoder_ffn_dim": 96, "decoder_ffn_dim": 96, "vocab_size": 64,
+    },
+    "t5": {"d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 3, "num_heads": 4, "vocab_size": 64},
+    "prophetnet": {
+        "hidden_size": 64, "num_encoder_layers": 3, "num_decoder_layers": 3, "num_encoder_attention_heads": 4,
+        "num_decoder_attention_heads": 4, "encoder_ffn_dim": 96, "decoder_ffn_dim": 96, "vocab_size": 64,
+    },
+    "t5gemma": {"encoder": T5GEMMA, "decoder": T5GEMMA, "vocab_size": 64},
+    "t5gemma2": {"encoder": {"text_config": T5GEMMA, "vision_config": SMALL_VISION}, "decoder": T5GEMMA},
 }  # fmt: skip
 
 
@@ -116,19 +208,54 @@ def layer_record(layer: object) -> dict[str, int]:
     }
 
 
+def layer_records(cache: Cache) -> list[dict[str, int]]:
+    """Of each layer; with cross attention also the elements per token of the source."""
+    if not isinstance(cache, EncoderDecoderCache):
+        return [layer_record(layer) for layer in cache.layers]
+    own, read = cache.self_attention_cache.layers, cache.cross_attention_cache.layers
+    return [layer_record(a) | {"source": layer_record(b)["per_token"]} for a, b in zip(own, read, strict=False)]
+
+
+@contextmanager
+def writers(model: torch.nn.Module) -> Iterator[dict[int, str]]:
+    """Layer of the cache -> module path of the block that writes to it, known after a run."""
+    found: dict[int, str] = {}
+    running = [""]
+    update = Cache.update
+
+    def noted(self: Cache, keys: torch.Tensor, values: torch.Tensor, layer: int, *rest: Any, **named: Any) -> Any:
+        found[layer] = running[0]
+        return update(self, keys, values, layer, *rest, **named)
+
+    for path, module in model.named_modules():
+        if path.rpartition(".")[2].isdecimal() and not any(part.isdecimal() for part in path.split(".")[:-1]):
+            module.register_forward_pre_hook(lambda *_, path=path: running.__setitem__(0, path))
+    with mock.patch.object(Cache, "update", noted):
+        yield found
+
+
+def kept(name: str, fields: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the model of a case keeps per layer; where a block has several layers of the cache, each names its block."""
+    config = AutoConfig.for_model(name.partition(" ")[0], **fields, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+    paired = config.is_encoder_decoder
+    kind = next(k for k in (AutoModelForSeq2SeqLM, AutoModelForCausalLM, AutoModel) if type(config) in k._model_mapping)
+    model = kind.from_config(config).eval()
+    tokens = torch.arange(3, 3 + TOKENS)[None]
+    with torch.no_grad(), writers(model) as blocks:
+        answer = model(tokens, use_cache=True, **({"decoder_input_ids": tokens} if paired else {}))
+    cache = getattr(answer, "past_key_values", None) or answer.cache_params
+    layers = layer_records(cache)
+    if len(set(blocks.values())) < len(blocks):
+        return [layer | {"block": blocks[i]} for i, layer in enumerate(layers)]
+    return layers
+
+
 def main() -> None:
     transformers.logging.set_verbosity_error()
-    found = {}
-    for name, fields in CASES.items():
-        model_type = name.partition(" ")[0]
-        config = AutoConfig.for_model(model_type, **fields, pad_token_id=0, bos_token_id=1, eos_token_id=2)
-        model = AutoModelForCausalLM.from_config(config).eval()
-        with torch.no_grad():
-            answer = model(torch.arange(3, 3 + TOKENS)[None], use_cache=True)
-        cache = getattr(answer, "past_key_values", None) or answer.cache_params
-        found[name] = {"config": fields, "layers": [layer_record(layer) for layer in cache.layers]}
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    print(json.dumps({"versions": versions, "tokens": TOKENS, "cases": found}, indent=1))
+    found = {name: {"config": fields, "layers": kept(name, fields)} for name, fields in CASES.items()}
+    cases = ",\n".join(f"{json.dumps(name)}: {json.dumps(case)}" for name, case in found.items())
+    print(f'{{"versions": {json.dumps(versions)}, "tokens": {TOKENS}, "cases": {{\n{cases}\n}}}}')
 
 
 if __name__ == "__main__":
