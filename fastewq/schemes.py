@@ -90,6 +90,7 @@ class Target:
 
     schemes       precision -> formats in order of preference; the first that fits a row is used, else the tensor is raw
     small_bytes   bytes per weight of norms, biases, routers and other small tensors; None means as the raw weights
+    large         the roles that are not small
     experts       whether stacked expert tensors can be quantized
     embeddings    whether embeddings can be quantized
     conv1d        whether matrices stored as (inputs, outputs), GPT-2's Conv1D, can be quantized
@@ -99,6 +100,7 @@ class Target:
     name: str
     schemes: Mapping[str, tuple[Scheme, ...]]
     small_bytes: int | None = None
+    large: frozenset[Role] = MATRICES | {"embedding"}
     experts: bool = True
     embeddings: bool = True
     conv1d: bool = True
@@ -161,7 +163,7 @@ def _bytes(target: Target, fields: Nameless, precision: str, raw_bytes: int) -> 
         return scheme.size(tensor.oriented)
     if tensor.stored is not None:
         return tensor.stored.bytes
-    if target.small_bytes is not None and tensor.role not in ("linear", "experts", "embedding"):
+    if target.small_bytes is not None and tensor.role not in target.large:
         return tensor.parameters * target.small_bytes
     return tensor.parameters * raw_bytes
 
@@ -264,7 +266,8 @@ TARGETS: Final[dict[str, Target]] = {
                 "int8": (Scheme("INT8_SYM", 8, 0),),
                 "int4": _groups("INT4_SYM", 4, (64, 32), 16),
             },
-            small_bytes=4,  # norms are constants in float32
+            small_bytes=4,  # norms, and experts that stay, are constants in float32
+            large=frozenset({"linear", "embedding"}),
             experts=False,
             conv1d=False,
         ),

@@ -234,6 +234,13 @@ def engine_names(assignment: Assignment) -> Callable[[str], list[str]]:
     return names
 
 
+def stacked_experts(assignment: Assignment) -> list[Module]:
+    """The modules that hold stacked experts. Some tools take them apart into a linear module per expert and matrix."""
+    found = [m for m in assignment.modules if m.tensor.role == "experts"]
+    parents = {m.path.rpartition(".")[0]: m for m in found}
+    return [replace(m, path=path, name=m.name.rpartition(".")[0]) for path, m in parents.items()]
+
+
 def tied_head(assignment: Assignment) -> list[str]:
     """The path of the LM head where it is the token embedding: tools see it as one more linear module."""
     named = any(module.path.rpartition(".")[2] in TOKEN_HEADS for module in assignment.modules)

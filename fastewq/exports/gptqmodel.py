@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastewq.exports.assignment import Assignment, engine_names, head_regex, regexes
+from fastewq.exports.assignment import Assignment, engine_names, head_regex, regexes, stacked_experts
 from fastewq.exports.base import Parts, Tool, json_text, script
 
 
@@ -17,6 +17,8 @@ def build(assignment: Assignment) -> Parts:
     base = list(quantized)[-1] if quantized else None
     engines = engine_names(assignment)
     kept = regexes(assignment.kept, engines=engines) + head_regex(assignment)
+    # GPTQModel makes linear modules of stacked experts and quantizes them unless it is told not to.
+    kept += [pattern.removesuffix("$") + r"(\.|$)" for pattern in regexes(stacked_experts(assignment), engines=engines)]
     dynamic: dict[str, Any] = {f"-:{pattern}": {} for pattern in kept}
     for scheme, modules in quantized.items():
         if scheme is not base:

@@ -6,29 +6,31 @@ ignores what an earlier pass compressed, the embeddings and the head.
 
 from __future__ import annotations
 
-from fastewq.exports.assignment import Assignment, head_regex, regexes
+from fastewq.exports.assignment import Assignment, head_regex, regexes, stacked_experts
 from fastewq.exports.base import Parts, Tool, json_text, script
 from fastewq.schemes import Scheme
 
 
 def build(assignment: Assignment) -> Parts:
+    matrices = (*assignment.modules, *assignment.routers)
+    # The product with stacked experts is a node of the module that holds them.
+    always = regexes(stacked_experts(assignment)) + head_regex(assignment)
     passes = [
         {
             "mode": _mode(scheme),
             "group_size": scheme.group or -1,
             "ignored": [
-                _node(pattern)
-                for pattern in regexes(
-                    [m for m in (*assignment.modules, *assignment.routers) if m.scheme is not scheme]
-                )
-                + head_regex(assignment)
+                _node(pattern) for pattern in regexes([m for m in matrices if m.scheme is not scheme]) + always
             ],
         }
         for scheme in assignment.by_scheme()
     ]
+    parts = len(assignment.plan.stacks)
+    warning = f"OpenVINO keeps the {parts} stacks of this model in files of their own; quantize.py takes models of one"
     return Parts(
         {"nncf.json": json_text({"passes": passes}), "quantize.py": script("openvino.py")},
         "python quantize.py MODEL OUT    # needs optimum-intel; OUT is an OpenVINO model\n",
+        (warning,) if parts > 1 else (),
     )
 
 

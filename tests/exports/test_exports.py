@@ -519,6 +519,40 @@ def test_scripts_compile(planned: Planner) -> None:
             compile(script, f"{tool}/quantize.py", "exec")
 
 
+def test_stacked_experts_that_a_tool_takes_apart_stay(planned: Planner) -> None:
+    """AutoRound and GPTQModel make linear modules of them, and quantize what no rule names; NNCF sees one product."""
+    plan = planned(MOE, ["0=raw", "1=int4"])
+    experts = [f"model.layers.{block}.mlp.experts" for block in (0, 1)]
+    rounds = json_file(plan, "autoround", "autoround.json", nearest=True)["layer_config"]
+    dynamic = json_file(plan, "gptqmodel", "quantize_config.json", nearest=True)["dynamic"]
+    passes = json_file(plan, "openvino", "nncf.json", nearest=True)["passes"]
+    assert passes
+    for path in experts:
+        assert rounds[f"{path}."] == {"bits": 16}
+        for module in (path, f"{path}.0.gate_proj", f"{path}.3.down_proj"):
+            rules = [rule for rule in dynamic if re.match(rule.partition(":")[2], module)]
+            assert [rule[0] for rule in rules] == ["-"]
+        for step in passes:
+            assert any(re.match(pattern, f"__module.{path}/aten::bmm/MatMul") for pattern in step["ignored"])
+    assert json_file(plan, "gptqmodel", "quantize_config.json", nearest=True)["bits"] == 4
+    assert by_gptqmodel({"bits": 4, "dynamic": dynamic}, "model.layers.1.self_attn.q_proj") == 4
+
+
+def test_autoround_leaves_towers_out(planned: Planner) -> None:
+    plan = planned(LLAVA, ["model.language_model.layers.*=int4", "0-2=int8"], policy={"vision": True})
+    with pytest.raises(CannotExport, match="language model alone"):
+        export(plan, "autoround")
+    made = export(plan, "autoround", nearest=True)
+    assert {d.path.split(".")[1] for d in made.differences} == {"vision_tower"}
+    named = json.loads(made.files["autoround.json"])["layer_config"]
+    assert {value["bits"] for path, value in named.items() if "vision_tower" in path} == {16}
+
+
+def test_openvino_says_where_its_script_does_not_reach(planned: Planner) -> None:
+    assert "2 stacks" in export(planned(LLAVA, ["model.language_model.layers.*=int4"]), "openvino").warnings[0]
+    assert export(planned(), "openvino").warnings == ()
+
+
 @pytest.mark.parametrize("tool", ["autoround", "bitsandbytes", "llm-compressor", "quanto", "torchao"])
 def test_scripts_load_the_class_of_the_checkpoint(tool: str, planned: Planner) -> None:
     """AutoModelForCausalLM turns an encoder into another model, and has no class for many multimodal ones."""

@@ -9,11 +9,17 @@ from pathlib import Path
 
 import nncf
 import openvino
-from optimum.intel import OVModelForCausalLM
+import optimum.intel
+from transformers import AutoConfig
 
 model_dir, out = sys.argv[1:3]
 passes = json.loads(Path(__file__).with_name("nncf.json").read_text("utf-8"))["passes"]
-model = OVModelForCausalLM.from_pretrained(model_dir, export=True, compile=False, load_in_8bit=False)
+# BertForMaskedLM is run by OVModelForMaskedLM, BertModel by OVModelForFeatureExtraction.
+name = (AutoConfig.from_pretrained(model_dir).architectures or ["ForCausalLM"])[0]
+task = "For" + name.partition("For")[2] if "For" in name else "ForCausalLM" if "LM" in name else "ForFeatureExtraction"
+model = getattr(optimum.intel, f"OVModel{task}").from_pretrained(
+    model_dir, export=True, compile=False, load_in_8bit=False
+)
 compressed = model.model
 for step in passes:
     arguments = {"mode": nncf.CompressWeightsMode[step["mode"]]}
