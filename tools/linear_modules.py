@@ -89,6 +89,8 @@ def differences(plan: Plan, tool: str, model: torch.nn.Module) -> set[tuple[str,
     """(path with N for numbers, bits planned, bits found) of the linear modules that differ; 0 bits: as stored."""
     name, rule = RULES[tool]
     document = json.loads(export(plan, tool, nearest=True).files[name])
+    if tool == "bitsandbytes":  # the library adds what a model keeps in float32
+        document["llm_int8_skip_modules"] += model._keep_in_fp32_modules or []
     assignment = TOOLS[tool].adapt(assign(plan, TOOLS[tool].target))
     planned = {module.path: stored_bits(module) for module in assignment.modules}
     linear = {path: module for path, module in model.named_modules() if isinstance(module, torch.nn.Linear)}

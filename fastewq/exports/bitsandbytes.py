@@ -11,11 +11,29 @@ from fastewq.exports.assignment import Assignment, Module, tied_head, whole_bloc
 from fastewq.exports.base import Parts, Tool, json_text, script
 from fastewq.policy import KEEP
 
+IN_FLOAT32 = {
+    **dict.fromkeys(("mt5", "musicgen", "musicgen_melody", "pop2piano", "t5", "udop", "umt5"), ("DenseReluDense.wo",)),
+    **dict.fromkeys(("axk2", "deepseek_v32", "glm_moe_dsa", "mistral_large4"), ("indexer.weights_proj",)),
+    "blip-2": ("qformer",),
+    "deepseek_v4": (
+        *("compressor.gate_proj", "compressor.kv_proj", "indexer.gate_proj", "indexer.kv_proj", "scorer.weights_proj"),
+    ),
+}
+"""Model type -> linear modules that the transformers library keeps in float32 and so adds to any skip list."""
+
 COMPUTE = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
 
 
 def adapt(assignment: Assignment) -> Assignment:
     """One quantized level: 4-bit with the 8-bit modules kept, or 8-bit for all, whichever is smaller."""
+    skipped = IN_FLOAT32.get(assignment.plan.model["model_type"], ())
+    always = "transformers does not quantize what it keeps in float32"
+
+    def stays(module: Module) -> tuple[str, str] | None:
+        found = module.scheme is not None and any(f".{name}." in f".{module.path}." for name in skipped)
+        return (KEEP, always) if found else None
+
+    assignment = assignment.changed(stays)
     levels = {module.precision for module in assignment.modules if module.scheme is not None}
     if len(levels) < 2:
         return assignment

@@ -357,6 +357,20 @@ def test_bitsandbytes_skips_no_head_that_is_to_be_quantized(planned: Planner) ->
     assert bits_of(plan, "bitsandbytes")("lm_head") == 4
 
 
+def test_bitsandbytes_keeps_what_the_library_keeps_in_float32(planned: Planner) -> None:
+    """The library adds it to any skip list, so a plan that quantizes it would not be what is loaded."""
+    t5 = {"architectures": ["T5ForConditionalGeneration"], "model_type": "t5", "d_model": 64, "d_kv": 16, "d_ff": 128,
+          "num_layers": 2, "num_heads": 4, "vocab_size": 128, "dtype": "bfloat16"}  # fmt: skip
+    plan = planned(t5, ["0-1=int8"])
+    with pytest.raises(CannotExport, match="float32"):
+        export(plan, "bitsandbytes")
+    made = export(plan, "bitsandbytes", nearest=True)
+    names = {difference.path.rpartition(".layer.")[2] for difference in made.differences}
+    assert names == {"1.DenseReluDense.wo", "2.DenseReluDense.wo"}
+    skipped = json.loads(made.files["quantization_config.json"])["llm_int8_skip_modules"]
+    assert "encoder.block.0.layer.1.DenseReluDense.wo" in skipped
+
+
 def test_bitsandbytes_widens_where_that_is_smaller(planned: Planner) -> None:
     plan = planned(overrides=["0-11=int8", "4=int4"])
     nearest = export(plan, "bitsandbytes", nearest=True)
