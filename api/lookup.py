@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 DEFAULT_REVISION: Final = "main"
 INDEX_NAME: Final = "index.sqlite"
+SEND_CONFIG: Final = "Send the model's config.json as 'config'."
 MAX_KEPT: Final = 1024
 THREADS: Final = 8
 
@@ -54,18 +55,15 @@ class Lookup:
         revision = revision or DEFAULT_REVISION
         try:
             return await self._threads.run(self._from_catalog, model, revision)
-        except NotFound:
+        except NotFound as error:
             if self._hub is None:
-                raise
+                raise NotFound(error.message, hint=SEND_CONFIG) from None
         return await self._from_hub(self._hub, model, revision)
 
     def _from_catalog(self, model: str, revision: str) -> Found:
         """The newest revision the catalog has stands for the main branch."""
         if self._catalog is None:
-            raise NotFound(
-                f"{model} is not looked up: this service has no catalog and asks no Hub",
-                hint="Send the model's config.json as 'config'.",
-            )
+            raise NotFound(f"{model} is not looked up: this service has no catalog and asks no Hub")
         metrics.show_index(self._catalog.version)
         entry = self._catalog.get(model, None if revision == DEFAULT_REVISION else revision)
         config, architecture = self._catalog.model(entry)

@@ -55,7 +55,7 @@ def test_models_are_looked_up_and_searched(tmp_path, configs):
         for revision in ("main", "r1"):
             assert client.get("/v1/models/made/m2/plan", params={"revision": revision}).status_code == 200
         assert_error(client.get("/v1/models/made/m2/plan", params={"revision": "r2"}), 404, "not_found")
-        assert_error(client.get("/v1/models/made/nope/plan"), 404, "not_found")
+        assert "config" in assert_error(client.get("/v1/models/made/nope/plan"), 404, "not_found")["hint"]
 
         seen, cursor = [], {}
         while cursor is not None:

@@ -39,3 +39,5 @@ def test_stages_of_swin_are_one_stack() -> None:
 def test_stage_lists_of_unequal_length_are_refused() -> None:
     with pytest.raises(InvalidConfig, match="depths"):
         read("swin", "SwinModel", depths=[2, 2], num_heads=[3, 6, 12, 24])
+    with pytest.raises(InvalidConfig, match="num_heads"):
+        read("swin", "SwinModel", depths=[2, 2, 6, 2, 2])

@@ -39,7 +39,7 @@ from fastewq.architectures.vision.images import patch_embedding, position_table,
 
 def swin_level(f: Fields, stage: int) -> Fields:
     """One stage: its width doubles with every stage, heads and depth are listed."""
-    heads, depths = sizes(f, "num_heads"), sizes(f, "depths", len(sizes(f, "num_heads")))
+    heads, depths = sizes(f, "num_heads", stage + 1), sizes(f, "depths", len(sizes(f, "num_heads")))
     return f.replaced(stage_width=f["embed_dim"] * 2**stage, stage_heads=heads[stage], stage_depth=depths[stage])
 
 
