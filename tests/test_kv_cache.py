@@ -75,6 +75,13 @@ def test_letters_for_the_layers_in_turn() -> None:
     assert [c.window for c in block_caches(decoder_fields(config), stack)] == [128, 128, None, 128, 128]
 
 
+def test_windows_are_those_of_the_stack_that_the_config_describes() -> None:
+    config = {"model_type": "moshi"}
+    text, depth = (stack for stack in read_config(config).stacks if stack.role == "decoder")
+    assert {c.window for c in block_caches(decoder_fields(config), text)} == {3000}
+    assert {c.window for c in block_caches(decoder_fields(config), depth)} == {None}
+
+
 def test_what_is_not_known_is_full_attention(llama: dict[str, Any]) -> None:
     """A class without windows, a list that is too short, and names that are not known."""
     for config in (

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 from unittest import mock
 
@@ -236,7 +237,8 @@ def writers(model: torch.nn.Module) -> Iterator[dict[int, str]]:
 
 def kept(name: str, fields: dict[str, Any]) -> list[dict[str, Any]]:
     """What the model of a case keeps per layer; where a block has several layers of the cache, each names its block."""
-    config = AutoConfig.for_model(name.partition(" ")[0], **fields, pad_token_id=0, bos_token_id=1, eos_token_id=2)
+    own = deepcopy(fields)  # the library changes lists in place
+    config = AutoConfig.for_model(name.partition(" ")[0], **own, pad_token_id=0, bos_token_id=1, eos_token_id=2)
     paired = config.is_encoder_decoder
     kind = next(k for k in (AutoModelForSeq2SeqLM, AutoModelForCausalLM, AutoModel) if type(config) in k._model_mapping)
     model = kind.from_config(config).eval()
