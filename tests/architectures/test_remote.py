@@ -282,3 +282,27 @@ def test_bagel_has_qwen2_twice_and_siglip_without_its_last_block() -> None:
 def test_bagel_of_other_parts_is_refused(changed: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedArchitecture):
         read_config(bagel(**changed))
+
+
+def midashenglm(**heard: Any) -> dict[str, Any]:
+    ears = {"embed_dim": 1280, "depth": 32, "num_heads": 16, "mlp_ratio": 4.0, "qkv_bias": True, "n_mels": 64}
+    ears |= {"target_length": 1008, "patch_size": [64, 4], "patch_stride": [64, 4], "input_channels": 1}
+    text = {"model_type": "qwen2_5_omni_text", "hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4}
+    text |= {"num_key_value_heads": 2, "num_hidden_layers": 2, "vocab_size": 100, "tie_word_embeddings": False}
+    kind = {"model_type": "midashenglm", "architectures": ["MiDashengLMModel"], "subsample_factor": 5, **TYPED}
+    return kind | {"audio_encoder_config": ears | heard, "text_config": text}
+
+
+def test_midashenglm_hears_with_0_6_billion_parameters() -> None:
+    """Dasheng 0.6B, arXiv 2406.06992: 630M parameters in 32 blocks as wide as 1280."""
+    whole = read_config(midashenglm())
+    assert whole.exact, whole.warnings
+    ears = named(whole, "audio_encoder.")
+    assert f"{sum(map(prod, ears.values())) / 1e6:.0f}" == "630"
+    assert ears["time_pos_embed"] == (1, 1280, 1, 252)
+    assert ears["freq_pos_embed"] == (1, 1280, 1, 1)
+    assert named(whole, "audio_projector.net.0.") == {"weight": (64, 6400), "bias": (64,)}
+    text = midashenglm()["text_config"] | {"model_type": "qwen2"}
+    assert named(whole, "decoder.") == named(read_config(text))
+    scaled = read_config(midashenglm(init_values=1e-5))
+    assert scaled.parameters - whole.parameters == 32 * 2 * 1280

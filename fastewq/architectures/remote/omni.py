@@ -19,6 +19,7 @@ from fastewq.architectures.assembly import (
     Expect,
     Family,
     In,
+    Layers,
     Linear,
     Named,
     Nested,
@@ -28,7 +29,11 @@ from fastewq.architectures.assembly import (
     Rest,
     Under,
     When,
+    pair,
+    patch_columns,
+    patch_rows,
     quotient,
+    scaled,
 )
 from fastewq.architectures.audio.speech import WHISPER_ENCODER
 from fastewq.architectures.decoders.dense import uniform
@@ -278,7 +283,69 @@ KIMI_AUDIO = Adjusted(
     kimi_audio,
 )
 
+# -- MiDashengLM: mispeech/midashenglm-7b; vLLM, models/midashenglm.py. Dasheng's encoder of spectra before Qwen2 -----
+
+
+def mel_rows(f: Fields) -> int:
+    return f["n_mels"] // pair(f, "patch_stride")[0]
+
+
+def frames(f: Fields) -> int:
+    return f["target_length"] // pair(f, "patch_stride")[1]
+
+
+def scales_layers(f: Fields) -> bool:
+    return f.value("init_values", None) is not None and f.number("init_values") > 0
+
+
+DASHENG = Assembly(
+    Rest(
+        Norm("init_bn", "n_mels"),
+        Convolution("patch_embed.proj", "embed_dim", "input_channels", (patch_rows, patch_columns)),
+        Parameter("time_pos_embed", (1, "embed_dim", 1, frames), "embedding"),
+        Parameter("freq_pos_embed", (1, "embed_dim", mel_rows, 1), "embedding"),
+        Norm("norm", "embed_dim"),
+    ),
+    Layers(
+        "blocks",
+        (
+            Norm("norm1", "embed_dim"),
+            Linear("attn.qkv", "3*embed_dim", "embed_dim", "qkv_bias"),
+            Linear("attn.proj", "embed_dim", "embed_dim"),
+            Norm("norm2", "embed_dim"),
+            Linear("mlp.fc1", scaled("embed_dim", "mlp_ratio"), "embed_dim"),
+            Linear("mlp.fc2", "embed_dim", scaled("embed_dim", "mlp_ratio")),
+            When(scales_layers, Parameter("ls1.gamma", ("embed_dim",)), Parameter("ls2.gamma", ("embed_dim",))),
+        ),
+        count="depth",
+        name="audio",
+        role="audio",
+        width="embed_dim",
+        heads="num_heads",
+        ffn=scaled("embed_dim", "mlp_ratio"),
+    ),
+)
+DASHENG_EARS: Mapping[str, Model] = {"dasheng": Family("Dasheng", {"Model": DASHENG})}
+
+
+def midashenglm(f: Fields) -> Fields:
+    return f.replaced(audio_encoder_config={**nested(f, "audio_encoder_config"), "model_type": "dasheng"})
+
+
+MIDASHENGLM = Adjusted(
+    Assembly(
+        Nested("audio_encoder_config", "audio_encoder", DASHENG_EARS),
+        Rest(
+            Linear("audio_projector.net.0", MOUTH, "audio_encoder_config.embed_dim*subsample_factor"),
+            Linear("audio_projector.net.2", MOUTH, MOUTH),
+        ),
+        Nested("text_config", "decoder", TEXT, "ForCausalLM"),
+    ),
+    midashenglm,
+)
+
 REMOTE_OMNI: Mapping[str, Model] = {
+    "midashenglm": Family("MiDashengLM", {"Model": MIDASHENGLM}, classes=("MiDashengLMModel",)),
     "kimi_audio": Family(
         "MoonshotKimia", {"ForCausalLM": KIMI_AUDIO}, "ForCausalLM", "ForCausalLM", ("MoonshotKimiaForCausalLM",)
     ),
