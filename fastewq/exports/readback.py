@@ -61,14 +61,17 @@ class Check:
         }
 
 
+_DAMAGE: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, SyntaxError, TypeError, ValueError)
+"""What readers raise where a tool's file is not as they expect: an XML error is a SyntaxError."""
+
+
 def check(assignment: Assignment, tool: str, out: Path) -> Check:
     """Compare the files of `tool` at `out` with an assignment, module by module. Raises NotFound, InvalidCheckpoint."""
     if tool not in READERS:
         raise NotFound(f"the files of {tool} cannot be read back; expected one of {', '.join(READERS)}")
     try:
         written = READERS[tool](assignment, out)
-    except (ArithmeticError, AttributeError, LookupError, OSError, SyntaxError, TypeError, ValueError) as error:
-        # What the readers expect of a tool's own files: an XML error is a SyntaxError.
+    except (*_DAMAGE, OSError) as error:
         raise InvalidCheckpoint(f"{out} is not what {tool} writes: {str(error) or type(error).__name__}") from error
     wrong = tuple(
         (module.path, expected, found)
@@ -111,7 +114,7 @@ def _json(path: Path) -> Any:
         raise NotFound(f"{path} does not exist") from None
     except OSError as error:
         raise StorageFailure(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidCheckpoint(f"{path} is not JSON: {error}") from None
 
 
