@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Final
 
+import structlog
 import uvicorn
 
 from fastewq.errors import UnavailableError
@@ -18,7 +19,9 @@ from fastewq.errors import UnavailableError
 from . import logs
 from .protocol import Protocol
 from .service import draining
-from .settings import Settings
+from .settings import Settings, unknown
+
+log = structlog.get_logger()
 
 WORKER_SECONDS: Final = 60
 """Time in which a worker must give a sign of life to the process that started it."""
@@ -29,6 +32,9 @@ def serve(settings: Settings) -> None:
 
     Raises UnavailableError where the server gives up, as with an address that it cannot have.
     """
+    logs.configure(settings.log_level)
+    for name in unknown():
+        log.warning("no such setting", variable=name)
     os.environ.update(settings.as_environment())
     with ExitStack() as stack:
         if settings.workers > 1:  # they share their metrics through files; one worker needs no disk at all

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,8 +59,10 @@ class Settings(BaseSettings):
     @field_validator("rate_limit")
     @classmethod
     def _is_a_rate(cls, value: str | None) -> str | None:
-        if value is not None:
-            parse(value)
+        try:
+            parse("1/second" if value is None else value)
+        except ValueError:
+            raise ValueError("expected a rate such as 600/minute") from None
         return value
 
     def as_environment(self) -> dict[str, str]:
@@ -74,11 +77,17 @@ def load_settings(**given: Any) -> Settings:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         problems = (f"{_variable(str(e['loc'][0]))} is {str(e['input'])[:80]!r}: {e['msg']}" for e in error.errors())
-        raise InvalidSettings("; ".join(problems)) from None
+        raise InvalidSettings("; ".join(problems).replace("Value error, ", "")) from None
 
 
 def _variable(name: str) -> str:
     return f"FASTEWQ_{name.upper()}"
+
+
+def unknown() -> list[str]:
+    """Variables of the environment that look like settings and are none, perhaps misspelt."""
+    known = {_variable(name) for name in Settings.model_fields}
+    return sorted(name for name in os.environ if name.startswith(_variable("")) and name not in known)
 
 
 def describe(settings: Settings) -> list[tuple[str, str, str]]:

@@ -111,6 +111,18 @@ def test_settings_come_from_the_environment_and_are_checked(monkeypatch):
         monkeypatch.delenv(f"FASTEWQ_{name}")
 
 
+def test_a_rate_that_is_none_is_told_what_was_expected(monkeypatch):
+    monkeypatch.setenv("FASTEWQ_RATE_LIMIT", "often")
+    with pytest.raises(InvalidSettings, match=r"'often': expected a rate such as 600/minute$"):
+        load_settings()
+
+
+def test_a_misspelt_setting_is_named():
+    with Server({"FASTEWQ_KEY_FILE": "keys"}, drain_seconds=0) as server:
+        server.wait_for_log("no such setting", variable="FASTEWQ_KEY_FILE", level="warning")
+        assert [line for line in server.logs if line["message"] == "no such setting"][1:] == []
+
+
 def test_settings_survive_the_way_through_the_environment(monkeypatch, tmp_path):
     given = load_settings(port=1, keys_file=tmp_path, rate_limit="1/day", drain_seconds=0.5, hub=True)
     for name, value in given.as_environment().items():
