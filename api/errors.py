@@ -5,6 +5,8 @@ FastEWQError
 │   └── InvalidSettings          an environment variable of the service cannot be used; it does not start
 └── ServiceError                 the request did not reach the planner, or its answer was not finished
     ├── MalformedRequest         the request is not HTTP, or its body not JSON within the bounds
+    ├── VersionNotSupported      the request is of another version of HTTP
+    ├── CodingNotSupported       the body is compressed on its way, or coded otherwise
     ├── InvalidRequest           the body is JSON, but not the document the route expects
     ├── Unauthorized             no key or an unknown key, where keys are required
     ├── RouteNotFound            no such path
@@ -55,6 +57,20 @@ class MalformedRequest(ServiceError):
 
     code = "malformed_request"
     default_hint = "Send one JSON document in UTF-8."
+
+
+class VersionNotSupported(ServiceError):
+    """The request is of another version of HTTP than 1.1 and 1.0."""
+
+    code = "version_not_supported"
+    default_hint = "Send HTTP/1.1; a proxy in front can take other versions."
+
+
+class CodingNotSupported(ServiceError):
+    """The request has a transfer coding besides "chunked"."""
+
+    code = "coding_not_supported"
+    default_hint = "Send the body without compression."
 
 
 class InvalidRequest(ServiceError):
@@ -187,6 +203,8 @@ HTTP_STATUS: dict[type[FastEWQError], int] = {
     InvalidSettings: 500,
     ServiceError: 500,
     MalformedRequest: 400,
+    VersionNotSupported: 505,
+    CodingNotSupported: 501,
     InvalidRequest: 422,
     Unauthorized: 401,
     RouteNotFound: 404,

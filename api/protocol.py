@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from http import HTTPStatus
 from typing import Final
 
 import httptools
@@ -19,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from . import metrics
 from .envelope import SAFE_HEADERS
-from .errors import MalformedRequest, error_response
+from .errors import CodingNotSupported, MalformedRequest, ServiceError, VersionNotSupported, error_response
 from .reading import BODY_IS_HERE
 
 log = structlog.get_logger()
@@ -34,7 +35,8 @@ READ_SECONDS: Final = 10.0
 MIN_READ_BYTES: Final = 8 * 2**10
 """A client that leaves an answer waiting must take this much of it in every READ_SECONDS."""
 TOO_LONG: Final = f"the head of the request has more than {MAX_HEAD_BYTES} bytes"
-HINT: Final = "Send HTTP/1.1 as RFC 9112 has it."
+OTHER_VERSION: Final = "Invalid HTTP version"
+"""What the parser says of a version it does not know; 0.9 and 2.0 it knows."""
 
 HOST: Final = re.compile(rb"(\[[\w.:~!$&'()*+,;=-]+\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?")
 """RFC 3986, section 3.2: a name or address, and a port."""
@@ -42,8 +44,8 @@ ABSOLUTE: Final = re.compile(rb"[A-Za-z]+://[^/?#]+([^#]*).*")
 """RFC 9112, section 3.2.2: a target that repeats scheme and host, as sent to a proxy, before path and query."""
 
 
-class NotHTTP(Exception):
-    """The head of a request breaks a rule that the parser does not know."""
+def not_http(reason: str) -> MalformedRequest:
+    return MalformedRequest(reason, hint="Send HTTP/1.1 as RFC 9112 has it.")
 
 
 class Protocol(HttpToolsProtocol):
@@ -53,7 +55,7 @@ class Protocol(HttpToolsProtocol):
         super().connection_made(transport)
         self._in_head = True
         self._head_bytes = 0  # received since the parser last came to the end of a head, part of a body, or a body
-        self._refusal: str | None = None
+        self._refusal: ServiceError | None = None
         self._in_work: RequestResponseCycle | None = None
         self._unread = 0
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
@@ -77,14 +79,18 @@ class Protocol(HttpToolsProtocol):
             self._parse(data)
         except httptools.HttpParserError as error:
             cause = error.__context__ or error
-            if isinstance(cause, NotHTTP | httptools.HttpParserError):
-                self._refuse(str(cause)[:200])
+            if isinstance(cause, ServiceError):
+                self._refuse(cause)
+            elif str(cause) == OTHER_VERSION:
+                self._refuse(VersionNotSupported("the request is of an unknown version of HTTP; expected HTTP/1.1"))
+            elif isinstance(cause, httptools.HttpParserError):
+                self._refuse(not_http(str(cause)[:200]))
             else:  # our own fault, met while parsing
                 log.error("unhandled error", exc_info=cause)
-                self._refuse("the request could not be read")
+                self._refuse(not_http("the request could not be read"))
         else:
             if self._head_bytes > MAX_HEAD_BYTES:
-                self._refuse(TOO_LONG)
+                self._refuse(not_http(TOO_LONG))
 
     def _parse(self, data: bytes) -> None:
         """Feed the parser. Raises HttpParserError.
@@ -119,7 +125,9 @@ class Protocol(HttpToolsProtocol):
             return
         if self._head_bytes > MAX_HEAD_BYTES:  # in one piece, perhaps with a body
             self._check_size()
+        self._check_version()
         self._check_host()
+        self._check_coding()
         if absolute := ABSOLUTE.fullmatch(self.url):
             self.url = absolute[1] if absolute[1].startswith(b"/") else b"/" + absolute[1]
         super().on_headers_complete()
@@ -128,19 +136,37 @@ class Protocol(HttpToolsProtocol):
         self._head_timer.cancel()
 
     def _check_size(self) -> None:
-        """Raises NotHTTP."""
+        """Raises MalformedRequest."""
         if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD_BYTES:
-            raise NotHTTP(TOO_LONG)
+            raise not_http(TOO_LONG)
+
+    def _check_version(self) -> None:
+        """RFC 9110, section 15.6.6. Raises VersionNotSupported."""
+        version = self.parser.get_http_version()
+        if version not in ("1.1", "1.0"):
+            raise VersionNotSupported(f"the request is HTTP/{version}; expected HTTP/1.1")
 
     def _check_host(self) -> None:
-        """RFC 9112, section 3.2. Raises NotHTTP."""
+        """RFC 9112, section 3.2. Raises MalformedRequest."""
         hosts = [value for name, value in self.headers if name == b"host"]
-        if len(hosts) != 1 and (hosts or self.parser.get_http_version() not in ("0.9", "1.0")):
-            raise NotHTTP(f"the request has {len(hosts)} Host headers; expected one")
+        if len(hosts) != 1 and (hosts or self.parser.get_http_version() != "1.0"):
+            raise not_http(f"the request has {len(hosts)} Host headers; expected one")
         if hosts and HOST.fullmatch(hosts[0].strip(b" \t")) is None:
-            raise NotHTTP(
+            raise not_http(
                 f"Host is {hosts[0][:80].decode('latin-1')!r}; expected a name or address, perhaps with a port"
             )
+
+    def _check_coding(self) -> None:
+        """RFC 9112, section 6.1. That the last coding is "chunked", and no other, the parser sees to.
+
+        Raises MalformedRequest, CodingNotSupported.
+        """
+        codings = b", ".join(value for name, value in self.headers if name == b"transfer-encoding")
+        if codings and self.parser.get_http_version() == "1.0":
+            raise not_http("the request is HTTP/1.0 and has a Transfer-Encoding; expected a Content-Length")
+        *others, last = codings.lower().split(b",")
+        if others and last.strip() == b"chunked":
+            raise CodingNotSupported(f"Transfer-Encoding is {codings[:80].decode('latin-1')!r}; expected 'chunked'")
 
     def on_body(self, body: bytes) -> None:
         self._head_bytes = 0
@@ -171,11 +197,11 @@ class Protocol(HttpToolsProtocol):
 
     # ---- what is not HTTP ----
 
-    def _refuse(self, reason: str) -> None:
-        """Answer 400 in its turn, after the requests that came before, and close."""
+    def _refuse(self, refusal: ServiceError) -> None:
+        """Answer with the error in its turn, after the requests that came before, and close."""
         if self._refusal is not None or self.transport.is_closing():
             return
-        self._refusal = reason
+        self._refusal = refusal
         if not self._in_head and self.pipeline:  # the fault is in the body of a request that waits
             self.pipeline.popleft()
         elif not self._in_head:  # in that of the one request in work, to which its client is then gone
@@ -183,9 +209,9 @@ class Protocol(HttpToolsProtocol):
             if self.cycle.response_started:
                 self._give_up()
             else:
-                self._send_refusal(reason)
+                self._send_refusal(refusal)
         elif self.cycle is None or self.cycle.response_complete:
-            self._send_refusal(reason)
+            self._send_refusal(refusal)
 
     def _leave(self, cycle: RequestResponseCycle) -> None:
         """Tell the application that nobody waits for its answer to this request."""
@@ -193,11 +219,12 @@ class Protocol(HttpToolsProtocol):
         cycle.waiting_for_100_continue = False
         cycle.message_event.set()
 
-    def _send_refusal(self, reason: str) -> None:
+    def _send_refusal(self, refusal: ServiceError) -> None:
         request_id = os.urandom(16).hex()
-        log.warning("not HTTP", request_id=request_id, status=400, reason=reason)
-        metrics.observe_request("other", "other", 400, seconds=0)
-        response = error_response(MalformedRequest(reason, hint=HINT), request_id)
+        response = error_response(refusal, request_id)
+        status = HTTPStatus(response.status_code)
+        log.warning("not HTTP", request_id=request_id, status=status, reason=refusal.message)
+        metrics.observe_request("other", "other", status, seconds=0)
         headers = [
             *self.server_state.default_headers,
             *response.raw_headers,
@@ -207,7 +234,8 @@ class Protocol(HttpToolsProtocol):
             (b"connection", b"close"),
         ]
         head = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
-        self.transport.write(b"HTTP/1.1 400 Bad Request\r\n" + head + b"\r\n" + bytes(response.body))
+        start = f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
+        self.transport.write(start + head + b"\r\n" + bytes(response.body))
         # Read on for a while: closed with data unread, the connection would be reset, and the answer perhaps lost.
         self.transport.write_eof()
         self._head_timer.cancel()

@@ -299,6 +299,51 @@ def test_the_body_of_a_request_that_offers_another_protocol_is_read(server, llam
     assert answer.count(b'"fastewq.plan/1"') == 2
 
 
+@pytest.mark.parametrize("version", ["0.9", "1.2", "2.0", "3.0"])
+def test_another_version_of_http_is_refused(server, version):
+    head, document = answer_to(server, f"GET / HTTP/{version}\r\n".encode() + LAST + LIVE + LAST)
+    assert head[0] == b"HTTP/1.1 505 HTTP Version Not Supported"
+    assert document["error"]["code"] == "version_not_supported"
+    server.wait_for_log("not HTTP", request_id=document["error"]["request_id"], status=505)
+
+
+def test_a_request_line_without_a_version_is_refused(server):
+    head, document = answer_to(server, b"GET /livez\r\n\r\n")
+    assert head[0] == b"HTTP/1.1 505 HTTP Version Not Supported"
+    assert "HTTP/0.9" in document["error"]["message"]
+
+
+CHUNKED = b"Host: x\r\nContent-Type: application/json\r\nTransfer-Encoding: %s\r\n\r\n2\r\n{}\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "codings", [b"gzip, chunked", b"identity, chunked", b", chunked", b"gzip\r\nTransfer-Encoding: chunked"]
+)
+def test_a_transfer_coding_besides_chunked_is_not_supported(server, codings):
+    head, document = answer_to(server, b"POST /v1/plans HTTP/1.1\r\n" + CHUNKED % codings + LIVE + LAST)
+    assert head[0] == b"HTTP/1.1 501 Not Implemented"
+    assert document["error"]["code"] == "coding_not_supported"
+
+
+@pytest.mark.parametrize(
+    ("version", "codings"),
+    [
+        (b"1.0", b"chunked"),
+        (b"1.0", b"gzip, chunked"),
+        *((b"1.1", codings) for codings in (b"chunked, chunked", b"chunked, gzip", b"identity", b"", b"chunked;x=y")),
+    ],
+)
+def test_a_body_whose_end_cannot_be_known_is_refused(server, version, codings):
+    head, document = answer_to(server, b"POST /v1/plans HTTP/%s\r\n" % version + CHUNKED % codings + LIVE + LAST)
+    assert head[0] == b"HTTP/1.1 400 Bad Request"
+    assert document["error"]["code"] == "malformed_request"
+
+
+def test_chunked_may_be_written_in_capitals(server):
+    with send_raw(server, b"POST /v1/plans HTTP/1.1\r\n" + CHUNKED % b"Chunked" + LIVE + LAST) as connection:
+        assert re.findall(rb"HTTP/1.1 (\d+) ", read_all(connection)) == [b"422", b"200"]
+
+
 def test_what_is_not_http_is_refused_after_the_answers_to_what_was(server):
     whole = LIVE + b"Host: x\r\n\r\n"
     chunked = LIVE + b"Host: x\r\nTransfer-Encoding: chunked\r\n\r\n"
