@@ -1,0 +1,233 @@
+"""Small random models of several families through the real tools, each with a plan of another kind.
+
+python benchmarks/exports_models.py bitsandbytes mlx ...   make the models and plans, run the tools, keep the rows
+python benchmarks/exports_models.py all                    every tool of benchmarks/exports.py
+python benchmarks/exports_models.py table                  print the table of docs/exports-verified.md
+
+Models are built by the transformers library and saved in bfloat16. One process per tool runs the exported quantize.py
+of every model, unedited; the files are read back module by module. Plans are for the tool's own target, and the nearest
+where it cannot express one. Rows are kept in benchmarks/exports_models.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from exports import ROOT, SETTINGS, WORK, _environment
+from random_llama import _write_tokenizer
+
+import fastewq
+from fastewq.errors import FastEWQError
+from fastewq.exports import TOOLS, export
+from fastewq.exports.assignment import assign
+from fastewq.exports.readback import check
+
+ROWS = Path(__file__).with_name("exports_models.json")
+MODELS = WORK / "models"
+TOKENS = {"vocab_size": 512, "bos_token_id": 256, "eos_token_id": 257, "pad_token_id": 257}
+TEXT: dict[str, Any] = {
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 32,
+    "num_hidden_layers": 12,
+    "max_position_embeddings": 512,
+    **TOKENS,
+}
+MOE = {**TEXT, "num_hidden_layers": 4, "num_experts_per_tok": 2, "tie_word_embeddings": False}
+SECTIONS = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]}
+EYES = {"hidden_size": 128, "intermediate_size": 256}
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "llama": {**TEXT, "architectures": ["LlamaForCausalLM"], "tie_word_embeddings": False},
+    "qwen2": {**TEXT, "architectures": ["Qwen2ForCausalLM"], "tie_word_embeddings": True},
+    "qwen3_moe": {
+        **MOE,
+        "architectures": ["Qwen3MoeForCausalLM"],
+        "num_experts": 4,
+        "moe_intermediate_size": 128,
+    },
+    "mixtral": {**MOE, "architectures": ["MixtralForCausalLM"], "num_local_experts": 4},
+    "qwen2_5_vl": {
+        **TOKENS,
+        "architectures": ["Qwen2_5_VLForConditionalGeneration"],
+        "tie_word_embeddings": False,
+        "text_config": {**TEXT, "rope_parameters": SECTIONS, "tie_word_embeddings": False},
+        "vision_config": {**EYES, "depth": 4, "num_heads": 4, "out_hidden_size": 128, "fullatt_block_indexes": [1]},
+    },
+    "gemma3": {
+        **TOKENS,
+        "architectures": ["Gemma3ForConditionalGeneration"],
+        "text_config": {**TEXT, "num_hidden_layers": 4, "query_pre_attn_scalar": 32},
+        "vision_config": {
+            **EYES,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "image_size": 56,
+            "patch_size": 14,
+        },
+        "mm_tokens_per_image": 4,
+    },
+    "bert": {
+        "architectures": ["BertForMaskedLM"],
+        **{name: TEXT[name] for name in ("hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")},
+        "num_hidden_layers": 4,
+    },
+    "t5": {
+        "architectures": ["T5ForConditionalGeneration"],
+        "d_model": 128,
+        "d_kv": 32,
+        "d_ff": 256,
+        "num_layers": 3,
+        "num_heads": 4,
+        "vocab_size": 512,
+    },
+    "gpt2": {
+        "architectures": ["GPT2LMHeadModel"],
+        "n_embd": 128,
+        "n_head": 4,
+        "n_layer": 4,
+        "n_positions": 128,
+        "vocab_size": 512,
+    },
+}
+
+
+def mixed(*overrides: str, **switches: Any) -> dict[str, Any]:
+    return {"policy": {"name": "4bit-8bit-mixed", "overrides": ["*=int4", "0=raw", "1=int8", *overrides], **switches}}
+
+
+TEXT_PART = "model.language_model.layers"
+PLANS: dict[str, tuple[str, dict[str, Any]]] = {
+    "llama": ("80% of its memory", {}),
+    "qwen2": ("sensitivity", {"objective": "sensitivity"}),
+    "qwen3_moe": ("overrides", mixed()),
+    "mixtral": ("overrides, routers", mixed("2=int8", routers=True)),
+    "qwen2_5_vl": ("overrides, towers", mixed(f"{TEXT_PART}.2=raw", f"{TEXT_PART}.10=int8", vision=True)),
+    "gemma3": ("overrides of the text", mixed(f"{TEXT_PART}.2=int8")),
+    "bert": ("overrides", mixed()),
+    "t5": ("overrides", mixed()),
+    "gpt2": ("overrides", mixed()),
+}
+
+BUILD = """
+import json, sys, torch, transformers
+for model_type, config in json.load(open(sys.argv[1])).items():
+    torch.manual_seed(0)
+    names = config.pop("architectures")
+    settings = transformers.AutoConfig.for_model(model_type, **config)
+    settings.architectures = names
+    model = getattr(transformers, names[0])(settings).to(torch.bfloat16)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, *((0, 0.05) if p.dim() > 1 else (1, 0.1)))
+    model.save_pretrained(sys.argv[2] + "/" + model_type)
+"""
+RUN = """
+import pathlib, runpy, sys, traceback
+folders, extra = sys.argv[1].split(","), sys.argv[2:]
+for folder in folders:
+    sys.argv = ["quantize.py", pathlib.Path(folder, "MODEL").read_text(), folder + "/out", *extra]
+    try:
+        runpy.run_path(folder + "/quantize.py", run_name="__main__")
+    except Exception as error:
+        text = f"{type(error).__name__}: {error}".splitlines()[0]
+        pathlib.Path(folder, "ERROR").write_text(text)
+        traceback.print_exc()
+"""
+ADDED = {"qwen3_moe": {"num_experts": 4, "rope_theta": 10000.0}}
+"""What mlx-lm 0.32.2 looks for in a config and transformers 5.23 no longer writes."""
+
+
+def build() -> None:
+    """The models, where they are missing."""
+    if all((MODELS / name / "model.safetensors").exists() for name in CONFIGS):
+        return
+    MODELS.mkdir(parents=True, exist_ok=True)
+    (MODELS / "configs.json").write_text(json.dumps(CONFIGS), "utf-8")
+    python, _ = _environment("bitsandbytes", SETTINGS["bitsandbytes"])
+    subprocess.run([str(python), "-c", BUILD, str(MODELS / "configs.json"), str(MODELS)], check=True)
+    for name in CONFIGS:
+        _write_tokenizer(MODELS / name)
+        config = json.loads((MODELS / name / "config.json").read_text("utf-8"))
+        (MODELS / name / "config.json").write_text(json.dumps(config | ADDED.get(name, {})), "utf-8")
+
+
+def verify(tool: str) -> dict[str, Any]:
+    """One row per model."""
+    python, versions = _environment(tool, SETTINGS[tool])
+    target = TOOLS[tool].target
+    rows: dict[str, Any] = {}
+    jobs = {}
+    for name, (label, options) in PLANS.items():
+        config = json.loads((MODELS / name / "config.json").read_text("utf-8"))
+        if not options:
+            options = {"memory": int(0.8 * fastewq.plan(config, target=target).totals.raw_bytes)}
+        folder = WORK / "matrix" / tool / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        try:
+            plan = fastewq.plan(config, target=target, **options)
+            made = export(plan, tool, nearest=True)
+        except FastEWQError as error:
+            rows[name] = {"plan": label, "not_exported": error.message}
+            continue
+        for file, text in {**made.files, "MODEL": str(MODELS / name)}.items():
+            (folder / file).write_text(text, "utf-8")
+        jobs[name] = (label, plan, made, folder)
+    extra = [str(WORK / "calibration.txt")] if SETTINGS[tool].arguments else []
+    folders = ",".join(str(folder) for *_, folder in jobs.values())
+    environment = {**os.environ, **dict(SETTINGS[tool].environment), "HF_HUB_OFFLINE": "1"}
+    subprocess.run([str(python), "-c", RUN, folders, *extra], check=False, stdout=sys.stderr, env=environment)
+    for name, (label, plan, made, folder) in jobs.items():
+        assignment = TOOLS[tool].adapt(assign(plan, target))
+        precisions = Counter(module.precision for module in assignment.modules)
+        row = {"plan": label, "precisions": dict(sorted(precisions.items())), "differences": len(made.differences)}
+        if (folder / "ERROR").exists():
+            row["refused"] = (folder / "ERROR").read_text("utf-8").replace(str(MODELS), "MODELS")[:160]
+        else:
+            row |= check(assignment, tool, folder / "out").as_dict()
+        rows[name] = row
+    return {"versions": versions, "models": rows}
+
+
+def table() -> str:
+    lines = [
+        "| tool | model | plan | modules as planned | predicted / written bytes of tensors |",
+        "|---|---|---|---|---|",
+    ]
+    for tool, entry in json.loads(ROWS.read_text("utf-8")).items():
+        for name, row in entry["models"].items():
+            if "modules" not in row:
+                continue
+            nearest = ", nearest" if row["differences"] else ""
+            right = row["modules"] - len(row["wrong"])
+            lines.append(
+                f"| {tool} | {name} | {row['plan']}{nearest} | {right} of {row['modules']} "
+                f"| {row['predicted_bytes']:,} / {row['written_bytes']:,} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    names = sys.argv[1:] or ["table"]
+    if names == ["table"]:
+        print(table())
+        return
+    os.chdir(ROOT)
+    build()
+    for tool in SETTINGS if names == ["all"] else names:
+        kept = json.loads(ROWS.read_text("utf-8")) if ROWS.exists() else {}
+        kept[tool] = verify(tool)
+        ROWS.write_text(json.dumps(dict(sorted(kept.items())), indent=2) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
