@@ -119,7 +119,7 @@ def stack_precisions(policies: tuple[Policy, ...], probabilities: tuple[float, .
     return find(policies, probabilities)
 
 
-@lru_cache(1024)
+@lru_cache(256)
 def remembered_precisions(policies: tuple[Policy, ...], probabilities: tuple[float, ...]) -> tuple[bytes, ...]:
     """`stack_precisions`, with the latest answers kept."""
     quantized = {policy.threshold: quantized_blocks(probabilities, policy.threshold) for policy in policies}
