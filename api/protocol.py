@@ -35,8 +35,8 @@ READ_SECONDS: Final = 10.0
 MIN_READ_BYTES: Final = 8 * 2**10
 """A client that leaves an answer waiting must take this much of it in every READ_SECONDS."""
 TOO_LONG: Final = f"the head of the request has more than {MAX_HEAD_BYTES} bytes"
-OTHER_VERSION: Final = "Invalid HTTP version"
-"""What the parser says of a version it does not know; 0.9 and 2.0 it knows."""
+OTHER_VERSION: Final = ("Invalid HTTP version", "Pause on PRI/Upgrade")
+"""What the parser says of a version it does not know, and of how HTTP/2 begins; as such it knows 0.9 and 2.0."""
 
 HOST: Final = re.compile(rb"(\[[\w.:~!$&'()*+,;=-]+\]|[\w.~!$&'()*+,;=%-]*)(:\d*)?")
 """RFC 3986, section 3.2: a name or address, and a port."""
@@ -81,7 +81,7 @@ class Protocol(HttpToolsProtocol):
             cause = error.__context__ or error
             if isinstance(cause, ServiceError):
                 self._refuse(cause)
-            elif str(cause) == OTHER_VERSION:
+            elif str(cause) in OTHER_VERSION:
                 self._refuse(VersionNotSupported("the request is of an unknown version of HTTP; expected HTTP/1.1"))
             elif isinstance(cause, httptools.HttpParserError):
                 self._refuse(not_http(str(cause)[:200]))

@@ -202,7 +202,8 @@ def read_plan(document: Any) -> Plan:
     layouts = tuple(_layout(entry, f"layouts[{i}]") for i, entry in enumerate(_list(document, "layouts")))
     reader = _Reader(raw, layouts)
     stacks = tuple(reader.stack(entry, f"stacks[{i}]") for i, entry in enumerate(_list(document, "stacks")))
-    if sum(len(stack.blocks) for stack in stacks) > MAX_BLOCKS:
+    blocks = sum(len(stack.blocks) for stack in stacks)
+    if blocks > MAX_BLOCKS:
         raise InvalidPlan(f"stacks hold more than {MAX_BLOCKS} blocks")
     other = tuple(reader.group(entry, f"other[{i}]") for i, entry in enumerate(_list(document, "other")))
     totals = _get(document, "totals", Mapping)
@@ -222,7 +223,9 @@ def read_plan(document: Any) -> Plan:
             _number(totals, "bits_per_weight", "totals."),
         ),
         warnings=tuple(str(warning) for warning in _list(document, "warnings")),
-        memory=_memory(document["memory"]) if "memory" in document else None,
+        memory=_memory(document["memory"], sum(len(stack.blocks) for stack in stacks))
+        if "memory" in document
+        else None,
     )
 
 
@@ -319,16 +322,22 @@ def _stored(entry: Mapping[str, Any], at: str) -> Stored | None:
     return Stored(precision, bits, _count(stored, "bytes", at))
 
 
-def _memory(entry: Any) -> MemoryReport:
+def _memory(entry: Any, blocks: int) -> MemoryReport:
     entry, at = _object(entry, "memory"), "memory."
     devices = _list(entry, "devices", at) if "devices" in entry else []
-    runs = []
+    runs: list[Run] = []
+    placed = 0
     for i, device in enumerate(devices):
         device, where = _object(device, f"memory.devices[{i}]"), f"memory.devices[{i}]."
         count = _count(device, "blocks", where)
         if count:
             start = _count(device, "first_block", where)
-            runs.append(Run(i, start, start + count, _count(device, "bytes", where)))
+            if start != placed:
+                raise InvalidPlan(f"{where}first_block is {start}; expected {placed}, the first that has no device yet")
+            placed += count
+            runs.append(Run(i, start, placed, _count(device, "bytes", where)))
+    if devices and placed != blocks:
+        raise InvalidPlan(f"memory.devices hold {placed} blocks; expected all {blocks}")
     limit, free = (None if entry.get(name) is None else _count(entry, name, at) for name in ("limit", "free"))
     request = Memory(
         limit=limit,

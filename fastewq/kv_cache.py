@@ -151,8 +151,8 @@ def _attention(stack: Stack, layout: Layout) -> tuple[int, int]:
         return sum(latent) + indexed, 0
     crossing = {name: shape for name, shape in matrices.items() if any(word in name for word in CROSS)}
     if any(name.rpartition(".")[2] in KEYS for name in matrices):
-        read = _keys_and_values(crossing)
-        return _keys_and_values(matrices) - read + indexed, read
+        own = {name: shape for name, shape in matrices.items() if name not in crossing}
+        return _keys_and_values(own) + indexed, _keys_and_values(crossing)
     if any(name.endswith(".q_proj") for name in matrices):
         return indexed, 0
     # Of GPT-2's kind: one matrix for queries, keys and values, and one for the keys and values of the source.

@@ -26,7 +26,7 @@ def json_kind(value: Any) -> str:
 def shown(value: Any, limit: int = 60) -> str:
     """A value in at most `limit` characters, lists and objects by their number of entries."""
     if isinstance(value, list | tuple | Mapping):
-        return f"{json_kind(value).split()[1]} of {len(value)}"
+        return f"{'object' if isinstance(value, Mapping) else 'list'} of {len(value)}"
     if value is None or isinstance(value, bool):
         return json_kind(value)
     if isinstance(value, int) and value.bit_length() > 256:  # its digits may be too many to print

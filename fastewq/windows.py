@@ -27,6 +27,8 @@ def layer_windows(f: Fields, layers: int) -> Sequence[int | None]:
     """
     model_type = STAND_INS.get(f.model_type, f.model_type)
     sliding, chunk = _window(f), first_size(f, "attention_chunk_size")
+    if not (sliding or chunk):
+        return [None] * layers
     kinds = f.value("layer_types", None)
     if isinstance(kinds, list | tuple) and len(kinds) >= layers:
         sizes = dict.fromkeys(WINDOWED, sliding) | {"chunked_attention": chunk or sliding}
@@ -46,7 +48,7 @@ def first_size(f: Fields, *names: str) -> int | None:
 
 
 def _window(f: Fields) -> int | None:
-    if f.value("use_sliding_window", True) is False:
+    if not f.value("use_sliding_window", True):
         return None
     if f.model_type == "modernbert-decoder":  # given for both directions, of which it looks in one
         both = first_size(f, "local_attention")

@@ -96,10 +96,18 @@ def test_what_is_not_known_is_full_attention(llama: dict[str, Any]) -> None:
 def test_a_window_that_is_switched_off_is_none() -> None:
     config = {"model_type": "qwen2", "sliding_window": 128, "layer_types": ["sliding_attention"] * 28,
               "num_hidden_layers": 28}  # fmt: skip
-    on, off = ({**config, "use_sliding_window": flag} for flag in (True, False))
-    assert sum(cache_bytes(on, read_config(on), 4096, 1, 16)) * 32 == sum(
-        cache_bytes(off, read_config(off), 4096, 1, 16)
-    )
+    on, *off = ({**config, "use_sliding_window": flag} for flag in (True, False, None))
+    for other in off:
+        assert sum(cache_bytes(on, read_config(on), 4096, 1, 16)) * 32 == sum(
+            cache_bytes(other, read_config(other), 4096, 1, 16)
+        )
+
+
+@pytest.mark.parametrize("period", [None, 0])
+def test_how_windows_alternate_is_not_asked_where_there_is_none(period: int | None) -> None:
+    config = {"model_type": "exaone4", "sliding_window": None, "sliding_window_pattern": period}
+    [stack] = read_config(config).stacks
+    assert {c.window for c in block_caches(decoder_fields(config), stack)} == {None}
 
 
 def test_a_published_figure(llama: dict[str, Any]) -> None:

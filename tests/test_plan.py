@@ -350,6 +350,26 @@ def test_documents_that_contradict_themselves_are_refused(path: str, value: Any,
 
 
 @pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("first_block", 3, r"memory\.devices\[0\]\.first_block is 3; expected 0"),
+        ("first_block", 2**53 - 1, r"memory\.devices\[0\]\.first_block is 9007199254740991; expected 0"),
+        ("blocks", 1, r"memory\.devices\[1\]\.first_block is \d+; expected 1"),
+        ("blocks", 0, r"memory\.devices\[1\]\.first_block is \d+; expected 0"),
+    ],
+)
+def test_devices_hold_all_blocks_in_their_order(llama: dict[str, Any], field: str, value: int, message: str) -> None:
+    document = json.loads(json.dumps(fastewq.plan(llama, devices=["6GiB", "6GiB"]).as_dict()))
+    assert read_plan(document).as_dict() == document
+    document["memory"]["devices"][0][field] = value
+    with pytest.raises(InvalidPlan, match=message):
+        read_plan(document)
+    document["memory"]["devices"] = [{**document["memory"]["devices"][0], "first_block": 0, "blocks": 1}]
+    with pytest.raises(InvalidPlan, match="hold 1 blocks; expected all 32"):
+        read_plan(document)
+
+
+@pytest.mark.parametrize(
     ("document", "message"),
     [
         (None, "the document is null"),

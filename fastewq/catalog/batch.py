@@ -179,8 +179,9 @@ class Scale:
             rows += map(known.__getitem__, layout.alike)
             counts += layout.alike.values()
             ends.append(len(rows))
-        self._sizes = np.concatenate([self._sizes, tensor_sizes(self._new)])
-        self._new.clear()
+        if self._new:
+            self._sizes = np.concatenate([self._sizes, tensor_sizes(self._new)])
+            self._new.clear()
         upto = np.zeros((len(rows) + 1, len(PRECISIONS)), np.int64)
         np.cumsum(self._sizes[rows] * np.array(counts, np.int64)[:, None], axis=0, out=upto[1:])
         return np.diff(upto[ends], axis=0)
@@ -211,7 +212,7 @@ def tensor_sizes(tensors: Sequence[tuple[int, Nameless]]) -> NDArray[np.int64]:
             shapes.append((raw_bytes, prod(stacked), outputs, inputs))
     raw, matrices, rows, columns = np.array(shapes, np.int64).reshape(-1, 4).T
     sizes[places, 0] = raw * matrices * rows * columns
-    for number, level in enumerate(LEVELS, PRECISIONS.index(LEVELS[0])):
+    for number, level in enumerate(LEVELS, 1):  # PRECISIONS are these after KEEP
         (scheme,) = plain.schemes[level]
         sizes[places, number] = matrices * scheme.matrix_size(rows, columns)
     return sizes

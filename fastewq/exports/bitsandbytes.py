@@ -14,7 +14,8 @@ from fastewq.policy import KEEP
 IN_FLOAT32 = {
     **dict.fromkeys(("mt5", "musicgen", "musicgen_melody", "pop2piano", "t5", "udop", "umt5"), ("DenseReluDense.wo",)),
     **dict.fromkeys(("axk2", "deepseek_v32", "glm_moe_dsa", "mistral_large4"), ("indexer.weights_proj",)),
-    "blip-2": ("qformer",),
+    "blip-2": ("qformer", "DenseReluDense.wo"),
+    **dict.fromkeys(("instructblip", "instructblipvideo"), ("DenseReluDense.wo",)),
     "deepseek_v4": (
         *("compressor.gate_proj", "compressor.kv_proj", "indexer.gate_proj", "indexer.kv_proj", "scorer.weights_proj"),
     ),

@@ -253,7 +253,6 @@ def answer_to(server: Server, data: bytes) -> tuple[list[bytes], dict[str, Any]]
         LIVE + b"Host: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         LIVE + b"Host: x\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n",
         b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     ],
     ids=lambda data: repr(data[:60]),
 )
@@ -305,6 +304,12 @@ def test_another_version_of_http_is_refused(server, version):
     assert head[0] == b"HTTP/1.1 505 HTTP Version Not Supported"
     assert document["error"]["code"] == "version_not_supported"
     server.wait_for_log("not HTTP", request_id=document["error"]["request_id"], status=505)
+
+
+def test_the_beginning_of_http_2_is_refused_as_another_version(server):
+    head, document = answer_to(server, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    assert head[0] == b"HTTP/1.1 505 HTTP Version Not Supported"
+    assert document["error"]["code"] == "version_not_supported"
 
 
 def test_a_request_line_without_a_version_is_refused(server):

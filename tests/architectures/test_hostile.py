@@ -209,6 +209,14 @@ def test_too_many_layers(layers: int) -> None:
         read_config({"model_type": "llama", "num_hidden_layers": layers})
 
 
+@pytest.mark.parametrize(("name", "value"), [("ffn_mult", "1.0"), ("intermediate_size", [300])])
+def test_sizes_of_a_layer_of_the_wrong_type_are_refused(name: str, value: Any) -> None:
+    config = heterogeneous(2)
+    config["block_configs"][1]["ffn"] = {name: value}
+    with pytest.raises(InvalidConfig, match=rf"block_configs\.ffn\.{name} is .*; expected a number or null"):
+        read_config(config)
+
+
 def test_lists_of_the_wrong_length_are_refused() -> None:
     config = heterogeneous(8)
     with pytest.raises(InvalidConfig, match="block_configs is list of 7; expected a list of 8 entries"):

@@ -371,6 +371,15 @@ def test_bitsandbytes_keeps_what_the_library_keeps_in_float32(planned: Planner) 
     assert "encoder.block.0.layer.1.DenseReluDense.wo" in skipped
 
 
+def test_bitsandbytes_keeps_it_in_a_t5_inside_another_model_too(planned: Planner) -> None:
+    t5 = {"model_type": "t5", "d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 1, "num_heads": 4}
+    config = {"architectures": ["InstructBlipForConditionalGeneration"], "model_type": "instructblip",
+              "text_config": t5, "dtype": "bfloat16"}  # fmt: skip
+    made = export(planned(config, ["*.DenseReluDense.*=int8"]), "bitsandbytes", nearest=True)
+    kept = {difference.path for difference in made.differences}
+    assert "language_model.encoder.block.0.layer.1.DenseReluDense.wo" in kept
+
+
 def test_bitsandbytes_widens_where_that_is_smaller(planned: Planner) -> None:
     plan = planned(overrides=["0-11=int8", "4=int4"])
     nearest = export(plan, "bitsandbytes", nearest=True)

@@ -68,8 +68,15 @@ def deci_feed_forward(f: Fields, layer: Any) -> tuple[str, Overrides]:
         return "none", ()
     if half.get("replace_with_linear"):
         return "linear", ()
-    widths = (("intermediate_size", half.get("intermediate_size")), ("ffn_mult", half.get("ffn_mult")))
-    return "dense", tuple([(name, value) for name, value in widths if value is None or type(value) in (int, float)])
+    return "dense", tuple([(name, sent(f, half, name)) for name in ("intermediate_size", "ffn_mult")])
+
+
+def sent(f: Fields, half: Mapping[str, Any], name: str) -> int | float | None:
+    """A size of a half of a layer."""
+    value = half.get(name)
+    if value is not None and type(value) not in (int, float):
+        raise f.refuse(f"block_configs.ffn.{name}", value, "a number or null")
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)
