@@ -10,7 +10,7 @@ What all of them are made with:
     text.py       the text models of every folder, for models that hold one
     registry.py   model_type -> Model, from the tables of the folders
 
-The folders, each of which imports only from those above it:
+The folders, each of which imports only from those above it, or from text.py, which knows the text models of all:
 
     decoders/           text: dense decoders, mixtures of experts, latent and linear attention, state spaces
     encoders/           text: BERT and its relatives, DeBERTa, encoders with rotary positions
