@@ -223,9 +223,7 @@ def read_plan(document: Any) -> Plan:
             _number(totals, "bits_per_weight", "totals."),
         ),
         warnings=tuple(str(warning) for warning in _list(document, "warnings")),
-        memory=_memory(document["memory"], sum(len(stack.blocks) for stack in stacks))
-        if "memory" in document
-        else None,
+        memory=_memory(document["memory"], blocks) if "memory" in document else None,
     )
 
 

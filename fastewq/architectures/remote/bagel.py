@@ -27,6 +27,7 @@ from fastewq.architectures.decoders.dense import uniform
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import NEVER_TIED, Model, decoder
 from fastewq.architectures.parts import Attention, GatedMLP, Tensors, hidden_per_head, norm
+from fastewq.architectures.remote.heads import one_class
 from fastewq.architectures.remote.multimodal import nested
 from fastewq.architectures.vision.clip import CLIP_LAYER, vision_layers
 
@@ -39,14 +40,14 @@ class TwoAttentions(Attention):
     def __call__(self, f: Fields) -> Tensors:
         q, k, v, o = (f"{name}{DRAWS}" for name in self.names)
         q_norm, k_norm = (f"{name}{DRAWS}" for name in self.norm_names)
-        one = Attention(bias=self.bias, out_bias=self.out_bias, dim=self.dim, qk_norm=self.qk_norm)
-        return (*one(f), *replace(one, names=(q, k, v, o), norm_names=(q_norm, k_norm))(f))
+        copy = replace(self, names=(q, k, v, o), norm_names=(q_norm, k_norm))
+        return (*super().__call__(f), *Attention.__call__(copy, f))
 
 
 @dataclass(frozen=True, kw_only=True)
 class TwoMLPs(GatedMLP):
     def __call__(self, f: Fields) -> Tensors:
-        return (*GatedMLP()(f), *GatedMLP(prefix=f"mlp{DRAWS}")(f))
+        return (*super().__call__(f), *GatedMLP.__call__(replace(self, prefix=f"{self.prefix}{DRAWS}"), f))
 
 
 MIXTURE_OF_TRANSFORMERS = decoder(
@@ -112,11 +113,5 @@ BAGEL = Adjusted(
     bagel,
 )
 REMOTE_BAGEL: Mapping[str, Model] = {
-    "bagel": Family(
-        "Bagel",
-        {"ForConditionalGeneration": BAGEL},
-        "ForConditionalGeneration",
-        "ForConditionalGeneration",
-        ("BagelForConditionalGeneration", "Bagel"),
-    ),
+    "bagel": one_class("Bagel", "ForConditionalGeneration", BAGEL, "Bagel"),
 }

@@ -32,6 +32,7 @@ from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import Model
 from fastewq.architectures.parts import Tensors, linear, unless
 from fastewq.architectures.remote.deepseek_ocr import OCR, sent
+from fastewq.architectures.remote.heads import one_class
 from fastewq.architectures.remote.moe import REMOTE_MOE
 from fastewq.architectures.vision.clip import vision_layers
 
@@ -149,11 +150,10 @@ def several_towers(f: Fields) -> bool:
 
 
 DEEPSEEK_VL: Mapping[str, Family] = {
-    "deepseek_vl_v2": Family(
+    "deepseek_vl_v2": one_class(
         "DeepseekVLV2",
-        {"ForCausalLM": Assembly(Only(several_towers, OCR), Only(unless(several_towers), VL2))},
         "ForCausalLM",
-        "ForCausalLM",
-        ("DeepseekOCRForCausalLM", "DeepseekVLV2ForCausalLM"),
+        Assembly(Only(several_towers, OCR), Only(unless(several_towers), VL2)),
+        "DeepseekOCRForCausalLM",
     )
 }

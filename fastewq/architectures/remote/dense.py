@@ -22,6 +22,7 @@ from fastewq.architectures.decoders.dense import (
     uniform,
     whole_head_dim,
 )
+from fastewq.architectures.decoders.linear_attention import half_inner
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import NEVER_TIED, Classifier, LMHead, Model, decoder, heads_with, no_head
 from fastewq.architectures.parts import (
@@ -97,13 +98,6 @@ def openelm_layers(f: Fields, layers: int) -> Sequence[Overrides]:
         ((HEADS, h), ("num_key_value_heads", k), ("intermediate_size", divisible(x * width, divisor)))
         for h, k, x in zip(heads, keys, factors, strict=True)
     ]
-
-
-# -- Qwen, first generation: Qwen/Qwen-7B, modeling_qwen.py -----------------------------------------------------------
-
-
-def half_inner(f: Fields) -> int:
-    return f.count("intermediate_size", low=2) // 2
 
 
 # -- Phi, first code: microsoft/phi-1_5, modeling_phi.py --------------------------------------------------------------
@@ -430,6 +424,7 @@ REMOTE_DENSE: Mapping[str, Model] = {
         heads=NEVER_TIED,
         classes=("BaichuanForCausalLM", "BaiChuanForCausalLM", "BaichuanModel"),
     ),
+    # Qwen/Qwen-7B, modeling_qwen.py
     "qwen": decoder(
         Assembly(
             uniform(

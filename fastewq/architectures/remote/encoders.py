@@ -15,7 +15,6 @@ from fastewq.architectures.assembly import (
     Assembly,
     Embedding,
     Expect,
-    Family,
     Layers,
     Linear,
     Norm,
@@ -27,6 +26,7 @@ from fastewq.architectures.assembly import (
 from fastewq.architectures.fields import MAX_LAYERS, Fields, Size
 from fastewq.architectures.heads import Model
 from fastewq.architectures.parts import Part
+from fastewq.architectures.remote.heads import one_class
 
 
 def tasks(f: Fields) -> int:
@@ -92,9 +92,10 @@ FLASH_DEFAULTS = {
     "position_embedding_type": "rotary",
 }
 REMOTE_ENCODERS: Mapping[str, Model] = {
-    "xlm-roberta-flash": Family(
+    "xlm-roberta-flash": one_class(
         "XLMRoberta",
-        {"Model": assuming(Assembly(FLASH, Rest(*matrix("pooler.dense", WIDTH, WIDTH))), **FLASH_DEFAULTS)},
-        classes=("XLMRobertaModel", "XLMRobertaLoRA"),
+        "Model",
+        assuming(Assembly(FLASH, Rest(*matrix("pooler.dense", WIDTH, WIDTH))), **FLASH_DEFAULTS),
+        "XLMRobertaLoRA",
     )
 }

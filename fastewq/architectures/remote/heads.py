@@ -1,8 +1,9 @@
-"""Whether the heads of these models are the token embedding itself; for most it depends on what configs leave out."""
+"""The classes of these models: most types have one, and what configs leave out says whether a head is tied."""
 
 from __future__ import annotations
 
-from fastewq.architectures.assembly import tied
+from fastewq.architectures.assembly import Family, tied
+from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import LMHead, heads_with
 
@@ -14,3 +15,8 @@ def tied_by_default(f: Fields) -> bool:
 
 TIED_BY_DEFAULT = heads_with(ForCausalLM=LMHead(tied=tied_by_default))
 UNTIED_BY_DEFAULT = heads_with(ForCausalLM=LMHead(tied=tied))
+
+
+def one_class(prefix: str, ending: str, builder: BodyBuilder, *others: str) -> Family:
+    """A type of one model class, `prefix` and `ending` together; `others` are further names of it."""
+    return Family(prefix, {ending: builder}, ending, ending, (f"{prefix}{ending}", *others))

@@ -17,7 +17,6 @@ from fastewq.architectures.assembly import (
     Assembly,
     Convolution,
     Expect,
-    Family,
     In,
     Linear,
     Nested,
@@ -44,6 +43,7 @@ from fastewq.architectures.parts import (
     parameter,
     prefixed,
 )
+from fastewq.architectures.remote.heads import one_class
 from fastewq.architectures.vision.clip import vision_layers
 
 NEW_IN_K3 = ("attn_res_block_size", "routed_expert_hidden_size", "mla_use_output_gate")
@@ -238,11 +238,5 @@ K3 = Adjusted(
 
 KIMI_LINEAR: Mapping[str, Model] = {"kimi_linear": decoder(linear_or_k3, heads=NEVER_TIED)}
 REMOTE_KIMI: Mapping[str, Model] = {
-    "kimi_k3": Family(
-        "KimiK3",
-        {"ForConditionalGeneration": K3},
-        "ForConditionalGeneration",
-        "ForConditionalGeneration",
-        ("KimiK3ForConditionalGeneration",),
-    ),
+    "kimi_k3": one_class("KimiK3", "ForConditionalGeneration", K3),
 }

@@ -24,6 +24,7 @@ from fastewq.architectures.assembly import (
 from fastewq.architectures.decoders.dense import uniform
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.parts import Attention, GatedMLP
+from fastewq.architectures.remote.heads import one_class
 from fastewq.architectures.vision.clip import vision_layers
 
 EYE = {
@@ -72,34 +73,30 @@ DECODER = uniform(
     vocab="embedding_size",
 )
 MOLMO: Mapping[str, Family] = {
-    "molmo": Family(
+    "molmo": one_class(
         "Molmo",
-        {
-            "ForCausalLM": Adjusted(
+        "ForCausalLM",
+        Adjusted(
+            At(
+                "model",
+                DECODER,
+                Rest(
+                    Parameter("transformer.wte.new_embedding", (NEW_WORDS, WIDTH), "embedding"),
+                    Linear("transformer.ff_out", "embedding_size", WIDTH, False),
+                ),
                 At(
-                    "model",
-                    DECODER,
+                    "vision_backbone",
+                    In("vision_config", TOWER, path="image_vit"),
                     Rest(
-                        Parameter("transformer.wte.new_embedding", (NEW_WORDS, WIDTH), "embedding"),
-                        Linear("transformer.ff_out", "embedding_size", WIDTH, False),
-                    ),
-                    At(
-                        "vision_backbone",
-                        In("vision_config", TOWER, path="image_vit"),
-                        Rest(
-                            *linears("image_pooling_2d", "wq wk wv", SEEN, POOLED),
-                            Linear("image_pooling_2d.wo", SEEN, SEEN),
-                            *linears("image_projector", "w1 w3", "inner", SEEN, False),
-                            Linear("image_projector.w2", WIDTH, "inner", False),
-                            Parameter("pad_embed", (2, POOLED)),
-                        ),
+                        *linears("image_pooling_2d", "wq wk wv", SEEN, POOLED),
+                        Linear("image_pooling_2d.wo", SEEN, SEEN),
+                        *linears("image_projector", "w1 w3", "inner", SEEN, False),
+                        Linear("image_projector.w2", WIDTH, "inner", False),
+                        Parameter("pad_embed", (2, POOLED)),
                     ),
                 ),
-                completed,
-            )
-        },
-        "ForCausalLM",
-        "ForCausalLM",
-        ("MolmoForCausalLM",),
+            ),
+            completed,
+        ),
     )
 }

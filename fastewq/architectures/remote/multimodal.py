@@ -36,6 +36,7 @@ from fastewq.architectures.assembly import (
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import Model
 from fastewq.architectures.parts import unless
+from fastewq.architectures.remote.heads import one_class
 from fastewq.architectures.text import TEXT
 from fastewq.architectures.vision.clip import CLIP_LAYER, FUSED_LAYERS, PATCH_KERNEL, VISION, vision_layers
 from fastewq.architectures.vision_language.multimodal import (
@@ -616,66 +617,24 @@ ISAAC = Adjusted(
 )
 
 REMOTE_MULTIMODAL: Mapping[str, Family] = {
-    "isaac": Family(
-        "Isaac",
-        {"ForConditionalGeneration": ISAAC},
-        "ForConditionalGeneration",
-        "ForConditionalGeneration",
-        ("IsaacForConditionalGeneration",),
-    ),
-    "minimax_vl_01": Family(
-        "MiniMaxVL01",
-        {"ForConditionalGeneration": MINIMAX_VL},
-        "ForConditionalGeneration",
-        "ForConditionalGeneration",
-        ("MiniMaxVL01ForConditionalGeneration",),
-    ),
-    "opencua": Family(
-        "OpenCUA",
-        {"ForConditionalGeneration": OPENCUA},
-        "ForConditionalGeneration",
-        "ForConditionalGeneration",
-        ("OpenCUAForConditionalGeneration",),
-    ),
-    "Keye": Family(
-        "Keye",
-        {"ForConditionalGeneration": KEYE_VL},
-        "ForConditionalGeneration",
-        "ForConditionalGeneration",
-        ("KeyeForConditionalGeneration",),
-    ),
-    "dots_ocr": Family("DotsOCR", {"ForCausalLM": DOTS_OCR}, "ForCausalLM", "ForCausalLM", ("DotsOCRForCausalLM",)),
-    "llavaonevision1_5": Family(
-        "LLaVAOneVision1_5_",
-        {"ForConditionalGeneration": LLAVA_ONEVISION_1_5},
-        "ForConditionalGeneration",
-        "ForConditionalGeneration",
-        ("LLaVAOneVision1_5_ForConditionalGeneration",),
-    ),
-    "step3_vl": Family(
-        "Step3VL",
-        {"ForConditionalGeneration": STEP3_VL},
-        "ForConditionalGeneration",
-        "ForConditionalGeneration",
-        ("Step3VLForConditionalGeneration",),
-    ),
+    "isaac": one_class("Isaac", "ForConditionalGeneration", ISAAC),
+    "minimax_vl_01": one_class("MiniMaxVL01", "ForConditionalGeneration", MINIMAX_VL),
+    "opencua": one_class("OpenCUA", "ForConditionalGeneration", OPENCUA),
+    "Keye": one_class("Keye", "ForConditionalGeneration", KEYE_VL),
+    "dots_ocr": one_class("DotsOCR", "ForCausalLM", DOTS_OCR),
+    "llavaonevision1_5": one_class("LLaVAOneVision1_5_", "ForConditionalGeneration", LLAVA_ONEVISION_1_5),
+    "step3_vl": one_class("Step3VL", "ForConditionalGeneration", STEP3_VL),
     # Skywork/Skywork-R1V-38B: InternVL under another name
-    "skywork_chat": Family("SkyworkR1VChat", {"Model": INTERNVL_CHAT}, classes=("SkyworkR1VChatModel",)),
-    "NVLM_D": Family("NVLM_D_", {"Model": NVLM}, classes=("NVLM_D_Model",)),
-    "ovis": Family("Ovis", {"": OVIS}, "", "", ("Ovis",)),
-    "ovis2_5": Family("Ovis2_5", {"": OVIS2_5}, "", "", ("Ovis2_5",)),
+    "skywork_chat": one_class("SkyworkR1VChat", "Model", INTERNVL_CHAT),
+    "NVLM_D": one_class("NVLM_D_", "Model", NVLM),
+    "ovis": one_class("Ovis", "", OVIS),
+    "ovis2_5": one_class("Ovis2_5", "", OVIS2_5),
     # h2oai/h2ovl-mississippi-2b, modeling_h2ovl_chat.py: InternVL with another language model
-    "h2ovl_chat": Family("H2OVLChat", {"Model": INTERNVL_CHAT}, classes=("H2OVLChatModel",)),
+    "h2ovl_chat": one_class("H2OVLChat", "Model", INTERNVL_CHAT),
     # internlm/Intern-S1, modeling_interns1.py: the library's InternVL under another name
     "interns1": Family("InternS1", adjusted(speaking(*INTERNVL), interns1), GENERATE, classes=INTERN_S1),
-    "internvl_chat": Family("InternVLChat", {"Model": Adjusted(INTERNVL_CHAT, mono)}, classes=("InternVLChatModel",)),
-    "minicpmv": Family("MiniCPMV", {"": MINICPMV}, "", "", ("MiniCPMV",)),
-    "phi3_v": Family("Phi3V", {"ForCausalLM": PHI3_V}, "ForCausalLM", "ForCausalLM", ("Phi3VForCausalLM",)),
-    "kimi_vl": Family(
-        "KimiVL",
-        {"ForConditionalGeneration": KIMI_VL},
-        "ForConditionalGeneration",
-        "ForConditionalGeneration",
-        ("KimiVLForConditionalGeneration",),
-    ),
+    "internvl_chat": one_class("InternVLChat", "Model", Adjusted(INTERNVL_CHAT, mono)),
+    "minicpmv": one_class("MiniCPMV", "", MINICPMV),
+    "phi3_v": one_class("Phi3V", "ForCausalLM", PHI3_V),
+    "kimi_vl": one_class("KimiVL", "ForConditionalGeneration", KIMI_VL),
 }

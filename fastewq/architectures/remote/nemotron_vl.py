@@ -23,7 +23,7 @@ from fastewq.architectures.assembly import (
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import Model
-from fastewq.architectures.parts import Part
+from fastewq.architectures.remote.heads import one_class
 from fastewq.architectures.remote.multimodal import nested
 from fastewq.architectures.text import TEXT
 from fastewq.architectures.vision.clip import vision_layers
@@ -119,12 +119,17 @@ def shuffled(f: Fields) -> int:
 SPOKEN = "llm_config.hidden_size"
 
 
-def nano_vl(*projector: Part) -> BodyBuilder:
+def nano_vl(bias: bool) -> BodyBuilder:
+    """`bias`: whether the projector has any."""
     return Adjusted(
         Assembly(
             Nested("vision_config", "vision_model.radio_model.model", RADIO_EYES),
             Nested("llm_config", "language_model", TEXT, "ForCausalLM"),
-            Rest(*projector),
+            Rest(
+                Norm("mlp1.0", shuffled, bias),
+                Linear("mlp1.1", "projector_hidden_size", shuffled, bias),
+                Linear("mlp1.3", SPOKEN, "projector_hidden_size", bias),
+            ),
         ),
         with_radio,
     )
@@ -132,31 +137,7 @@ def nano_vl(*projector: Part) -> BodyBuilder:
 
 REMOTE_NEMOTRON_VL: Mapping[str, Model] = {
     # nvidia/Llama-3.1-Nemotron-Nano-VL-8B-V1, modeling.py; vLLM, models/nemotron_vl.py
-    "Llama_Nemotron_Nano_VL": Family(
-        "Llama_Nemotron_Nano_VL",
-        {
-            "": nano_vl(
-                Norm("mlp1.0", shuffled),
-                Linear("mlp1.1", "projector_hidden_size", shuffled),
-                Linear("mlp1.3", SPOKEN, "projector_hidden_size"),
-            )
-        },
-        "",
-        "",
-        ("Llama_Nemotron_Nano_VL",),
-    ),
+    "Llama_Nemotron_Nano_VL": one_class("Llama_Nemotron_Nano_VL", "", nano_vl(bias=True)),
     # nvidia/NVIDIA-Nemotron-Nano-12B-v2-VL-BF16, modeling.py; vLLM, models/nano_nemotron_vl.py
-    "NemotronH_Nano_VL_V2": Family(
-        "NemotronH_Nano_VL_V2",
-        {
-            "": nano_vl(
-                Norm("mlp1.0", shuffled, False),
-                Linear("mlp1.1", "projector_hidden_size", shuffled, False),
-                Linear("mlp1.3", SPOKEN, "projector_hidden_size", False),
-            )
-        },
-        "",
-        "",
-        ("NemotronH_Nano_VL_V2",),
-    ),
+    "NemotronH_Nano_VL_V2": one_class("NemotronH_Nano_VL_V2", "", nano_vl(bias=False)),
 }

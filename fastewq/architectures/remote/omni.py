@@ -41,6 +41,7 @@ from fastewq.architectures.fields import MAX_LAYERS, Fields, Size
 from fastewq.architectures.heads import Model
 from fastewq.architectures.parts import GatedMLP, Option, Part, Tensors, unless
 from fastewq.architectures.remote.dense import QWEN2_ATTENTION
+from fastewq.architectures.remote.heads import one_class
 from fastewq.architectures.remote.multimodal import MINICPM_EYES, minicpm_sides, nested
 from fastewq.architectures.text import TEXT
 from fastewq.architectures.vision_language.multimodal import MOUTH
@@ -345,10 +346,8 @@ MIDASHENGLM = Adjusted(
 )
 
 REMOTE_OMNI: Mapping[str, Model] = {
-    "midashenglm": Family("MiDashengLM", {"Model": MIDASHENGLM}, classes=("MiDashengLMModel",)),
-    "kimi_audio": Family(
-        "MoonshotKimia", {"ForCausalLM": KIMI_AUDIO}, "ForCausalLM", "ForCausalLM", ("MoonshotKimiaForCausalLM",)
-    ),
-    "ultravox": Family("Ultravox", {"Model": ULTRAVOX}, classes=("UltravoxModel", "UltravoxForConditionalGeneration")),
-    "minicpmo": Family("MiniCPMO", {"": MINICPM_O}, "", "", ("MiniCPMO",)),
+    "midashenglm": one_class("MiDashengLM", "Model", MIDASHENGLM),
+    "kimi_audio": one_class("MoonshotKimia", "ForCausalLM", KIMI_AUDIO),
+    "ultravox": one_class("Ultravox", "Model", ULTRAVOX, "UltravoxForConditionalGeneration"),
+    "minicpmo": one_class("MiniCPMO", "", MINICPM_O),
 }
