@@ -119,6 +119,7 @@ class Cut:
 
 def cut(entropies: Sequence[float], x: float = 1.0) -> Cut:
     """Where the labels of one stack change, from the entropies of its blocks."""
-    mean = math.fsum(entropies) / len(entropies)
+    # Counted from the first: the mean of equal entropies is then that entropy, and not its neighbour in float64.
+    mean = entropies[0] + math.fsum(h - entropies[0] for h in entropies) / len(entropies)
     std = math.sqrt(math.fsum((h - mean) ** 2 for h in entropies) / len(entropies))
     return Cut(mean, std, mean - x * std)

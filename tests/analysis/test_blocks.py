@@ -146,6 +146,14 @@ def test_the_cut_is_mean_and_population_deviation(entropies, x):
     assert limits.threshold == limits.mean - x * limits.std
 
 
+@given(st.floats(4.6, 4.61), st.integers(1, 130))
+def test_equal_blocks_lie_at_their_mean(entropy, count):
+    """The sum of 28 equal entropies divided by 28 is often the float64 below, and all of them would be kept."""
+    limits = cut([entropy] * count)
+    assert (limits.mean, limits.std) == (entropy, 0.0)
+    assert limits.label(entropy) == "aggressive"
+
+
 def test_a_spread_of_a_billionth_is_resolved():
     entropies = [4.605 + n * 1e-9 for n in range(-2, 3)]
     assert cut(entropies).std == pytest.approx(math.sqrt(2) * 1e-9, rel=1e-6)
