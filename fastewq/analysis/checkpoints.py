@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import mmap
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -223,13 +223,15 @@ class LocalFiles:
     @contextmanager
     def read(self, file: str, start: int, stop: int) -> Iterator[Bytes]:
         mapped = self.map(file)
+        if stop > len(mapped):
+            raise InvalidCheckpoint(f"{file}: {len(mapped)} bytes; expected {stop}: the file was cut after its opening")
         yield np.frombuffer(mapped, np.uint8, stop - start, start)
         if hasattr(mapped, "madvise"):
             page = start // mmap.PAGESIZE * mmap.PAGESIZE
             mapped.madvise(mmap.MADV_DONTNEED, page, stop - page)
 
 
-_GGUF_PART = re.compile(r"(?P<stem>.*)-(?P<part>\d{5})-of-(?P<parts>\d{5})\.gguf")
+_SPLIT = re.compile(r"(?P<stem>.*)-\d{5}-of-(?P<parts>\d{5})(?P<suffix>\.gguf|\.safetensors)")
 _PART = re.compile(r"-\d+-of-(?P<parts>\d+)\.\w+$")
 _MAX_PARTS = 1000
 
@@ -237,7 +239,7 @@ _MAX_PARTS = 1000
 def open_checkpoint(path: str | Path) -> Checkpoint:
     """Open a checkpoint by what its first bytes say.
 
-    path  a safetensors file, `*.safetensors.index.json`, GGUF (any part of a split one), torch `.bin` (or its index),
+    path  a safetensors or GGUF file (any part of a split one), `*.safetensors.index.json`, torch `.bin` (or its index),
           CTranslate2 `model.bin`, or a folder that holds one of them
 
     Raises NotFound, StorageFailure, or InvalidCheckpoint naming the file and, where one is at fault, the tensor.
@@ -248,7 +250,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     if target.suffix == ".json":
         tensors = _open_index(source, target.name)
     else:
-        tensors = [tensor for part in _parts(target) for tensor in _open_file(source, part)]
+        tensors = _open_parts(source, _parts(target))
     name = path.resolve().name if path.is_dir() else path.name
     return Checkpoint(name, tuple(tensors), source)
 
@@ -268,7 +270,7 @@ def _choose(folder: Path) -> Path:
             return folder / name
     for pattern in ("*.safetensors.index.json", "*.safetensors", "*.gguf", "*.bin", "*.pt"):
         found = sorted(folder.glob(pattern))
-        stems = {match["stem"] if (match := _GGUF_PART.fullmatch(p.name)) else p.name for p in found}
+        stems = {match["stem"] if (match := _SPLIT.fullmatch(p.name)) else p.name for p in found}
         if len(stems) == 1:
             return found[0]
         if found:
@@ -278,13 +280,13 @@ def _choose(folder: Path) -> Path:
 
 
 def _parts(path: Path) -> list[str]:
-    """The files of a model: those of a split GGUF, else the one given. A part of anything else is refused."""
+    """The files of a model: those of a split one, else the one given. A part of a torch file is refused."""
     split = _PART.search(path.name)
     count = int(split["parts"]) if split else 1
     if count > _MAX_PARTS:
         raise InvalidCheckpoint(f"{path.name}: a part of {count}; expected at most {_MAX_PARTS}")
-    if gguf := _GGUF_PART.fullmatch(path.name):
-        return [f"{gguf['stem']}-{part:05d}-of-{gguf['parts']}.gguf" for part in range(1, count + 1)]
+    if whole := _SPLIT.fullmatch(path.name):
+        return [f"{whole['stem']}-{part:05d}-of-{whole['parts']}{whole['suffix']}" for part in range(1, count + 1)]
     if count > 1:
         raise InvalidCheckpoint(f"{path.name}: one part of {count}; expected the index file or the folder")
     return [path.name]
@@ -300,6 +302,16 @@ def _open_index(source: LocalFiles, file: str) -> list[TensorInfo]:
     for name, shard in weight_map.items():
         if name not in stored:
             raise InvalidCheckpoint(f"{file}: tensor {name} should be in {shard}, which does not hold it")
+    return list(stored.values())
+
+
+def _open_parts(source: LocalFiles, files: Iterable[str]) -> list[TensorInfo]:
+    stored: dict[str, TensorInfo] = {}
+    for file in files:
+        for tensor in _open_file(source, file):
+            if tensor.name in stored:
+                raise InvalidCheckpoint(f"{file}: tensor {tensor.name} is in {stored[tensor.name].file} as well")
+            stored[tensor.name] = tensor
     return list(stored.values())
 
 

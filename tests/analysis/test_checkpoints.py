@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from fastewq.analysis.checkpoints import open_checkpoint
+from fastewq.analysis.checkpoints import Checkpoint, LocalFiles, open_checkpoint
 from fastewq.analysis.dequantize import block_layout, dequantize
 from fastewq.analysis.kernel import measure
 from fastewq.analysis.weights import bit_values
@@ -74,8 +75,51 @@ def test_sharded_safetensors(tmp_path):
     assert {t.name for t in checkpoint.tensors} == set(tensors)
     for name, tensor in tensors.items():
         np.testing.assert_array_equal(values(checkpoint, name)[0], tensor)
+
+
+def test_shards_need_no_index(tmp_path):
+    tensors, _ = sharded(tmp_path)
+    indexed = open_checkpoint(tmp_path).tensors
+    (tmp_path / "model.safetensors.index.json").unlink()
+    shards = sorted(tmp_path.glob("*.safetensors"))
+    for path in (tmp_path, *shards):
+        assert set(open_checkpoint(path).tensors) == set(indexed)
+    save_file(tensors, shards[1])
+    with pytest.raises(
+        InvalidCheckpoint, match=r"model-00002-of-00002.*: tensor .* is in model-00001-of-00002.*as well"
+    ):
+        open_checkpoint(tmp_path)
+    shards[1].unlink()
+    with pytest.raises(NotFound, match="model-00002-of-00002"):
+        open_checkpoint(shards[0])
+
+
+def test_a_part_of_a_torch_file_is_refused(tmp_path):
+    (tmp_path / "pytorch_model-00001-of-00002.bin").touch()
     with pytest.raises(InvalidCheckpoint, match="one part of 2; expected the index file or the folder"):
-        open_checkpoint(tmp_path / "model-00001-of-00002.safetensors")
+        open_checkpoint(tmp_path / "pytorch_model-00001-of-00002.bin")
+
+
+def test_of_a_tensor_in_two_shards_the_index_says_which_counts(tmp_path):
+    _, weight_map = sharded(tmp_path)
+    name, file = next(iter(weight_map.items()))
+    (other,) = {*weight_map.values()} - {file}
+    stale = {t.name: values(open_checkpoint(tmp_path), t.name)[0] for t in open_checkpoint(tmp_path).tensors}
+    kept = {n: v for n, v in stale.items() if weight_map[n] == other}
+    save_file(kept | {name: stale[name] + 1}, tmp_path / other)
+    checkpoint = open_checkpoint(tmp_path)
+    assert len(checkpoint.tensors) == len(weight_map)
+    np.testing.assert_array_equal(values(checkpoint, name)[0], stale[name])
+
+
+def test_a_file_cut_after_its_opening_is_refused(tmp_path):
+    save_file({"a": np.ones((3, 3), np.float32), "b": np.ones((3, 3), np.float32)}, tmp_path / "m.safetensors")
+    opened = open_checkpoint(tmp_path / "m.safetensors")
+    size = (tmp_path / "m.safetensors").stat().st_size
+    os.truncate(tmp_path / "m.safetensors", size - 4)
+    (matrix,) = Checkpoint("m", opened.tensors, LocalFiles(tmp_path)).matrices(opened.tensors[-1])
+    with pytest.raises(InvalidCheckpoint, match=rf"m\.safetensors: {size - 4} bytes; expected {size}"):
+        measure(matrix)
 
 
 def test_a_shard_that_misses_a_tensor_or_is_missing(tmp_path):
