@@ -247,10 +247,7 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     target = _choose(path) if path.is_dir() else path
     source = LocalFiles(target.parent)
-    if target.suffix == ".json":
-        tensors = _open_index(source, target.name)
-    else:
-        tensors = _open_parts(source, _parts(target))
+    tensors = _open_index(source, target.name) if target.suffix == ".json" else _open_parts(source, _parts(target))
     name = path.resolve().name if path.is_dir() else path.name
     return Checkpoint(name, tuple(tensors), source)
 
