@@ -332,6 +332,19 @@ def test_modelopt_mixed_precision_lists_its_modules() -> None:
     }
 
 
+def test_the_backbone_of_files_is_the_model() -> None:
+    """nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-NVFP4 and its relatives: the library renames `backbone.` to `model.`."""
+    config = {"model_type": "nemotron_h", "layers_block_type": ["mamba", "attention", "mamba"], "vocab_size": 512}
+    kept = ["lm_head", "backbone.layers.0.mixer.in_proj"]
+    q = {"quant_method": "modelopt", "quant_algo": "NVFP4", "exclude_modules": kept}
+    one = precisions(with_quantization(config, **q))
+    assert "model.layers.0.mixer.in_proj.weight" not in one
+    assert one["model.layers.2.mixer.in_proj.weight"] == "nvfp4"
+    listed = {"backbone.layers.0.mixer.in_proj": {"quant_algo": "FP8"}}
+    q = {"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "quantized_layers": listed}
+    assert precisions(with_quantization(config, **q)) == {"model.layers.0.mixer.in_proj.weight": "fp8"}
+
+
 def test_modelopt_that_lists_every_expert_is_read_by_the_first() -> None:
     """nvidia/MiniMax-M3-NVFP4 has 22,422 entries, 384 for the experts of one block."""
     listed = {

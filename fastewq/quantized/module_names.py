@@ -34,8 +34,9 @@ MAX_OF_ONE_BLOCK: Final = 64
 MAX_TRIES: Final = 320
 """Patterns with an index that could be in any block, times blocks."""
 
-WRAPPERS: Final = ("model.", "language_model.")
-"""Outer modules that libraries disagree about; they are dropped from names on both sides."""
+WRAPPERS: Final = ("model.", "language_model.", "backbone.layers.", "backbone.embeddings")
+"""How names begin whose outermost module libraries disagree about; it is dropped on both sides. The blocks of Mamba and
+its relatives lie in the `backbone` of the files, which is no image encoder."""
 
 _INDEX: Final = re.compile(r"(?:[A-Za-z_][^.]*\.)+?\d+(?=\.|$)")
 _INDICES: Final = re.compile(r"(?<=\.)\d+(?=\.|$)")
