@@ -113,6 +113,20 @@ def count_loop(words: Array) -> None:
     count_words16(words, np.zeros(1 << 16, np.uint32))
 
 
+@numba.njit(nogil=True)
+def increment(counters: Array, places: Array, times: int) -> None:
+    """So many increments. `places` are few, so they stay in the nearest cache, and nothing is computed from them."""
+    for _ in range(0, times, places.size):
+        for k in range(places.size):
+            counters[places[k]] += np.uint32(1)
+
+
+def increment_loop(words: Array) -> None:
+    """As many increments as `words` holds weights, of the counters of its first 512 weights: what any loop that counts
+    them one by one has left to do when reading costs nothing."""
+    increment(np.zeros(1 << 16, np.uint32), words[:128].view(np.uint16).astype(np.intp), 4 * words.size)
+
+
 def counted_entropy(counts: Array, value_type: ValueType) -> float:
     """float64 over the counts, as someone with numpy.bincount would write it."""
     present = np.flatnonzero(counts)
@@ -234,6 +248,8 @@ def methods_for(count: int, threads: int) -> list[Method]:
         Method("(e) the counting loop alone, bfloat16", count, 2 * count, lambda: read_all(bf16, threads, count_loop)),
         Method("(e) the same, one thread", count, 2 * count, lambda: read_all(bf16, 1, count_loop)),
         Method("(e) the counting loop alone, float16", count, 2 * count, lambda: read_all(f16, threads, count_loop)),
+        Method("(f) one increment a weight", count, 2 * count, lambda: read_all(bf16, threads, increment_loop)),
+        Method("(f) the same, one thread", count, 2 * count, lambda: read_all(bf16, 1, increment_loop)),
     ]
 
 
@@ -274,7 +290,11 @@ def ratios(methods: list[Method]) -> list[str]:
     rate = {m.name: m.rate for m in methods}
     speed = {m.name: m.bytes / m.best for m in methods}
     share = speed["fastewq bfloat16"] / speed["(d) reading memory, bfloat16"]
-    lines = [f"bfloat16 runs at {share:.0%} of the memory's read bandwidth"]
+    limit = speed["fastewq bfloat16"] / speed["(f) one increment a weight"]
+    lines = [
+        f"bfloat16 runs at {share:.0%} of the memory's read bandwidth",
+        f"bfloat16 runs at {limit:.0%} of (f), the rate at which these cores can increment counters",
+    ]
     if torch is not None:
         a = rate["fastewq bfloat16"] / rate["(a) torch softmax in float32, of bfloat16"]
         b = rate["fastewq float32"] / rate["(b) torch softmax in float64, of float32"]
