@@ -33,6 +33,7 @@ FAMILIES: Final = (
     ("vision_language.florence", "FLORENCE"),
     ("audio.clap", "CLAP"),
     ("remote.deepseek_vl", "DEEPSEEK_VL"),
+    ("remote.janus", "JANUS"),
     ("remote.molmo", "MOLMO"),
     ("audio_language.phi4", "PHI4_MULTIMODAL"),
     ("encoders.classic", "CLASSIC_ENCODERS"),

@@ -306,3 +306,31 @@ def test_midashenglm_hears_with_0_6_billion_parameters() -> None:
     assert named(whole, "decoder.") == named(read_config(text))
     scaled = read_config(midashenglm(init_values=1e-5))
     assert scaled.parameters - whole.parameters == 32 * 2 * 1280
+
+
+def test_janus_of_its_repository_is_the_librarys_with_a_pooling_head() -> None:
+    config = PUBLISHED["Janus-Pro-7B"]["config"]
+    whole = read_config(config)
+    text = {"model_type": "llama", "vocab_size": 102400, "num_hidden_layers": 30, "tie_word_embeddings": False}
+    drawn = {"projection_dim": 4096, "image_token_embed_dim": 4096}
+    seen = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "image_size": 384, "depth": 2}
+    library = {"model_type": "janus", "vision_config": seen | {"projection_dim": 4096, "mlp_ratio": 4.0}}
+    converted = read_config(library | {"text_config": text, "vq_config": drawn, "tie_word_embeddings": False})
+    pooling = named(whole, "vision_model.vision_tower.attn_pool.")
+    assert pooling
+    assert whole.parameters - sum(map(prod, pooling.values())) == converted.parameters
+    names = named(whole, "gen_vision_model.")
+    assert names["encoder.conv_blocks.4.attn.1.proj_out.weight"] == (512, 512, 1, 1)
+    assert names["decoder.conv_blocks.0.upsample.conv.weight"] == (512, 512, 3, 3)
+    assert names["decoder.mid.1.norm.weight"] == (512,)
+    assert sorted(names.values()) == sorted(named(converted, "model.vqmodel.").values())
+
+
+def test_deepseek_vl_is_janus_that_does_not_draw() -> None:
+    config = PUBLISHED["Janus-Pro-7B"]["config"]
+    blind = {name: value for name, value in config.items() if not name.startswith("gen_")}
+    whole, mute = named(read_config(config)), named(read_config(blind))
+    assert whole.keys() - mute.keys() == {name for name in whole if name.startswith("gen_")}
+    hybrid = config["vision_config"] | {"cls": "HybridVisionTower"}
+    with pytest.raises(InvalidConfig, match="HybridVisionTower"):
+        read_config(blind | {"vision_config": hybrid})
