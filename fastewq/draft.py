@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain, islice
 from math import prod
@@ -126,7 +127,9 @@ class Draft:
         self.roles: frozenset[Role] = MATRICES | {"router"} if policy.routers else MATRICES
         self.layouts = list(chain.from_iterable([stack.blocks.layouts for stack in architecture.stacks]))
         self.warnings: list[str] = []
-        (chosen,) = followed((policy,), architecture, probabilities)
+        # What is followed is remembered with its policy, and overrides can be long.
+        plain = replace(policy, overrides=()) if policy.overrides else policy
+        (chosen,) = followed((plain,), architecture, probabilities)
         self.precisions = list(map(PRECISIONS.__getitem__, chosen))
         self.exceptions: dict[int, dict[str, str]] = {}
         self.groups = [KEEP] * len(architecture.outside)

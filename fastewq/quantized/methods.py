@@ -159,10 +159,11 @@ def gptq(q: Config, _: Config) -> Quantization:
     bits, group = _integer(q, "bits", 4, 2, 8), _group(q)
     rules, room = [_kept(q)], Room()
     for key, change in _entries(q.get("dynamic"), "dynamic", MAX_RULES):
-        named = ModuleNames([str(key).removeprefix("+:").removeprefix("-:")], room, regex=True)
+        (pattern,) = names([key], "dynamic")
+        named = ModuleNames([pattern.removeprefix("+:").removeprefix("-:")], room, regex=True)
         own = _object(change, "dynamic")
         packing = _gptq(_integer(own, "bits", bits, 2, 8), _group(own, group))
-        rules.append(Rule(None if str(key).startswith("-:") else packing, named))
+        rules.append(Rule(None if pattern.startswith("-:") else packing, named))
     return Quantization("gptq", (*rules, Rule(_gptq(bits, group))), text=True, head=q.get("lm_head") is True)
 
 

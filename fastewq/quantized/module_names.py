@@ -26,8 +26,12 @@ MAX_ENTRIES: Final = 16_384
 MAX_REGEXES: Final = 128
 MAX_LENGTH: Final = 400
 MAX_ALTERNATIVES: Final = 512
+MAX_WRITTEN_OUT: Final = 2**14
+"""Characters of all alternatives of a regular expression."""
 MAX_GROUPS: Final = 32
 MAX_PATTERNS: Final = 1024
+MAX_CHARACTERS: Final = 2**17
+"""Of these patterns together."""
 MAX_EVERYWHERE: Final = 96
 """Patterns that are tried on the modules of every kind of block."""
 MAX_OF_ONE_BLOCK: Final = 64
@@ -55,6 +59,7 @@ class Room:
     """What the lists of one config may still hold, all of them together."""
 
     patterns: int = MAX_PATTERNS
+    characters: int = MAX_CHARACTERS
     everywhere: int = MAX_EVERYWHERE
     regexes: int = MAX_REGEXES
 
@@ -163,8 +168,9 @@ class ModuleNames:
 
     def _add(self, pattern: Pattern) -> None:
         self._room.patterns -= 1
-        if self._room.patterns < 0:
-            raise TooMuch(f"a list of more than {MAX_PATTERNS} patterns")
+        self._room.characters -= sum(map(len, pattern.pieces))
+        if self._room.patterns < 0 or self._room.characters < 0:
+            raise TooMuch(f"a list of more than {MAX_PATTERNS} patterns or {MAX_CHARACTERS} characters")
         first, *others = pattern.pieces
         block = _INDEX.match(first)
         # What ends in an index and a wildcard goes on to match longer indices: layers.1 and layers.10.
@@ -292,7 +298,7 @@ def _joined(sequence: list[list[str]]) -> list[str]:
 
 
 def _bounded(found: list[str]) -> list[str]:
-    if len(found) > MAX_ALTERNATIVES:
+    if len(found) > MAX_ALTERNATIVES or sum(map(len, found)) > MAX_WRITTEN_OUT:
         raise _CannotWriteOut
     return found
 

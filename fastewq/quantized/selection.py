@@ -23,6 +23,8 @@ REMEMBERED: Final = 64
 """Selections that are kept."""
 MAX_REMEMBERED_ENTRIES: Final = 2**10
 """Of a `quantization_config` that is kept; longer ones name every expert."""
+MAX_REMEMBERED_BYTES: Final = 2**15
+"""Of such a `quantization_config`, its names and texts above all; what is made of them grows with these."""
 NUMBERS: Final = frozenset({bool, int, float, type(None)})
 MAX_REMEMBERED_TENSORS: Final = 2**12
 """Whose formats one selection keeps."""
@@ -39,8 +41,11 @@ def selection(method: str, q: Config, config: Config, text: bool) -> Selection:
     """
     model = {name: config[name] for name in MODEL_FIELDS if name in config}
     said = [method, q, model, text]
-    # Version 2: the bytes depend on the values alone.
-    return _remembered(marshal.dumps(said, 2)) if _is_small(said) else _read(method, q, model, text)
+    if _is_small(said):
+        written = marshal.dumps(said, 2)  # version 2: the bytes depend on the values alone
+        if len(written) <= MAX_REMEMBERED_BYTES:
+            return _remembered(written)
+    return _read(method, q, model, text)
 
 
 def _is_small(document: list[Any]) -> bool:
