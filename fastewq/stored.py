@@ -24,7 +24,8 @@ from fastewq.quantized import quantization_of, with_stored
 from fastewq.stored_bytes import DTYPES, EXPERT, filed, measured
 
 NAMES_LISTED: Final = 5
-_NARROW: Final = frozenset({"U8", "I8", "I32", "U32", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2"})
+_FLOAT8: Final = {"F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"}
+_NARROW: Final = frozenset({"U8", "I8", "I32", "U32", *_FLOAT8, "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2"})
 
 # What quantizers store beside a weight. The first group is the module (or the tensor) that the scale belongs to.
 _AUXILIARY: Final = re.compile(

@@ -26,6 +26,8 @@ BITS: Mapping[str, int] = {
     "F6_E3M2": 6,
     "F8_E4M3": 8,
     "F8_E5M2": 8,
+    "F8_E4M3FNUZ": 8,
+    "F8_E5M2FNUZ": 8,
     "F8_E8M0": 8,
     "F16": 16,
     "BF16": 16,

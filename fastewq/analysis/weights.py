@@ -19,7 +19,7 @@ SAMPLE = 1 << 17
 """Weights per matrix, at most, on which the rounding error is measured: whole rows, evenly spaced from the first to the
 last. Of a row longer than this, its first SAMPLE weights."""
 
-ValueType = Literal["F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"]
+ValueType = Literal["F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ"]
 STORAGE: Mapping[str, npt.DTypeLike] = {
     "F64": np.float64,
     "F32": np.float32,
@@ -27,6 +27,8 @@ STORAGE: Mapping[str, npt.DTypeLike] = {
     "BF16": np.uint16,
     "F8_E4M3": np.uint8,
     "F8_E5M2": np.uint8,
+    "F8_E4M3FNUZ": np.uint8,
+    "F8_E5M2FNUZ": np.uint8,
 }
 """The array type in which values arrive: numbers, or bit patterns for the types that are counted."""
 
@@ -69,20 +71,21 @@ def bit_values(value_type: ValueType) -> npt.NDArray[np.float64]:
         elif value_type == "F16":
             values = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float64)
         else:
-            values = _float8_values(4 if value_type == "F8_E4M3" else 5)
+            values = _float8_values(int(value_type[4]), value_type.endswith("FNUZ"))
     values.setflags(write=False)
     return values
 
 
-def _float8_values(exponent_bits: int) -> npt.NDArray[np.float64]:
+def _float8_values(exponent_bits: int, fnuz: bool) -> npt.NDArray[np.float64]:
     mantissa_bits = 7 - exponent_bits
     bits = np.arange(256)
     exponent = (bits >> mantissa_bits) & ((1 << exponent_bits) - 1)
     fraction = (bits & ((1 << mantissa_bits) - 1)) / (1 << mantissa_bits)
-    bias = (1 << (exponent_bits - 1)) - 1
+    bias = (1 << (exponent_bits - 1)) - (0 if fnuz else 1)
     magnitude = np.where(exponent == 0, np.ldexp(fraction, 1 - bias), np.ldexp(1 + fraction, exponent - bias))
-    # E4M3 has no infinities and one NaN per sign; E5M2 keeps the last exponent for both, as IEEE 754 does.
-    magnitude[(bits & 0x7F) == 0x7F if exponent_bits == 4 else exponent == 31] = np.nan
+    # E4M3 has no infinities and one NaN per sign; E5M2 keeps the last exponent for both, as IEEE 754 does. FNUZ (finite,
+    # NaN, unsigned zero) has one NaN in all, where the others have -0.
+    magnitude[bits == 0x80 if fnuz else (bits & 0x7F) == 0x7F if exponent_bits == 4 else exponent == 31] = np.nan
     return np.where(bits < 128, magnitude, -magnitude)
 
 

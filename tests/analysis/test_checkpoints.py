@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from fastewq.analysis.checkpoints import Checkpoint, LocalFiles, open_checkpoint
 from fastewq.analysis.dequantize import block_layout, dequantize
 from fastewq.analysis.kernel import measure
-from fastewq.analysis.weights import bit_values
+from fastewq.analysis.weights import STORAGE, bit_values
 from fastewq.errors import FastEWQError, InvalidCheckpoint, NotFound
 
 from .making import bits_of, numbers_of, small_model, write_raw_safetensors, write_safetensors
@@ -52,7 +52,7 @@ def test_safetensors_file_and_folder(tmp_path):
     assert open_checkpoint(tmp_path).name == tmp_path.name
 
 
-@pytest.mark.parametrize("dtype", ["F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"])
+@pytest.mark.parametrize("dtype", STORAGE)
 def test_every_weight_type_of_safetensors(tmp_path, dtype):
     bits = bits_of(np.random.default_rng(0).standard_normal((5, 7)), dtype)
     write_safetensors(tmp_path / "m.safetensors", {"w": (dtype, (5, 7), bits.tobytes())})

@@ -15,9 +15,9 @@ from fastewq.analysis.report import analyze
 
 from .making import EPSILONS, bits_of, exact_entropies, numbers_of, write_safetensors
 
-VALUE_TYPES = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2")
-LARGEST = {"F64": 1e30, "F32": 3e38, "F16": 6e4, "BF16": 3e38, "F8_E4M3": 448.0, "F8_E5M2": 57344.0}
-SMALLEST = {"F64": 5e-324, "F32": 1e-45, "F16": 6e-8, "BF16": 1e-40, "F8_E4M3": 2.0**-9, "F8_E5M2": 2.0**-16}
+VALUE_TYPES = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "F8_E4M3FNUZ", "F8_E5M2FNUZ")
+LARGEST = dict(zip(VALUE_TYPES, (1e30, 3e38, 6e4, 3e38, 448.0, 57344.0, 240.0, 57344.0), strict=True))
+SMALLEST = dict(zip(VALUE_TYPES, (5e-324, 1e-45, 6e-8, 1e-40, 2**-9, 2**-16, 2**-10, 2**-17), strict=True))
 
 
 def awkward(value_type: str) -> list[np.ndarray]:

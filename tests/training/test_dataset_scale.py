@@ -32,7 +32,7 @@ from fastewq.training.sources import pin_revision, read_sources_file
 # Daft leaves the pipe to its worker processes to the garbage collector.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-KILLS = 4
+KILLS = 10
 """Here; `benchmarks/dataset_kills.py` kills the command itself ten times."""
 
 TABLES = ("blocks.csv", "blocks.tensors.csv", "blocks.sources.csv")
