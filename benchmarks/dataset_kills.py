@@ -12,6 +12,7 @@ tables are equal byte for byte and no tensor was read twice.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 DOWNLOADS = ("wheels", "checkpoints")
@@ -38,6 +39,25 @@ def prepare(folder: Path, downloads: Path | None) -> Path:
     for name in DOWNLOADS if downloads else ():
         (folder / "cache" / name).symlink_to((downloads / name).resolve())  # type: ignore[operator]
     return folder
+
+
+def kill_session(leader: int) -> None:
+    """SIGKILL for a process and everything it started: Ray's workers lead process groups of their own (Linux)."""
+    members = [leader]
+    while members:
+        for pid in members:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+        members = [pid for pid, state, session in processes() if session == leader and state != "Z"]
+
+
+def processes() -> Iterator[tuple[int, str, int]]:
+    """Id, state and session of every process of the machine."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, _, session, *_ = path.read_text().rpartition(")")[2].split()
+            yield int(path.parent.name), state, int(session)
 
 
 def finished(folder: Path) -> list[str]:
@@ -69,7 +89,7 @@ def main() -> int:
             while len(finished(broken)) < count and running.poll() is None:
                 time.sleep(0.02)
             time.sleep(chance.uniform(0, 1))
-            os.killpg(running.pid, signal.SIGKILL)
+            kill_session(running.pid)
             ended = running.wait()
             print(f"  kill {kill}: {len(finished(broken))} tensors finished, exit {ended}", flush=True)
         if start(options.sources, broken, options.engine).wait():

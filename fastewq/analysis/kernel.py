@@ -26,7 +26,8 @@ times H, unless eps is so large or one weight so heavy that log(p + eps) changes
 exp(-708) of the largest are dropped.
 
 Tiles start at multiples of their size whatever the chunks are, and counts are integers: the result does not depend on
-chunk size, thread count or order of reading, not even in the last bit.
+chunk size, thread count or order of reading, not even in the last bit. The lanes are the processor's, so that another
+kind of processor may give float32 and float64 matrices other last bits.
 """
 
 from __future__ import annotations

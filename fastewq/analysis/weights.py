@@ -83,9 +83,12 @@ def _float8_values(exponent_bits: int, fnuz: bool) -> npt.NDArray[np.float64]:
     fraction = (bits & ((1 << mantissa_bits) - 1)) / (1 << mantissa_bits)
     bias = (1 << (exponent_bits - 1)) - (0 if fnuz else 1)
     magnitude = np.where(exponent == 0, np.ldexp(fraction, 1 - bias), np.ldexp(1 + fraction, exponent - bias))
-    # E4M3 has no infinities and one NaN per sign; E5M2 keeps the last exponent for both, as IEEE 754 does. FNUZ (finite,
-    # NaN, unsigned zero) has one NaN in all, where the others have -0.
-    magnitude[bits == 0x80 if fnuz else (bits & 0x7F) == 0x7F if exponent_bits == 4 else exponent == 31] = np.nan
+    # E4M3 has no infinities and one NaN per sign; E5M2 keeps the last exponent for both, as IEEE 754 does. FNUZ
+    # (finite, NaN, unsigned zero) has one NaN in all, where the others have -0.
+    if fnuz:
+        magnitude[0x80] = np.nan
+    else:
+        magnitude[(bits & 0x7F) == 0x7F if exponent_bits == 4 else exponent == 31] = np.nan
     return np.where(bits < 128, magnitude, -magnitude)
 
 

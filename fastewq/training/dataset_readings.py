@@ -4,9 +4,9 @@
 
 Every worker appends each reading to a log of its own as soon as it has it: one JSON line, in a folder that all workers
 share. Whatever kills a run leaves whole lines and at most one broken one per worker, which is dropped; the next run
-takes what the logs hold and measures only the rest. The folder's name is a digest of the code that makes a reading, so
-readings that could differ in the last bit never meet in one table. Floats are written as Python's shortest exact
-representation, so a logged reading equals the measured one.
+takes what the logs hold and measures only the rest. The folder's name is a digest of all that decides the last bit of a
+reading: the code, the packages that compile it, the processor that it is compiled for. Floats are written as Python's
+shortest exact representation, so a logged reading equals the measured one.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,13 @@ from fastewq.engine import Engine, first_line, worker_class  # before daft: it d
 
 # isort: split
 import daft
+import llvmlite.binding as llvm
 import pyarrow as pa
 from daft import DataType, col
 
-from fastewq.analysis import checkpoints, dequantize, format_gguf, kernel, numerics, weights
+from fastewq import analysis
 from fastewq.analysis.checkpoints import ByteSource, Checkpoint, LocalFiles
-from fastewq.analysis.kernel import Reading, measure
+from fastewq.analysis.kernel import ROUNDING_BITS, Reading, measure
 from fastewq.analysis.remote import HubSource
 from fastewq.analysis.tensors import TensorInfo
 from fastewq.errors import FastEWQError, StorageFailure, error_of
@@ -233,7 +235,7 @@ def _row(key: str, reading: Reading) -> dict[str, Any]:
     """A reading as a row of READING."""
     fields = {name: getattr(reading, name) for name in Reading.__slots__}
     entropies = [reading.entropies[eps] for eps in EPSILONS]
-    rounding = [reading.rounding_error[bits] for bits in kernel.ROUNDING_BITS if bits in reading.rounding_error]
+    rounding = [reading.rounding_error[bits] for bits in ROUNDING_BITS if bits in reading.rounding_error]
     return {"key": key, **fields, "entropies": entropies, "rounding_error": rounding}
 
 
@@ -243,7 +245,7 @@ def _reading_or_error(row: Mapping[str, Any]) -> Reading | FastEWQError:
     fields = {name: row[name] for name in Reading.__slots__}
     fields["entropies"] = dict(zip(EPSILONS, row["entropies"], strict=True))
     # Vectors have no rounding errors.
-    fields["rounding_error"] = dict(zip(kernel.ROUNDING_BITS, row["rounding_error"] or [], strict=False))
+    fields["rounding_error"] = dict(zip(ROUNDING_BITS, row["rounding_error"] or [], strict=False))
     return Reading(**fields)
 
 
@@ -259,10 +261,11 @@ class Log:
 
     @classmethod
     def of_this_code(cls, folder: Path) -> Log:
-        """The log in the subfolder for readings made with EPSILONS by the code as it is now."""
-        modules = (kernel, numerics, weights, dequantize, checkpoints, format_gguf)
-        code = b"".join(Path(str(module.__file__)).read_bytes() for module in modules)
-        digest = hashlib.sha256(code + repr((EPSILONS, READING)).encode()).hexdigest()
+        """The log in the subfolder for readings made with EPSILONS by the code and on the processor as they are now."""
+        code = b"".join(path.read_bytes() for path in sorted(Path(analysis.__path__[0]).glob("*.py")))
+        compilers = [(name, version(name)) for name in ("numpy", "numba", "llvmlite", "gguf")]
+        processor = (llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())  # sums run in its lanes
+        digest = hashlib.sha256(code + repr((EPSILONS, READING, compilers, processor)).encode()).hexdigest()
         return cls(folder / digest[:16])
 
     def add(self, row: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import runpy
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from safetensors.numpy import save
 from source_wheels import BERT, SourceEntry, bert_tensors, make_wheel, source_in_parts, stock, write_sources
 
+from fastewq import analysis
 from fastewq.analysis.blocks import cut
 from fastewq.config import read_config
 from fastewq.errors import (
@@ -25,7 +27,9 @@ from fastewq.errors import (
     UnavailableError,
 )
 from fastewq.features import FACTS
+from fastewq.training import dataset_readings
 from fastewq.training.dataset import build_dataset
+from fastewq.training.dataset_readings import Log
 from fastewq.training.dataset_summary import summary
 from fastewq.training.source_described import read_described
 from fastewq.training.sources import read_sources_file
@@ -246,6 +250,22 @@ def logged(cache: Path) -> Path:
     """The one log of a run in this process."""
     (log,) = cache.glob("readings/*/*.jsonl")
     return log
+
+
+@pytest.mark.parametrize("changed", ["processor", "code", "compiler"])
+def test_readings_that_could_differ_in_the_last_bit_are_kept_apart(tmp_path, monkeypatch, changed):
+    before = Log.of_this_code(tmp_path).folder
+    assert Log.of_this_code(tmp_path).folder == before
+    if changed == "processor":
+        monkeypatch.setattr("llvmlite.binding.get_host_cpu_name", lambda: "z80")
+    elif changed == "compiler":
+        monkeypatch.setattr(dataset_readings, "version", lambda _: "0.1")
+    else:
+        shutil.copytree(analysis.__path__[0], tmp_path / "analysis")
+        with (tmp_path / "analysis" / "format_torch.py").open("a") as stream:
+            stream.write("# changed")
+        monkeypatch.setattr(analysis, "__path__", [str(tmp_path / "analysis")])
+    assert Log.of_this_code(tmp_path).folder != before
 
 
 def wrong(line: str) -> str:

@@ -33,7 +33,7 @@ from fastewq.training.sources import pin_revision, read_sources_file
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 KILLS = 10
-"""Here; `benchmarks/dataset_kills.py` kills the command itself ten times."""
+"""Of a process forked for each; `benchmarks/dataset_kills.py` kills the command itself."""
 
 TABLES = ("blocks.csv", "blocks.tensors.csv", "blocks.sources.csv")
 
