@@ -334,3 +334,50 @@ def test_deepseek_vl_is_janus_that_does_not_draw() -> None:
     hybrid = config["vision_config"] | {"cls": "HybridVisionTower"}
     with pytest.raises(InvalidConfig, match="HybridVisionTower"):
         read_config(blind | {"vision_config": hybrid})
+
+
+def test_phixtral_has_experts_under_phis_name_too() -> None:
+    config = PUBLISHED["phixtral-4x2_8"]["config"]
+    phi = read_config({name: value for name, value in config.items() if name != "num_local_experts"})
+    first = read_config(config | {"model_type": "phi-msft"})
+    assert named(first) == named(read_config(config))
+    assert {stack.experts for stack in first.stacks} == {4}
+    mlp = sum(prod(shape) for name, shape in named(phi).items() if ".mlp." in name)
+    assert first.parameters == phi.parameters + 3 * mlp + 32 * 4 * 2560
+
+
+def test_baichuan_m1_has_other_heads_in_layers_with_a_window() -> None:
+    sizes = {"hidden_size": 5120, "intermediate_size": 17408, "num_hidden_layers": 4, "vocab_size": 100}
+    sizes |= {"num_attention_heads": 20, "num_key_value_heads": 2, "conv_window": 2, **TYPED}
+    windows = {"num_swa_attention_heads": 40, "num_swa_key_value_heads": 8, "sliding_window_layers": [1, 3]}
+    kind = {"model_type": "baichuan_m1", "architectures": ["BaichuanM1ForCausalLM"]}
+    whole = named(read_config(kind | sizes | windows), "model.layers.")
+    assert whole["0.self_attn.W_pack.weight"] == (5120 + 2 * 2 * 256, 5120)
+    assert whole["1.self_attn.W_pack.weight"] == (5120 + 2 * 8 * 128, 5120)
+    assert whole["2.self_attn.conv_k"] == (1, 1, 2, 1, 2)
+    assert whole["3.self_attn.conv_v"] == (1, 1, 8, 1, 2)
+
+
+def test_iquest_loop_coder_is_iquest_coder_with_a_gate_per_head() -> None:
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "vocab_size": 100, "head_dim": 8}
+    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": False, **TYPED}
+    loop = named(read_config({"model_type": "iquestloopcoder", **sizes}))
+    once = named(read_config({"model_type": "iquestcoder", **sizes}))
+    gates = {f"model.gate_projections.{i}.{name}" for i in range(3) for name in ("weight", "bias")}
+    assert loop.keys() - once.keys() == gates
+    assert once.items() <= loop.items()
+    assert loop["model.gate_projections.2.weight"] == (4, 8)
+
+
+def test_klear_weighs_its_shared_experts() -> None:
+    """Kwai-Klear/Klear-46B-A2.5B-Base says 46 billion parameters, of which 2.5 billion are active."""
+    sizes = {"hidden_size": 2048, "intermediate_size": 8064, "num_hidden_layers": 32, "vocab_size": 151936}
+    sizes |= {"num_attention_heads": 32, "num_key_value_heads": 4, "num_experts": 256, "moe_intermediate_size": 896}
+    sizes |= {"n_shared_experts": 1, "decoder_sparse_step": 1, "mlp_only_layers": [], "tie_word_embeddings": False}
+    whole = read_config({"model_type": "Klear", "architectures": ["KlearMoeForCausalLM"], **sizes, **TYPED})
+    assert whole.exact, whole.warnings
+    experts = sum(t.parameters for b in whole.stacks[0].blocks for t in b.layout.tensors if t.role == "experts")
+    assert f"{whole.parameters / 1e9:.2g}" == "46"
+    assert f"{(whole.parameters - experts * (256 - 8) // 256) / 1e9:.2g}" == "2.5"
+    first = named(whole, "model.layers.0.mlp.")
+    assert (first["coefficient.weight"], first["coefficient.bias"]) == ((2, 2048), (2,))

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from fastewq.architecture import FeedForward as FeedForwardKind
 from fastewq.architectures.assembly import Assembly, Only
-from fastewq.architectures.body import Overrides
+from fastewq.architectures.body import Decoder, Overrides
 from fastewq.architectures.decoders.dense import (
     H_4H,
     HEADS,
@@ -31,12 +31,15 @@ from fastewq.architectures.parts import (
     Attention,
     FeedForwardPart,
     GatedMLP,
+    MixtureOfExperts,
     Norm,
     Tensors,
     conv1d_linear,
     embedding,
     field_or,
+    head_dim,
     hidden_per_head,
+    kv_heads,
     linear,
     norm,
     parameter,
@@ -100,7 +103,7 @@ def openelm_layers(f: Fields, layers: int) -> Sequence[Overrides]:
     ]
 
 
-# -- Phi, first code: microsoft/phi-1_5, modeling_phi.py --------------------------------------------------------------
+# -- Phi, first code: microsoft/phi-1_5, and experts made of several: mlabonne/phixtral-4x2_8; modeling_phi.py ---------
 
 
 def phi_head(f: Fields, body: Any) -> Tensors:
@@ -108,6 +111,47 @@ def phi_head(f: Fields, body: Any) -> Tensors:
         *norm("lm_head.ln", f["n_embd"], bias=True),
         *linear("lm_head.linear", body.vocab_size, f["n_embd"], True),
     )
+
+
+def phi_layers(f: Fields, layers: int) -> Sequence[str]:
+    return ["sparse" if f.has("num_local_experts") else "dense"] * layers
+
+
+PHI_INNER = field_or("n_inner", "4*n_embd")
+PHI = decoder(
+    Decoder(
+        mixers={
+            "attention": Attention(
+                prefix="mixer",
+                fused="Wqkv",
+                names=("", "", "", "out_proj"),
+                bias=True,
+                hidden="n_embd",
+                heads="n_head",
+                kv_heads=field_or("n_head_kv", "n_head"),
+                dim=lambda f: f.divided("n_embd", "n_head"),
+            )
+        },
+        feed_forwards={
+            "dense": MLP(hidden="n_embd", inner=PHI_INNER),
+            "sparse": MixtureOfExperts(
+                experts="num_local_experts", hidden="n_embd", inner=PHI_INNER, prefix="moe", gated=False, bias=True
+            ),
+        },
+        feed_forward_schedule=phi_layers,
+        count="n_layer",
+        hidden="n_embd",
+        embed_width="n_embd",
+        norm=LAYER_NORM,
+        norms=("ln",),
+        layers="h",
+        embed="embd.wte",
+        final_norm="",
+    ),
+    heads=heads_with(ForCausalLM=phi_head),
+    prefix="transformer",
+    classes=("PhiForCausalLM", "MixFormerSequentialForCausalLM"),
+)
 
 
 # -- ChatGLM: THUDM/chatglm3-6b, modeling_chatglm.py ------------------------------------------------------------------
@@ -234,6 +278,32 @@ def padded_head(f: Fields, body: object) -> Tensors:  # noqa: ARG001
 
 def exit_gate(f: Fields) -> Tensors:
     return linear("early_exit_gate", 1, f["hidden_size"], True)
+
+
+# -- Baichuan-M1: baichuan-inc/Baichuan-M1-14B-Base, modeling_baichuan.py. arXiv 2502.12671 ---------------------------
+
+
+def window_heads(f: Fields, layers: int) -> Sequence[Overrides]:
+    """Layers with a window may have another number of heads, and heads of another width."""
+    heads, keys = field_or("num_swa_attention_heads", HEADS)(f), field_or("num_swa_key_value_heads", kv_heads)(f)
+    windows = f.indices("sliding_window_layers")
+    return [((HEADS, heads), ("num_key_value_heads", keys)) if i in windows else () for i in range(layers)]
+
+
+def short_convolutions(f: Fields) -> Tensors:
+    """Weights of a token and those before it, for the keys and the values of each head."""
+    shape = (1, 1, kv_heads(f), 1, f["conv_window"])
+    return (*parameter("conv_k", *shape), *parameter("conv_v", *shape))
+
+
+# -- IQuest-Coder Loop: IQuestLab/IQuest-Coder-V1-40B-Loop-Instruct, modeling_iquestloopcoder.py ----------------------
+
+
+def loop_gates(f: Fields) -> Tensors:
+    """A gate per block and head, between what a second run of the blocks sees itself and what the first one saw."""
+    heads, dim = f[HEADS], head_dim(f)
+    gate = (*parameter("weight", heads, dim), *parameter("bias", heads, role="bias"))
+    return tuple(t for i in range(f.layers()) for t in prefixed(f"gate_projections.{i}", gate))
 
 
 # -- InternLM2 --------------------------------------------------------------------------------------------------------
@@ -424,6 +494,20 @@ REMOTE_DENSE: Mapping[str, Model] = {
         heads=NEVER_TIED,
         classes=("BaichuanForCausalLM", "BaiChuanForCausalLM", "BaichuanModel"),
     ),
+    "baichuan_m1": decoder(
+        uniform(
+            Attention(fused="W_pack", dim=whole_head_dim, extras=(short_convolutions,)),
+            GatedMLP(),
+            per_layer=window_heads,
+        ),
+        heads=UNTIED_BY_DEFAULT,
+        classes=("BaichuanM1ForCausalLM", "BaichuanM1Model"),
+    ),
+    "iquestloopcoder": decoder(
+        uniform(LLAMA_ATTENTION, LLAMA_MLP, beside=(loop_gates,)),
+        heads=UNTIED_BY_DEFAULT,
+        classes=("IQuestLoopCoderForCausalLM", "IQuestLoopCoderModel"),
+    ),
     # Qwen/Qwen-7B, modeling_qwen.py
     "qwen": decoder(
         Assembly(
@@ -560,30 +644,6 @@ REMOTE_DENSE: Mapping[str, Model] = {
     # BAAI/AquilaChat2-7B and xverse/XVERSE-7B: the llama line under other names
     "aquila": decoder(uniform(Attention(), GatedMLP()), heads=TIED_BY_DEFAULT, classes=("AquilaForCausalLM",)),
     "xverse": decoder(uniform(Attention(), GatedMLP()), heads=TIED_BY_DEFAULT, classes=("XverseForCausalLM",)),
-    "phi-msft": decoder(
-        uniform(
-            Attention(
-                prefix="mixer",
-                fused="Wqkv",
-                names=("", "", "", "out_proj"),
-                bias=True,
-                hidden="n_embd",
-                heads="n_head",
-                kv_heads=field_or("n_head_kv", "n_head"),
-                dim=lambda f: f.divided("n_embd", "n_head"),
-            ),
-            MLP(hidden="n_embd", inner=field_or("n_inner", "4*n_embd")),
-            count="n_layer",
-            hidden="n_embd",
-            embed_width="n_embd",
-            norm=LAYER_NORM,
-            norms=("ln",),
-            layers="h",
-            embed="embd.wte",
-            final_norm="",
-        ),
-        heads=heads_with(ForCausalLM=phi_head),
-        prefix="transformer",
-        classes=("PhiForCausalLM", "MixFormerSequentialForCausalLM"),
-    ),
+    "phi-msft": PHI,
+    "phixtral": PHI,
 }

@@ -14,8 +14,8 @@ from fastewq.architecture import Mixer as MixerKind
 from fastewq.architecture import Tensor
 from fastewq.architectures.assembly import assuming
 from fastewq.architectures.body import Decoder, every, leading
-from fastewq.architectures.decoders.dense import LLAMA_ATTENTION
-from fastewq.architectures.decoders.experts import shared, shared_if, sparse, step_experts
+from fastewq.architectures.decoders.dense import LLAMA_ATTENTION, whole_head_dim
+from fastewq.architectures.decoders.experts import qwen_schedule, shared, shared_if, sparse, step_experts
 from fastewq.architectures.decoders.latent import LATENT_LINE, LatentAttention
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import NEVER_TIED, BodyAndHeads, Model, decoder, no_head
@@ -32,6 +32,7 @@ from fastewq.architectures.parts import (
     field_or,
     linear,
     norm,
+    parameter,
     prefixed,
 )
 from fastewq.architectures.remote.heads import TIED_BY_DEFAULT, UNTIED_BY_DEFAULT
@@ -163,6 +164,17 @@ def ngram_tables(f: Fields) -> Tensors:
 LONGCAT = LATENT_LINE["longcat_flash"]
 assert isinstance(LONGCAT.body, Decoder)
 
+# -- Klear: Kwai-Klear/Klear-46B-A2.5B-Base, modeling_klear.py --------------------------------------------------------
+
+
+def klear_weighing(f: Fields) -> Tensors:
+    """How much the shared experts count against the chosen ones, and what is added to choose them."""
+    return (
+        *linear("coefficient", 2, f["hidden_size"], True, "router"),
+        *parameter("expert_bias", f.experts("num_experts"), role="router"),
+    )
+
+
 # -- Bailing: inclusionAI/Ling-lite, modeling_bailing_moe.py, and Ling-mini-2.0, modeling_bailing_moe_v2.py ------------
 
 BAILING_SHARED = "num_shared_experts*moe_intermediate_size"
@@ -242,6 +254,16 @@ REMOTE_MOE: Mapping[str, Model] = {
         ),
         heads=UNTIED_BY_DEFAULT,
         classes=("SarvamMLAForCausalLM", "SarvamMLAModel"),
+    ),
+    "Klear": decoder(
+        sparse(
+            Attention(bias="attention_bias", dim=whole_head_dim, qk_norm="head"),
+            MixtureOfExperts(shared=shared("n_shared_experts*moe_intermediate_size"), extras=(klear_weighing,)),
+            GatedMLP(),
+            qwen_schedule,
+        ),
+        heads=UNTIED_BY_DEFAULT,
+        classes=("KlearMoeForCausalLM", "KlearModel"),
     ),
     "grok": decoder(
         sparse(
