@@ -8,11 +8,12 @@ import hmac
 import re
 import secrets
 import time
+from ipaddress import IPv6Address, ip_address
 from pathlib import Path
 from typing import Final
 
 import structlog
-from limits import parse
+from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 from starlette.types import Scope
@@ -26,6 +27,9 @@ NAME: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
 KEY_LINE: Final = re.compile(rf"(?P<name>{NAME.pattern})\s+(?P<digest>[0-9a-f]{{64}})", re.ASCII)
 MAX_KEY_FILE_BYTES: Final = 2**20
 RELOAD_SECONDS: Final = 1.0
+MAX_CALLERS: Final = 2**14
+"""Whose requests are counted at a time. Where there are more, all are counted anew: whoever has so many addresses is
+not held up by a rate per address, and must not fill the memory."""
 
 
 class Keyring:
@@ -93,23 +97,41 @@ def new_key(name: str) -> tuple[str, str]:
     return key, f"{name} {hashlib.sha256(key.encode()).hexdigest()}"
 
 
+def network(scope: Scope) -> str:
+    """Where a request comes from: an IPv4 address, or the 64 bits of an IPv6 address that a network has for itself;
+    "unknown" for a socket without addresses and for what a proxy says that is no address."""
+    try:
+        address = ip_address((scope.get("client") or ("",))[0])
+    except ValueError:
+        return "unknown"
+    if isinstance(address, IPv6Address):
+        return str(address.ipv4_mapped or address.packed[:8].hex())
+    return str(address)
+
+
 class Access:
     """Admits requests. Without a key file everyone may ask; without a rate limit, as often as they like."""
 
     def __init__(self, settings: Settings) -> None:
         self._keys = Keyring(settings.keys_file) if settings.keys_file else None
         self._rate = parse(settings.rate_limit) if settings.rate_limit else None
-        self._counts = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._counted = MemoryStorage()
 
     def admit(self, scope: Scope) -> None:
         """Raises Unauthorized, RateLimited. The key's name goes into the log line of the request."""
-        caller = scope["client"][0] if scope.get("client") else "unknown"
+        name = None
         if self._keys is not None:
-            caller = self._key_name(scope, self._keys)
-            scope["state"]["key"] = caller
-        if self._rate is not None and not self._counts.hit(self._rate, caller):
-            reset = self._counts.get_window_stats(self._rate, caller).reset_time
-            raise RateLimited(f"more requests than {self._rate}", seconds=reset - time.time())
+            name = scope["state"]["key"] = self._key_name(scope, self._keys)
+        if self._rate is not None:
+            self._count(self._rate, name or network(scope))
+
+    def _count(self, rate: RateLimitItem, caller: str) -> None:
+        if len(self._counted.storage) >= MAX_CALLERS:
+            self._counted = MemoryStorage()
+        limiter = SlidingWindowCounterRateLimiter(self._counted)
+        if not limiter.hit(rate, caller):
+            reset = limiter.get_window_stats(rate, caller).reset_time
+            raise RateLimited(f"more requests than {rate}", seconds=reset - time.time())
 
     def _key_name(self, scope: Scope, keys: Keyring) -> str:
         scheme, _, key = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")

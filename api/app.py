@@ -98,7 +98,7 @@ def _refuse(request: Request, error: Exception) -> NoReturn:
     """The routing errors of the framework as errors of the service."""
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        raise RouteNotFound(f"there is no {request.url.path[:200]!r}") from None
+        raise RouteNotFound(f"there is no {request.scope['path'][:200]!r}") from None
     if error.status_code == 405:
         allow = (error.headers or {}).get("Allow", "").replace("GET", "GET, HEAD")  # see Envelope
         raise MethodNotAllowed(f"{request.method} is not possible here; expected {allow}", allow=allow) from None

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cachetools import TTLCache
 
 from fastewq.catalog.index import Catalog, Page
 from fastewq.errors import NotFound
+from fastewq.jsonio import parse_config
 
 from . import metrics
 from .settings import Settings
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 DEFAULT_REVISION: Final = "main"
 INDEX_NAME: Final = "index.sqlite"
 SEND_CONFIG: Final = "Send the model's config.json as 'config'."
-MAX_KEPT: Final = 1024
+KEPT_BYTES: Final = 16 * 2**20
+"""Of the texts of configs from the Hub that are kept: a config as Python holds it can take twenty times as much."""
+KEPT_OVERHEAD: Final = 1024
+"""Bytes of memory beside the text: names, commit, place in order."""
 THREADS: Final = 8
 
 
@@ -40,6 +44,18 @@ class Found:
     warning: str | None = None
 
 
+class Kept(NamedTuple):
+    """The text of a config from the Hub, the commit it belongs to, and why that may not be the newest."""
+
+    text: bytes
+    commit: str
+    warning: str | None
+
+
+def _memory(kept: Kept) -> int:
+    return len(kept.text) + KEPT_OVERHEAD
+
+
 class Lookup:
     """Configs and catalog entries, looked up in threads."""
 
@@ -47,7 +63,9 @@ class Lookup:
         """Raises NotFound, StorageFailure, InvalidDataset where the catalog cannot be read."""
         self._catalog = _open_catalog(settings.catalog) if settings.catalog else None
         self._hub = _open_hub() if settings.hub else None
-        self._kept: TTLCache[tuple[str, str], Found] = TTLCache(MAX_KEPT, settings.hub_cache_seconds)
+        self._kept: TTLCache[tuple[str, str], Kept] = TTLCache(
+            KEPT_BYTES, settings.hub_cache_seconds, getsizeof=_memory
+        )
         self._threads = Threads(THREADS, settings.lookup_seconds)
 
     async def config(self, model: str, revision: str | None) -> Found:
@@ -71,11 +89,12 @@ class Lookup:
 
     async def _from_hub(self, hub: Hub, model: str, revision: str) -> Found:
         key = (model, revision)
-        found = self._kept.get(key)
-        if found is None:
-            answer = await self._threads.run(hub.config, *key)
-            found = self._kept[key] = Found(answer.config, answer.commit, warning=answer.warning)
-        return found
+        kept = self._kept.get(key)
+        if kept is not None:
+            return Found(parse_config(kept.text, f"{model}@{revision}: config.json"), kept.commit, warning=kept.warning)
+        answer = await self._threads.run(hub.config, *key)
+        self._kept[key] = Kept(answer.text, answer.commit, answer.warning)
+        return Found(answer.config, answer.commit, warning=answer.warning)
 
     async def search(self, **conditions: Any) -> tuple[Page, str]:
         """A page of the catalog and the catalog's version. Raises NotFound, InputError, OutOfTime."""

@@ -29,8 +29,8 @@ Asked = TypeVar("Asked", bound=PlanRequest)
 
 OPTIONS: Final = ("revision", "policy", "target", "memory", "context", "batch", "cache_bits", "reserve")
 """The fields of a request that `fastewq.plan` takes under the same name."""
-
-
+KEPT_OVERHEAD: Final = 1280
+"""Bytes of memory beside the body of an answer that is kept: its headers, its key, its place in order."""
 BLOCKS_AT_ONCE: Final = 65_536
 """Blocks of a batch predicted in one call: those of a thousand models, but no more than memory has room for."""
 
@@ -53,7 +53,7 @@ class Planner:
         self._default = predictor
         self._predictors = {known.objective: known for known in (*others, predictor)}
         self._settings = settings
-        self._kept: LRUCache[bytes, Answer] = LRUCache(settings.plan_cache_bytes, lambda answer: len(answer.body))
+        self._kept: LRUCache[bytes, Answer] = LRUCache(settings.plan_cache_bytes, _memory)
 
     def predictor(self, objective: str | None) -> Predictor:
         """The one trained for an objective. Raises InvalidRequest for one that this service does not have."""
@@ -71,7 +71,11 @@ class Planner:
         return answer
 
     def keep(self, body: bytes, answer: Answer) -> None:
-        if len(answer.body) <= self._kept.maxsize:
+        """Remember the answer to a request of these bytes."""
+        if _memory(answer) <= self._kept.maxsize:
+            # A copy takes the memory it needs. What orjson writes is the beginning of a far larger piece, of which the
+            # rest is too small for its next answer, and stays empty for as long as this one is kept.
+            answer.body = bytes(memoryview(answer.body))
             self._kept[_key(body)] = answer
 
     def read(self, body: bytes, model: type[Asked]) -> Asked:
@@ -163,6 +167,10 @@ class Planner:
     def _parse(self, body: bytes) -> Any:
         settings = self._settings
         return parse_json(body, max_values=settings.max_json_values, max_depth=settings.max_json_depth)
+
+
+def _memory(answer: Answer) -> int:
+    return len(answer.body) + KEPT_OVERHEAD
 
 
 def _key(body: bytes) -> bytes:

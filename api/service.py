@@ -106,10 +106,11 @@ class Service:
         return await self._plan(request)
 
     async def _plan(self, request: PlanRequest, architecture: Architecture | None = None) -> Plan:
-        """At once, in about the time that a thread would take to start; but a budget has to be searched for."""
-        if request.memory is None and not request.devices:
-            return self.planner.plan(request, architecture)
-        return await self.threads.run(self.planner.plan, request, architecture)
+        """At once, in about the time that a thread would take to start; but a budget has to be searched for, and
+        overrides in every module."""
+        if request.memory is not None or request.devices or "overrides" in request.policy:
+            return await self.threads.run(self.planner.plan, request, architecture)
+        return self.planner.plan(request, architecture)
 
     def check_ready(self) -> None:
         """Raises NotReady unless the service should get new traffic."""

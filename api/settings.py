@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     max_json_values: int = Field(default=1_000_000, ge=1, description="Most JSON values in one body.")
     max_json_depth: int = Field(default=64, ge=1, le=250, description="Deepest nesting of a body.")
     body_seconds: float = Field(default=10, gt=0, description="Time a client may take to send a body.")
-    work_seconds: float = Field(default=30, gt=0, description="Time a batch, a budget or an export may take.")
+    work_seconds: float = Field(default=30, gt=0, description="Time a batch, budget, export or overrides may take.")
     trusted_proxies: str | None = Field(
         default=None,
         description="Addresses or networks of proxies whose X-Forwarded-For is believed, separated by commas.",

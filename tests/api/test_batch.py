@@ -125,3 +125,11 @@ def test_a_budget_that_takes_too_long_is_given_up_and_holds_up_nobody(llama):
         response = client.post("/v1/plans", json={"config": llama, "devices": devices, "context": 8192})
         assert_error(response, 503, "out_of_time")
         assert client.post("/v1/plans", json={"config": llama}).status_code == 200
+
+
+def test_overrides_that_take_too_long_are_given_up_and_hold_up_nobody(llama):
+    deep, overrides = {**llama, "num_hidden_layers": 512}, [["*_proj", "int4"]] * 256
+    with Server(work_seconds=0.001) as server, server.client() as client:
+        response = client.post("/v1/plans", json={"config": deep, "policy": {"overrides": overrides}})
+        assert_error(response, 503, "out_of_time")
+        assert client.post("/v1/plans", json={"config": llama}).status_code == 200

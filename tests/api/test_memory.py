@@ -1,0 +1,101 @@
+"""What a service keeps between requests takes as much memory as its settings say, whatever clients send."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fastewq.api import access
+from fastewq.api.access import Access, network
+from fastewq.api.errors import RateLimited
+from fastewq.api.lookup import KEPT_BYTES, Lookup
+from fastewq.api.settings import Settings
+
+from fastewq.hub import HubConfig
+
+FILL = """
+from pathlib import Path
+from fastewq import load_predictor, plan
+from fastewq.api.answers import Answer
+from fastewq.api.planner import Planner
+from fastewq.api.settings import Settings
+
+def resident():
+    return 1024 * int(Path("/proc/self/status").read_text("utf-8").partition("VmRSS:")[2].split()[0])
+
+limit = 16 * 2**20
+planner = Planner(load_predictor(), Settings(plan_cache_bytes=limit))
+document = plan({"model_type": "llama", "num_hidden_layers": 1}).as_dict()
+before = resident()
+for number in range(2 * limit // len(Answer(document).body)):
+    document["totals"]["bytes"] = number
+    planner.keep(b"%d" % number, Answer(document))
+print((resident() - before) / limit)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the size of a process is read as Linux shows it")
+def test_small_plans_fill_no_more_than_the_setting():
+    run = subprocess.run([sys.executable, "-c", FILL], check=True, capture_output=True, text=True)
+    assert 0.5 < float(run.stdout) < 1.3
+
+
+class HubOfLargeConfigs:
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def config(self, model: str, revision: str) -> HubConfig:
+        self.asked += 1
+        text = b'{"model_type": "llama", "a": [' + b"[]," * 2**18 + b"0]}"
+        return HubConfig({"model_type": "llama"}, text, "0" * 40)
+
+
+def test_configs_of_the_hub_are_kept_up_to_so_many_bytes():
+    lookup, hub = Lookup(Settings()), HubOfLargeConfigs()
+
+    async def ask(model: str) -> None:
+        assert (await lookup._from_hub(hub, model, "main")).config["model_type"] == "llama"
+
+    async def ask_all() -> None:
+        for number in range(30):
+            await ask(f"large/{number}")
+            assert lookup._kept.currsize <= KEPT_BYTES
+        await ask("large/29")
+
+    asyncio.run(ask_all())
+    assert hub.asked == 30
+    assert 10 < len(lookup._kept) < 30
+
+
+@pytest.mark.parametrize(
+    ("client", "counted"),
+    [
+        (("192.0.2.1", 5), "192.0.2.1"),
+        (("::ffff:192.0.2.1", 5), "192.0.2.1"),
+        (("2001:db8:0:1:2:3:4:5", 5), "20010db800000001"),
+        (("2001:db8:0:1:ffff::", 5), "20010db800000001"),
+        (("x" * 60_000, 0), "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_a_rate_is_that_of_a_network(client, counted):
+    assert network({"client": client}) == counted
+
+
+def test_whose_requests_are_counted_is_bounded(monkeypatch):
+    monkeypatch.setattr(access, "MAX_CALLERS", 100)
+    door = Access(Settings(rate_limit="2/day"))
+
+    def admit(number: int) -> None:
+        door.admit({"client": (f"10.0.{number // 250}.{number % 250}", 1), "headers": [], "state": {}})
+
+    for number in range(1000):
+        admit(number)
+        assert len(door._counted.storage) <= 100
+    admit(1000)  # for whom all others were forgotten
+    admit(1000)
+    with pytest.raises(RateLimited):
+        admit(1000)
