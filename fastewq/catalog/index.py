@@ -280,7 +280,7 @@ def _open(path: Path) -> sqlite3.Connection:
 
 def _after(cursor: str | None) -> int:
     if cursor is None:
-        return 0
+        return -1  # the first row of a catalog has the number 0
     if not cursor.isdecimal() or len(cursor) > 18:
         raise InputError(f"cursor is {cursor[:40]!r}; expected the cursor of the page before")
     return int(cursor)

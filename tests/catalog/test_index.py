@@ -18,7 +18,7 @@ from fastewq.errors import InputError, InvalidDataset, NotFound, StorageFailure
 from fastewq.predictor import load_predictor
 
 
-def rows_of(configs: dict[str, str], artefact, *, revision: str = "r1", start: int = 1, **facts) -> list[dict]:
+def rows_of(configs: dict[str, str], artefact, *, revision: str = "r1", start: int = 0, **facts) -> list[dict]:
     """Rows of MODELS as the planner writes them."""
     planned = Batch(load_predictor(artefact)).plan(list(configs.values())).to_pylist()
     rows = []
