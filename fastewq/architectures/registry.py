@@ -35,6 +35,7 @@ FAMILIES: Final = (
     ("remote.deepseek_vl", "DEEPSEEK_VL"),
     ("remote.janus", "JANUS"),
     ("remote.molmo", "MOLMO"),
+    ("remote.moondream", "MOONDREAM"),
     ("audio_language.phi4", "PHI4_MULTIMODAL"),
     ("encoders.classic", "CLASSIC_ENCODERS"),
     ("vision_language.dual_encoders", "DUAL_ENCODERS"),

@@ -381,3 +381,41 @@ def test_klear_weighs_its_shared_experts() -> None:
     assert f"{(whole.parameters - experts * (256 - 8) // 256) / 1e9:.2g}" == "2.5"
     first = named(whole, "model.layers.0.mlp.")
     assert (first["coefficient.weight"], first["coefficient.bias"]) == ((2, 2048), (2,))
+
+
+MOON = {"architectures": ["HfMoondream"], "config": {}, "torch_dtype": "bfloat16"}
+
+
+def test_moondream_2_has_the_sizes_of_its_code() -> None:
+    """Its page says two billion parameters; a config without sizes has those of the code."""
+    whole = read_config(MOON | {"model_type": "moondream1"})
+    assert whole.exact, whole.warnings
+    assert f"{whole.parameters / 1e9:.0f}" == "2"
+    text, seen = named(whole, "model.text."), named(whole, "model.vision.")
+    assert text["wte"] == (51200, 2048)
+    assert text["blocks.23.attn.qkv.weight"] == (6144, 2048)
+    assert seen["pos_emb"] == (1, 729, 1152)
+    assert seen["proj_mlp.fc1.weight"] == (8192, 2304)
+    narrow = read_config(MOON | {"model_type": "moondream1", "config": {"text": {"dim": 1024, "n_heads": 16}}})
+    assert named(narrow, "model.text.blocks.0.attn.")["proj.weight"] == (1024, 1024)
+
+
+def test_moondream_before_2025_is_refused() -> None:
+    for old in ({"phi_config": {"model_type": "phi"}}, {"text_config": {"model_type": "phi"}}):
+        with pytest.raises(UnsupportedArchitecture, match="_config is"):
+            read_config({"model_type": "moondream1", "architectures": ["Moondream"], **TYPED, **old})
+
+
+def test_moondream_3_activates_two_of_nine_billion() -> None:
+    """moondream/moondream3-preview: 9B parameters, of which 2B are active; 64 experts, of which 8 are."""
+    whole = read_config(MOON | {"model_type": "moondream3"})
+    assert whole.exact, whole.warnings
+    experts = sum(t.parameters for s in whole.stacks for b in s.blocks for t in b.layout.tensors if t.role == "experts")
+    assert f"{whole.parameters / 1e9:.0f}" == "9"
+    assert f"{(whole.parameters - experts * 56 // 64) / 1e9:.0f}" == "2"
+    text = named(whole, "model.text.blocks.")
+    assert text["3.mlp.fc1.weight"] == (8192, 2048)
+    assert text["4.mlp.fc1.weight"] == (64, 2048, 2048)
+    assert text["4.attn.tau.wq"] == (32, 6144)
+    dense = read_config(MOON | {"model_type": "moondream3", "config": {"text": {"moe": None}}})
+    assert not any(".router." in name for name in named(dense))
