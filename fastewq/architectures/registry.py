@@ -34,6 +34,7 @@ FAMILIES: Final = (
     ("audio.clap", "CLAP"),
     ("remote.deepseek_vl", "DEEPSEEK_VL"),
     ("remote.janus", "JANUS"),
+    ("remote.bunny", "BUNNY"),
     ("remote.molmo", "MOLMO"),
     ("remote.moondream", "MOONDREAM"),
     ("audio_language.phi4", "PHI4_MULTIMODAL"),

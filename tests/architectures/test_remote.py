@@ -419,3 +419,16 @@ def test_moondream_3_activates_two_of_nine_billion() -> None:
     assert text["4.attn.tau.wq"] == (32, 6144)
     dense = read_config(MOON | {"model_type": "moondream3", "config": {"text": {"moe": None}}})
     assert not any(".router." in name for name in named(dense))
+
+
+def test_bunny_is_a_tower_and_a_language_model_whose_fields_are_at_the_top() -> None:
+    config = PUBLISHED["Bunny-Llama-3-8B-V"]["config"]
+    whole = read_config(config)
+    tower = named(whole, "model.vision_tower.vision_tower.vision_model.")
+    assert tower == named(read_config(SIGLIP))
+    text = named(read_config(config | {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}))
+    assert text.items() <= named(whole).items()
+    assert named(whole, "model.mm_projector.2.") == {"weight": (4096, 4096), "bias": (4096,)}
+    for changed in ({"mm_vision_tower": "EVA02_CLIP_L_336_psz14_s6B"}, {"mm_projector_type": "ldp"}):
+        with pytest.raises((UnsupportedArchitecture, InvalidConfig), match=next(iter(changed))):
+            read_config(config | changed)
