@@ -16,6 +16,8 @@ from .errors import BodyTooLarge, ClientGone, InvalidRequest, MalformedRequest, 
 
 Model = TypeVar("Model", bound=BaseModel)
 
+MAX_FIELDS: Final = 64
+"""Of a request. Beyond it, fields are not read at all."""
 BODY_IS_HERE: Final = "body_is_here"
 """Set in a request's state by our protocol once the whole body has arrived: a timer would cost more than reading it."""
 
@@ -98,7 +100,9 @@ def depth_exceeds(document: Any, limit: int) -> bool:
 
 
 def parse_model(model: type[Model], document: Any) -> Model:
-    """The request model in a parsed body. Raises InvalidRequest, which names every field at fault."""
+    """The request model in a parsed body. Raises InvalidRequest, which names the fields at fault."""
+    if isinstance(document, dict) and len(document) > MAX_FIELDS:  # each unknown one would take a kilobyte
+        raise InvalidRequest(f"the body has {len(document)} fields; expected at most {len(model.model_fields)}")
     try:
         return model.model_validate(document)
     except ValidationError as error:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
+from fastewq.memory import MAX_DEVICES
 from fastewq.policy import DEFAULT_POLICY
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
@@ -68,7 +69,9 @@ class PlanRequest(Request):
     memory: Annotated[
         Size | None, Field(description="What weights, KV cache and reserve must fit, in bytes or as text.")
     ] = None
-    devices: Annotated[list[Size], Field(description="Memory of each device, in pipeline order.")] = []
+    devices: Annotated[
+        list[Size], Field(max_length=MAX_DEVICES, description="Memory of each device, in pipeline order.")
+    ] = []
     context: Annotated[int, Field(description="Tokens per sequence whose KV cache must fit; 0: none.")] = 0
     batch: Annotated[int, Field(description="Sequences whose KV cache must fit.")] = 1
     cache_bits: Annotated[int, Field(description="Bits per element of the KV cache.")] = 16

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
 from fastewq.api import access
 from fastewq.api.access import Access, network
-from fastewq.api.errors import RateLimited
+from fastewq.api.errors import InvalidRequest, RateLimited
 from fastewq.api.lookup import KEPT_BYTES, Lookup
+from fastewq.api.reading import parse_model
+from fastewq.api.schemas import PlanRequest
 from fastewq.api.settings import Settings
 
 from fastewq.hub import HubConfig
@@ -41,6 +44,27 @@ print((resident() - before) / limit)
 def test_small_plans_fill_no_more_than_the_setting():
     run = subprocess.run([sys.executable, "-c", FILL], check=True, capture_output=True, text=True)
     assert 0.5 < float(run.stdout) < 1.3
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"config": {}, "devices": [None] * 400_000},
+        {"config": {}, "devices": [{}] * 400_000},
+        {"config": {}, **{f"field{i}": 1 for i in range(200_000)}},
+    ],
+    ids=["devices of no kind", "devices that are objects", "unknown fields"],
+)
+def test_a_request_wrong_all_over_is_refused_in_little_memory(document):
+    """A plan takes less than this, and what is wrong with each value took a gigabyte and seconds."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidRequest):
+            parse_model(PlanRequest, document)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2**20
 
 
 class HubOfLargeConfigs:
