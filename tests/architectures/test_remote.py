@@ -432,3 +432,47 @@ def test_bunny_is_a_tower_and_a_language_model_whose_fields_are_at_the_top() -> 
     for changed in ({"mm_vision_tower": "EVA02_CLIP_L_336_psz14_s6B"}, {"mm_projector_type": "ldp"}):
         with pytest.raises((UnsupportedArchitecture, InvalidConfig), match=next(iter(changed))):
             read_config(config | changed)
+
+
+def test_nemotron_labs_diffusion_is_ministral_3_under_other_names() -> None:
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "vocab_size": 100, "head_dim": 8}
+    sizes |= {"num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": False, **TYPED}
+    kind = {"model_type": "nemotron_labs_diffusion", "architectures": ["NemotronLabsDiffusionModel"]}
+    diffusion = read_config(kind | sizes)
+    assert diffusion.exact, diffusion.warnings
+    ministral = read_config({"model_type": "ministral3", **sizes})
+    assert named(diffusion, "encoder.") == named(ministral, "model.")
+    assert named(diffusion, "diffusion_head.") == named(ministral, "lm_head.") == {"weight": (100, 64)}
+
+
+def test_llama_nemotron_vl_is_siglip_and_llama_without_a_head() -> None:
+    """nvidia/llama-nemotron-embed-vl-1b-v2 says 1.7 billion parameters."""
+    text = LLAMA | {"model_type": "llama_bidirec", "architectures": ["LlamaBidirectionalModel"], "vocab_size": 128266}
+    kind = {"model_type": "llama_nemotron_vl", "architectures": ["LlamaNemotronVLModel"], "downsample_ratio": 0.5}
+    seen = SIGLIP | {"image_size": 512, "patch_size": 16}
+    whole = read_config(kind | {"llm_config": text, "vision_config": seen} | TYPED)
+    assert whole.exact, whole.warnings
+    assert f"{whole.parameters / 1e9:.1f}" == "1.7"
+    assert named(whole, "vision_model.vision_model.") == named(read_config(seen))
+    assert named(whole, "language_model.") == named(read_config(text))
+    assert named(whole, "mlp1.1.") == {"weight": (2048, 4608), "bias": (2048,)}
+
+
+def test_nemotron_parse_reads_with_mbarts_decoder_without_positions() -> None:
+    sizes = {"d_model": 1024, "decoder_layers": 2, "decoder_attention_heads": 16, "decoder_ffn_dim": 4096}
+    sizes |= {"vocab_size": 100}
+    kind = {"model_type": "nemotron_parse", "architectures": ["NemotronParseForConditionalGeneration"], **TYPED}
+    encoder = {"patch_size": 16, "args": TRAINED}
+    whole = read_config(kind | {"encoder": encoder, "decoder": sizes | {"num_hidden_layers": 12}})
+    assert whole.exact, whole.warnings
+    mbart = named(read_config({"model_type": "mbart", "architectures": ["MBartModel"], **sizes}), "decoder.")
+    assert mbart.pop("embed_positions.weight") == (1026, 1024)
+    reads = named(whole, "decoder.")
+    assert reads.pop("embed_tokens.weight") == (100, 1024)
+    assert reads == {name: shape for name, shape in mbart.items() if name != "embed_tokens.weight"}
+    tower = "encoder.model_encoder.radio_model.model."
+    assert named(whole, tower) == named(read_config(nano_vl("NemotronH_Nano_VL_V2")), "vision_model.radio_model.model.")
+    tied = kind | {"encoder": encoder, "decoder": sizes, "num_extra_heads": 1, "tie_word_embeddings": True}
+    changed = named(read_config(tied))
+    assert named(whole).keys() - changed.keys() == {"lm_head.weight"}
+    assert changed["decoder.extra_proj.0.weight"] == (1024, 1024)

@@ -107,14 +107,15 @@ INTERN_EYES: Mapping[str, Model] = {
 }
 
 
+INTERN_PROJECTOR = Rest(
+    Norm("mlp1.0", shuffled),
+    Linear("mlp1.1", "llm_config.hidden_size", shuffled),
+    Linear("mlp1.3", "llm_config.hidden_size", "llm_config.hidden_size"),
+)
 INTERNVL_CHAT = Assembly(
     Nested("vision_config", "vision_model", INTERN_EYES),
     Nested("llm_config", "language_model", TEXT, "ForCausalLM"),
-    Rest(
-        Norm("mlp1.0", shuffled),
-        Linear("mlp1.1", "llm_config.hidden_size", shuffled),
-        Linear("mlp1.3", "llm_config.hidden_size", "llm_config.hidden_size"),
-    ),
+    INTERN_PROJECTOR,
 )
 
 
@@ -616,7 +617,16 @@ ISAAC = Adjusted(
     isaac,
 )
 
+# -- Llama Nemotron VL: nvidia/llama-nemotron-embed-vl-1b-v2, modeling_llama_nemotron_vl.py. InternVL's projector ------
+
+LLAMA_NEMOTRON_VL = Assembly(
+    Nested("vision_config", "vision_model.vision_model", VISION),
+    Nested("llm_config", "language_model", {"llama_bidirec": TEXT["llama_bidirec"]}),
+    INTERN_PROJECTOR,
+)
+
 REMOTE_MULTIMODAL: Mapping[str, Family] = {
+    "llama_nemotron_vl": one_class("LlamaNemotronVL", "Model", LLAMA_NEMOTRON_VL),
     "isaac": one_class("Isaac", "ForConditionalGeneration", ISAAC),
     "minimax_vl_01": one_class("MiniMaxVL01", "ForConditionalGeneration", MINIMAX_VL),
     "opencua": one_class("OpenCUA", "ForConditionalGeneration", OPENCUA),

@@ -1,4 +1,4 @@
-"""Nemotron Nano VL: RADIO's tower, as its own repository has it, before Llama or Nemotron-H.
+"""Nemotron Nano VL and Nemotron Parse: RADIO's tower, as its own repository has it, before Llama, Nemotron-H or mBART.
 
 That code is never run; each entry follows its published definition, which the comment above it names.
 """
@@ -10,21 +10,28 @@ from typing import Any
 
 from fastewq.architectures.assembly import (
     FFN,
+    UNTIED,
     WIDTH,
     Adjusted,
     Assembly,
+    Convolution,
+    Each,
     Family,
+    In,
     Linear,
     Nested,
     Norm,
     Parameter,
     Rest,
+    Under,
 )
 from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import Model
+from fastewq.architectures.parts import Tensors
 from fastewq.architectures.remote.heads import one_class
 from fastewq.architectures.remote.multimodal import nested
+from fastewq.architectures.seq2seq.bart import Side, bart_layer
 from fastewq.architectures.text import TEXT
 from fastewq.architectures.vision.clip import vision_layers
 from fastewq.errors import UnsupportedArchitecture
@@ -59,19 +66,19 @@ def radio_tokens(args: Fields) -> int:
     return tokens + multiple - tokens % multiple
 
 
-def radio(f: Fields) -> Mapping[str, Any]:
+def radio(f: Fields, name: str = "vision_config") -> Mapping[str, Any]:
     """The tower's sizes, some of which follow from the arguments that its training was started with."""
-    nested(f, "vision_config")
-    seen = f.sub("vision_config")
+    nested(f, name)
+    seen = f.sub(name)
     nested(seen, "args")
     args = seen.sub("args")
-    name = args.text("model")
-    if name not in VITS:
-        raise UnsupportedArchitecture(f"{args.where('model')} is {name[:80]!r}; of RADIO, {list(VITS)} are known")
+    vit = args.text("model")
+    if vit not in VITS:
+        raise UnsupportedArchitecture(f"{args.where('model')} is {vit[:80]!r}; of RADIO, {list(VITS)} are known")
     args.require("model_norm", (False,))
     for unknown in NOTHING_MORE:
         seen.require(unknown, (1,))
-    width, depth, heads = VITS[name]
+    width, depth, heads = VITS[vit]
     patch = seen.size("patch_size", 16)
     side = round((args["cpe_max_size"] if args.has("cpe_max_size") else seen["max_resolution"]) / patch)
     return {
@@ -135,7 +142,55 @@ def nano_vl(bias: bool) -> BodyBuilder:
     )
 
 
+# -- Nemotron Parse: nvidia/NVIDIA-Nemotron-Parse-v1.1, hf_nemotron_parse_modeling.py. mBART reads, without positions --
+
+READS = {
+    "vocab_size": 250027,
+    "d_model": 1024,
+    "decoder_layers": 12,
+    "decoder_attention_heads": 16,
+    "decoder_ffn_dim": 4096,
+}
+"""What its class assumes of the decoder."""
+NECK = 1024
+
+
+READER = Side(bart_layer("decoder", cross=True), embedding_norm=True, final_norm=True).build("decoder", True)
+
+
+def parse(f: Fields) -> Fields:
+    decoder = {**READS, **nested(f, "decoder"), "extra": f.count("num_extra_heads", 0, high=64)}
+    return f.replaced(encoder=radio(f, "encoder"), decoder={**decoder, "model_type": ""})
+
+
+def next_tokens(f: Fields) -> Tensors:
+    """Two matrices for each further token that is predicted at once."""
+    matrix = Linear("", "d_model", "d_model")
+    return (*Each("extra_heads", "extra", (matrix,))(f), *Each("extra_proj", "extra", (matrix,))(f))
+
+
+NEMOTRON_PARSE = Adjusted(
+    Assembly(
+        Nested("encoder", "encoder.model_encoder.radio_model.model", RADIO_EYES),
+        Rest(
+            Under(
+                "encoder",
+                Convolution("conv1", NECK, "encoder.hidden_size", (1,)),
+                Norm("layer_norm1", NECK),
+                Convolution("conv2", NECK, NECK, (1, 4), bias=False),
+                Norm("layer_norm2", NECK),
+                Linear("sum_proj", NECK, "3*encoder.hidden_size"),
+                Norm("layer_norm3", NECK),
+            ),
+            Linear("lm_head", "decoder.vocab_size", "decoder.d_model", False, UNTIED),
+        ),
+        In("decoder", READER, Rest(Under("decoder", next_tokens)), path=""),
+    ),
+    parse,
+)
+
 REMOTE_NEMOTRON_VL: Mapping[str, Model] = {
+    "nemotron_parse": one_class("NemotronParse", "ForConditionalGeneration", NEMOTRON_PARSE),
     # nvidia/Llama-3.1-Nemotron-Nano-VL-8B-V1, modeling.py; vLLM, models/nemotron_vl.py
     "Llama_Nemotron_Nano_VL": one_class("Llama_Nemotron_Nano_VL", "", nano_vl(bias=True)),
     # nvidia/NVIDIA-Nemotron-Nano-12B-v2-VL-BF16, modeling.py; vLLM, models/nano_nemotron_vl.py

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from fastewq.architectures.assembly import Adjusted, Family
-from fastewq.architectures.decoders.dense import FALCON, HEADS, LLAMA_LINE, uniform
+from fastewq.architectures.decoders.dense import FALCON, HEADS, LLAMA, LLAMA_LINE, uniform
 from fastewq.architectures.decoders.latent import LATENT_LINE
 from fastewq.architectures.decoders.linear_attention import MINIMAX
 from fastewq.architectures.decoders.moe import MOE
@@ -78,6 +78,14 @@ RENAMED: Mapping[str, Model] = {
         heads={"Model": LMHead()},
         default="Model",
         classes=("DreamModel",),
+    ),
+    # nvidia/Nemotron-Labs-Diffusion-8B, modeling_nemotron_labs_diffusion.py: Ministral 3
+    "nemotron_labs_diffusion": decoder(
+        LLAMA,
+        heads={"Model": LMHead(path="diffusion_head")},
+        default="Model",
+        prefix="encoder",
+        classes=("NemotronLabsDiffusionModel",),
     ),
     # JetLM/SDAR-8B-Chat and JetLM/SDAR-30B-A3B-Chat, modeling_sdar.py and modeling_sdar_moe.py: Qwen3
     "sdar": replace(LLAMA_LINE["qwen3"], classes=("SDARForCausalLM",)),
