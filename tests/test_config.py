@@ -172,3 +172,36 @@ def test_a_precision_that_had_to_be_assumed_is_a_warning() -> None:
     assert quantized.exact
     assert plain.warnings == ("the config names no dtype; float32 is assumed",)
     assert read_config(LLAMA | {"dtype": "float16"}).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("sent", "message", "hint"),
+    [
+        (
+            {"peft_type": "LORA", "base_model_name_or_path": "a/b"},
+            "the config of an adapter",
+            "adapter changes, 'a/b'.",
+        ),
+        ({"peft_type": "LORA"}, "peft_type is 'LORA'", "the model that the adapter changes."),
+        (
+            {"_class_name": "Transformer2DModel", "hidden_size": 8},
+            "a file of the diffusers library",
+            "each text encoder",
+        ),
+        ({"weight_map": {}, "metadata": {}}, "the index of a sharded checkpoint", "config.json beside it"),
+        ({"do_sample": True, "bos_token_id": 1}, "this is generation_config.json", "config.json beside it"),
+        ({"tokenizer_class": "LlamaTokenizer"}, "this is tokenizer_config.json", "config.json beside it"),
+        ({"model_type": "SentenceTransformer", "__version__": {}}, "config_sentence_transformers", "beside it"),
+        ({"dim": 4096, "n_layers": 32, "norm_eps": 1e-5}, "params.json of another", "format of transformers"),
+        ({"schema": "fastewq.plan/1"}, "a document of ours", "unmodified config.json"),
+        ({"hidden_size": 768, "do_sample": False}, "model_type is missing", "lack it: add it. Otherwise"),
+        ({"architectures": ["BertForMaskedLM"]}, "model_type is missing", "For 'BertForMaskedLM' it is 'bert'."),
+        ({"architectures": [None]}, "model_type is missing", "lack it: add it. Otherwise"),
+        ({"model_type": None}, "model_type is null", "unmodified config.json"),
+    ],
+)
+def test_what_has_no_model_type_is_called_by_its_name(sent: dict[str, Any], message: str, hint: str) -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        read_config(sent)
+    assert message in caught.value.message
+    assert hint in caught.value.hint

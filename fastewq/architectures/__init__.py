@@ -9,6 +9,7 @@ What all of them are made with:
     assembly.py   the vocabulary in which everything but plain decoders is declared
     text.py       the text models of every folder, for models that hold one
     registry.py   model_type -> Model, from the tables of the folders
+    other_files.py   what a JSON object without a model_type is
 
 The folders, each of which imports only from those above it, or from text.py, which knows the text models of all:
 
@@ -35,8 +36,9 @@ from fastewq.architecture import Architecture
 from fastewq.architectures.body import Body
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import Model
+from fastewq.architectures.other_files import without_type
 from fastewq.architectures.registry import MODELS
-from fastewq.errors import InvalidConfig, UnsupportedArchitecture
+from fastewq.errors import UnsupportedArchitecture
 from fastewq.shown import shown
 
 DTYPES: Final = {
@@ -98,11 +100,8 @@ def supported() -> list[str]:
 def read(config: Mapping[str, Any]) -> Architecture:
     """The architecture of a config; see `fastewq.config.read_config`."""
     model_type = config.get("model_type")
-    schema = config.get("schema")
-    if model_type is None and isinstance(schema, str) and schema.startswith("fastewq."):
-        raise InvalidConfig(f"schema is {shown(schema)}, so this is a document of ours; expected a model's config")
-    if not isinstance(model_type, str):
-        raise InvalidConfig(f"model_type is {shown(model_type)}; expected a string such as 'llama'")
+    if not isinstance(model_type, str) or model_type == "SentenceTransformer":
+        raise without_type(config)
     model_type = meant(model_type, config)
     model = MODELS.get(model_type)
     if model is None:

@@ -109,6 +109,20 @@ def library_types() -> list[str]:
     return sorted(_table().keys() - {"transformers"})
 
 
+@cache
+def _types_by_class() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for model_type in library_types():
+        for name in _known(model_type).classes:
+            found.setdefault(name, []).append(model_type)
+    return found
+
+
+def types_of_class(name: str) -> Sequence[str]:
+    """The types whose config a class of the transformers library takes; empty for other classes."""
+    return _types_by_class().get(name, ())
+
+
 def transformers_version() -> str:
     """The version of the transformers library whose defaults are used."""
     return str(json.loads(_table()["transformers"]))
