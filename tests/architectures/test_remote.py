@@ -476,3 +476,18 @@ def test_nemotron_parse_reads_with_mbarts_decoder_without_positions() -> None:
     changed = named(read_config(tied))
     assert named(whole).keys() - changed.keys() == {"lm_head.weight"}
     assert changed["decoder.extra_proj.0.weight"] == (1024, 1024)
+
+
+def test_phi_4_vision_is_siglip_2_below_phi_3() -> None:
+    """microsoft/Phi-4-reasoning-vision-15B says 15 billion parameters."""
+    seen = {name: SIGLIP[name] for name in ("hidden_size", "intermediate_size", "num_attention_heads")}
+    seen |= {"num_hidden_layers": 27}
+    text = {"hidden_size": 5120, "intermediate_size": 17920, "num_attention_heads": 40, "num_key_value_heads": 10}
+    text |= {"num_hidden_layers": 40, "vocab_size": 100352, "tie_word_embeddings": False, **TYPED}
+    kind = {"model_type": "phi4-siglip", "architectures": ["Phi4ForCausalLMV"], "mm_hidden_size": 1152}
+    whole = read_config(kind | text | {"vision_config": seen})
+    assert whole.exact, whole.warnings
+    assert f"{whole.parameters / 1e9:.0f}" == "15"
+    tower = named(whole, "model.vision_tower.vision_tower.vision_model.")
+    assert tower == named(read_config({"model_type": "siglip2_vision_model", **seen}))
+    assert named(read_config({"model_type": "phi3", **text})).items() <= named(whole).items()
