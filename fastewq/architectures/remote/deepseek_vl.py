@@ -91,13 +91,20 @@ BLOCK = (
     Linear("mlp.fc1", FFN, WIDTH),
     Linear("mlp.fc2", WIDTH, FFN),
 )
-SIGLIP = Assembly(
-    Expect("class_token", False),
-    Expect("global_pool", "map"),
+TIMM_SIGLIP = Assembly(
     Rest(
         Convolution("patch_embed.proj", WIDTH, 3, ("patch_size", "patch_size")),
         Parameter("pos_embed", (1, patches, WIDTH), "embedding"),
         Norm("norm"),
+    ),
+    vision_layers("blocks", *BLOCK),
+)
+"""As the timm library has it, without the pooling."""
+SIGLIP = Assembly(
+    Expect("class_token", False),
+    Expect("global_pool", "map"),
+    TIMM_SIGLIP,
+    Rest(
         Under(
             "attn_pool",
             Parameter("latent", (1, 1, WIDTH)),
@@ -109,7 +116,6 @@ SIGLIP = Assembly(
             Linear("mlp.fc2", WIDTH, FFN),
         ),
     ),
-    vision_layers("blocks", *BLOCK),
 )
 
 

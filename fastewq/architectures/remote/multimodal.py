@@ -23,6 +23,7 @@ from fastewq.architectures.assembly import (
     Linear,
     Nested,
     Norm,
+    Only,
     Parameter,
     Rest,
     Under,
@@ -35,7 +36,8 @@ from fastewq.architectures.assembly import (
 )
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import Model
-from fastewq.architectures.parts import unless
+from fastewq.architectures.parts import present, unless
+from fastewq.architectures.remote.deepseek_vl import TIMM_SIGLIP
 from fastewq.architectures.remote.heads import one_class
 from fastewq.architectures.text import TEXT
 from fastewq.architectures.vision.clip import CLIP_LAYER, FUSED_LAYERS, PATCH_KERNEL, VISION, vision_layers
@@ -307,7 +309,10 @@ KIMI_VL = Assembly(
 
 # -- MiniCPM-V: openbmb/MiniCPM-V-2_6, modeling_minicpmv.py and resampler.py. The text model's fields are at the top --
 
-MINICPM_SPEAKS = {2.5: "llama", 2.6: "qwen2", 4.0: "llama", 4.5: "qwen3"}
+MINICPM_SPEAKS = {"2.5": "llama", "2.6": "qwen2", "4": "llama", "4.0": "llama", "4.5": "qwen3"}
+FIRST_TOWER = "vit_so400m_patch14_siglip_384.webli"
+FIRST_TOWER_SIZES = {"hidden_size": 1152, "intermediate_size": 4304, "num_attention_heads": 16, "image_size": 384}
+FIRST_TOWER_LAYERS = 27
 
 
 def nested(f: Fields, name: str) -> Mapping[str, Any]:
@@ -329,29 +334,50 @@ def minicpm_sides(f: Fields, language: str, drops_last: bool) -> Fields:
     return speaks.replaced(vision_config={**sees, "model_type": "siglip_vision_model"})
 
 
+def numbered(f: Fields) -> str:
+    """The version, which is a number in some files and a string in others."""
+    version = f.value("version")
+    return f"{version:.20}" if isinstance(version, str) else f"{f.number('version'):g}"
+
+
 def minicpmv(f: Fields) -> Fields:
-    version = f.number("version")
+    version = numbered(f)
     if version not in MINICPM_SPEAKS:
-        raise UnsupportedArchitecture(f"version is {version:g}; of minicpmv, {list(MINICPM_SPEAKS)} are known")
+        raise UnsupportedArchitecture(f"version is {version}; of minicpmv, {list(MINICPM_SPEAKS)} are known")
     return minicpm_sides(f, MINICPM_SPEAKS[version], f.flag("drop_vision_last_layer", False))
 
 
-MINICPM_EYES = Assembly(
-    Nested("vision_config", "vpm", VISION),
-    Rest(
-        Under(
-            "resampler",
-            Parameter("query", ("query_num", MOUTH)),
-            Linear("kv_proj", MOUTH, EYE, False),
-            Parameter("attn.in_proj_weight", (times(3, MOUTH), MOUTH), "linear"),
-            Parameter("attn.in_proj_bias", (times(3, MOUTH),), "bias"),
-            Linear("attn.out_proj", MOUTH, MOUTH),
-            *(Norm(name, MOUTH) for name in ("ln_q", "ln_kv", "ln_post")),
-            Parameter("proj", (MOUTH, MOUTH), "linear"),
-        )
-    ),
+RESAMPLER = (
+    Parameter("query", ("query_num", MOUTH)),
+    Linear("kv_proj", MOUTH, EYE, False),
+    Parameter("attn.in_proj_weight", (times(3, MOUTH), MOUTH), "linear"),
+    Parameter("attn.in_proj_bias", (times(3, MOUTH),), "bias"),
+    Linear("attn.out_proj", MOUTH, MOUTH),
+    *(Norm(name, MOUTH) for name in ("ln_q", "ln_kv", "ln_post")),
+    Parameter("proj", (MOUTH, MOUTH), "linear"),
 )
-MINICPMV = Adjusted(Assembly(MINICPM_EYES, Nested("text_config", "llm", TEXT, "ForCausalLM")), minicpmv)
+MINICPM_EYES = Assembly(Nested("vision_config", "vpm", VISION), Rest(Under("resampler", *RESAMPLER)))
+MINICPM_MOUTH = Nested("text_config", "llm", TEXT, "ForCausalLM")
+
+
+def first_minicpmv(f: Fields) -> Fields:
+    """MiniCPM-V and MiniCPM-V 2, openbmb/MiniCPM-V-2: they have no version, and a tower of the timm library."""
+    f.choice("vision_encoder", (FIRST_TOWER,))
+    depth = FIRST_TOWER_LAYERS - f.flag("drop_vision_last_layer", True)
+    sees = {**FIRST_TOWER_SIZES, "num_hidden_layers": depth, "patch_size": 14, "model_type": ""}
+    return f.replaced(model_type="minicpm").unflattened("text_config").replaced(vision_config=sees)
+
+
+FIRST_MINICPMV = Assembly(
+    In("vision_config", TIMM_SIGLIP, path="vpm"),
+    Rest(Under("resampler", *RESAMPLER, Parameter("pos_embed", ("query_num", MOUTH), "embedding"))),
+    MINICPM_MOUTH,
+)
+VERSIONED = present("version")
+MINICPMV = Assembly(
+    Only(VERSIONED, Adjusted(Assembly(MINICPM_EYES, MINICPM_MOUTH), minicpmv)),
+    Only(unless(VERSIONED), Adjusted(FIRST_MINICPMV, first_minicpmv)),
+)
 
 # -- Phi-3-vision: microsoft/Phi-3.5-vision-instruct, modeling_phi3_v.py and image_embedding_phi3_v.py ----------------
 

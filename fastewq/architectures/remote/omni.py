@@ -42,7 +42,7 @@ from fastewq.architectures.heads import Model
 from fastewq.architectures.parts import GatedMLP, Option, Part, Tensors, unless
 from fastewq.architectures.remote.dense import QWEN2_ATTENTION
 from fastewq.architectures.remote.heads import one_class
-from fastewq.architectures.remote.multimodal import MINICPM_EYES, minicpm_sides, nested
+from fastewq.architectures.remote.multimodal import MINICPM_EYES, minicpm_sides, nested, numbered
 from fastewq.architectures.text import TEXT
 from fastewq.architectures.vision_language.multimodal import MOUTH
 from fastewq.errors import UnsupportedArchitecture
@@ -136,8 +136,7 @@ VOICE_VOCABULARY = 32_000
 
 def minicpmo(f: Fields) -> Fields:
     """The same with a nested config for each side; the text model's fields are at the top."""
-    version = f.value("version")
-    version = f"{version:.20}" if isinstance(version, str) else f"{f.number('version'):g}"
+    version = numbered(f)
     if version not in VOICES:
         raise UnsupportedArchitecture(f"version is {version}; of minicpmo, {list(VOICES)} are known")
     voice = {**VOICE, **VOICES[version], **nested(f, "tts_config")}
