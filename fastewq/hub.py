@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final
@@ -42,7 +43,15 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
     validate_repo_id,
 )
 
-from fastewq.errors import AccessDenied, FastEWQError, HubUnavailable, InvalidCheckpoint, InvalidConfig, NotFound
+from fastewq.errors import (
+    AccessDenied,
+    FastEWQError,
+    HubUnavailable,
+    InputError,
+    InvalidCheckpoint,
+    InvalidConfig,
+    NotFound,
+)
 from fastewq.files import write_bytes
 from fastewq.jsonio import MAX_CONFIG_BYTES, parse_config
 from fastewq.shown import json_kind
@@ -147,6 +156,7 @@ class Hub:
     token      default: HF_TOKEN or the token of `hf auth login`
     cache      folder for configs, keyed by endpoint, repository and commit; None: `default_cache()`
     offline    answer from the cache alone; also when HF_HUB_OFFLINE is set
+    answered   whether any request was answered, be it by an error
     """
 
     def __init__(
@@ -165,7 +175,7 @@ class Hub:
         self._cache = (cache or default_cache()) / quote(urlsplit(self.endpoint).netloc, safe="")
         self._locations: dict[str, str] = {}
         self._open_at = 0.0
-        self._answered = False
+        self.answered = False
         self._lock = threading.Lock()
 
     # ---- configs ----
@@ -276,9 +286,14 @@ class Hub:
     # ---- the listing ----
 
     def models(self, filters: Filters) -> Iterator[Listed]:
-        """The models of the Hub that pass the filters, page after page, the most recent or most downloaded first."""
+        """The models of the Hub that pass the filters, page after page, the most recent or most downloaded first.
+
+        Ids are as listed: of a name that no repository should have, asking for a file says so (`check_id`).
+        Raises InputError, HubUnavailable.
+        """
+        since = _utc(filters.since) if filters.since else ""
         query: list[tuple[str, str]] = [("limit", str(PAGE_SIZE))]
-        query += [("sort", "lastModified" if filters.since else "downloads")]
+        query += [("sort", "lastModified" if since else "downloads")]
         query += [("author", filters.author)] if filters.author else []
         query += [("filter", tag) for tag in (filters.task, filters.library) if tag]
         properties = ("sha", "lastModified", "downloads", "pipeline_tag", "library_name", "gated")
@@ -290,10 +305,10 @@ class Hub:
             for entry in page:
                 listed = _listed(entry)
                 # The listing is sorted by what is bounded, so the first model out of bounds ends it.
-                if filters.since and listed.last_modified < filters.since:
+                if listed.last_modified < since:
                     return
                 if listed.downloads < filters.min_downloads:
-                    if filters.since:
+                    if since:
                         continue
                     return
                 yield listed
@@ -343,7 +358,7 @@ class Hub:
 
     def _attempts(self) -> int:
         """Where no answer ever came there is probably no network, and nothing to be patient with."""
-        return self.patience.attempts if self._answered else min(self.patience.attempts, ATTEMPTS_WITHOUT_ANSWER)
+        return self.patience.attempts if self.answered else min(self.patience.attempts, ATTEMPTS_WITHOUT_ANSWER)
 
     def _try(self, url: str, what: str, limit: int, span: tuple[int, int] | None) -> _Answer:
         self._wait_until_open()
@@ -358,7 +373,7 @@ class Hub:
         timeout = httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
         deadline = time.monotonic() + BODY_SECONDS + limit / SLOWEST
         with get_session().stream("GET", address, headers=headers, timeout=timeout, follow_redirects=True) as response:
-            self._answered = True
+            self.answered = True
             self._note_limits(response, what)
             if address != url and response.status_code in (401, 403, 404, 410):
                 # The signature ran out: the next try asks the Hub for another.
@@ -504,7 +519,7 @@ def _json_value(text: bytes, what: str) -> Any:
 def _listed(entry: Any) -> Listed:
     try:
         listed = Listed(
-            id=check_id(entry["id"]),
+            id=str(entry["id"]),
             sha=str(entry["sha"]),
             last_modified=str(entry.get("lastModified") or ""),
             downloads=int(entry.get("downloads") or 0),
@@ -515,6 +530,15 @@ def _listed(entry: Any) -> Listed:
     except (KeyError, TypeError, ValueError, AttributeError):
         raise HubUnavailable(f"the listing holds {entry!r:.200}; expected a model with id and sha") from None
     return listed
+
+
+def _utc(since: str) -> str:
+    """An ISO 8601 date or time as the listing writes its own, in UTC, but for fractions of a second."""
+    try:
+        time = datetime.fromisoformat(since)
+    except ValueError:
+        raise InputError(f"since is {since!r:.60}; expected a date such as 2026-01-31") from None
+    return (time if time.tzinfo is None else time.astimezone(UTC)).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _text(value: Any) -> str | None:

@@ -10,18 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fastewq.catalog.index import write_index
-from fastewq.catalog.store import Store
-from fastewq.errors import InvalidDataset, NotFound
+from fastewq.catalog.store import Store, damaged
 
 ROWS_AT_ONCE = 5000
 
 
 def build_index(store: Store) -> int:
     """Write the index of the newest plans; returns the number of entries. Raises NotFound, InvalidDataset."""
-    versions = store.versions()
-    if not versions:
-        raise NotFound(f"{store.folder} has no plans", hint="`fastewq catalog build INPUT -o DIR` makes them.")
-    return write_index(store.index, _rows(store.files("models", versions[-1])), versions[-1])
+    version = store.newest_version()
+    return write_index(store.index, _rows(store.files("models", version)), version)
 
 
 def _rows(files: list[Path]) -> Iterator[dict[str, Any]]:
@@ -31,4 +28,4 @@ def _rows(files: list[Path]) -> Iterator[dict[str, Any]]:
                 for batch in file.iter_batches(ROWS_AT_ONCE):
                     yield from batch.to_pylist()
         except (OSError, pa.ArrowException) as error:
-            raise InvalidDataset(f"{path} cannot be read: {str(error)[:200]}") from error
+            raise damaged(path, error) from error

@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice
@@ -24,10 +24,20 @@ import pyarrow.parquet as pq
 from fastewq.catalog.index import PASSING
 from fastewq.catalog.schema import CONFIGS
 from fastewq.catalog.store import Known, Store
-from fastewq.errors import FastEWQError, InvalidCheckpoint, InvalidConfig, InvalidDataset, NotFound, StorageFailure
+from fastewq.errors import (
+    FastEWQError,
+    HubUnavailable,
+    InputError,
+    InvalidCheckpoint,
+    InvalidConfig,
+    InvalidDataset,
+    NotFound,
+    StorageFailure,
+)
 from fastewq.headers import HubFiles, read_headers
-from fastewq.hub import COMMIT, DEFAULT_REVISION, Filters, Hub, Listed, check_id, check_revision
+from fastewq.hub import BATCH, COMMIT, DEFAULT_REVISION, Filters, Hub, Listed, check_id, check_revision
 from fastewq.jsonio import MAX_CONFIG_BYTES
+from fastewq.shown import shown
 from fastewq.stored import dump_tensors
 
 IN_FLIGHT: Final = 16
@@ -39,16 +49,25 @@ MAX_HEADERS: Final = 32 << 20
 """Characters of one model's list of tensors; a mixture of experts with 400,000 tensors stays below."""
 MAX_FILES: Final = 1_000_000
 REQUIRED: Final = ("id", "revision", "config")
+ID: Final = r"^[^@\p{C}\p{Zl}\p{Zp}]{1,200}$"
+"""What lines of output, `get ID@REVISION` and paths of the service can hold."""
 
 
 @dataclass
 class Counts:
-    """What a collection did so far. `failed` counts by error code; `found` is all models seen."""
+    """What a collection did so far.
+
+    found    all models seen;  total: how many there are at most, where that is known before all are seen
+    failed   by error code
+    stopped  why the Hub was not asked for the rest; None where it was
+    """
 
     found: int = 0
     unchanged: int = 0
     added: int = 0
     failed: Counter[str] = field(default_factory=Counter)
+    total: int | None = None
+    stopped: HubUnavailable | None = None
 
     @property
     def done(self) -> int:
@@ -69,15 +88,21 @@ def collect(
 ) -> Counts:
     """Collect from an INPUT: `hub://`, a folder of configs, a .parquet or .jsonl file, or a .txt file of ids.
 
-    `filters`, `hub` and `headers` (read the safetensors headers as well) are used for the Hub and lists of ids. Raises
-    NotFound, InvalidDataset, HubUnavailable (if the listing fails; a model that fails becomes a row with its error),
-    StorageFailure.
+    `filters` are for `hub://` alone, `headers` (read the safetensors headers as well) for it and lists of ids. A model
+    that fails becomes a row with its error. Where the Hub cannot be reached, or its listing fails, what was fetched is
+    kept and `Counts.stopped` says why. Raises NotFound, InputError, InvalidDataset, StorageFailure.
     """
     path = Path(source)
     report = progress or (lambda _: None)
+    filters = filters or Filters()
     if source == "hub://":
-        wanted: Iterable[_Wanted] = map(_Wanted.listed, _need(hub).models(filters or Filters()))
-        return _from_hub(store, _need(hub), wanted, report, headers)
+        hub = hub or Hub(patience=BATCH)
+        wanted = map(_Wanted.listed, hub.models(filters))
+        return _from_hub(store, hub, wanted, Counts(total=filters.limit), report, headers)
+    if filters != Filters():
+        raise InputError(f"INPUT is {source}; author, task, library, downloads, since and limit filter hub:// alone")
+    if headers and path.suffix != ".txt":
+        raise InputError(f"INPUT is {source}; headers are read with hub:// and lists of ids alone")
     if path.is_dir():
         return _import(store, _folder_tables(path), report)
     if not path.is_file():
@@ -89,14 +114,10 @@ def collect(
     if path.suffix == ".jsonl":
         return _import(store, _jsonl_tables(path), report)
     if path.suffix == ".txt":
-        return _from_hub(store, _need(hub), _wanted_ids(path), report, headers)
+        ids = dict.fromkeys(_wanted_ids(path))
+        kept = store.keys(refused=True)
+        return _from_hub(store, hub or Hub(patience=BATCH), ids, Counts(total=len(ids)), report, headers, kept)
     raise InvalidDataset(f"{source} has the suffix {path.suffix!r}; expected .parquet, .jsonl, .txt, or a folder")
-
-
-def _need(hub: Hub | None) -> Hub:
-    from fastewq.hub import BATCH
-
-    return hub or Hub(patience=BATCH)
 
 
 # ---- from a Hub ----
@@ -124,52 +145,73 @@ class _Wanted:
 
 def _wanted_ids(path: Path) -> Iterator[_Wanted]:
     """Lines of org/name or org/name@revision; blank lines and # comments are skipped."""
-    for line in _lines(path):
+    for number, line in enumerate(_lines(path), 1):
         text = line.partition("#")[0].strip()
         if text:
             repo_id, _, revision = text.partition("@")
-            yield _Wanted(check_id(repo_id), check_revision(revision or DEFAULT_REVISION))
+            try:
+                yield _Wanted(check_id(repo_id), check_revision(revision or DEFAULT_REVISION))
+            except NotFound as error:
+                raise InvalidDataset(f"{path}, line {number}: {error.message}") from None
 
 
-def _from_hub(store: Store, hub: Hub, wanted: Iterable[_Wanted], progress: Progress, headers: bool) -> Counts:
+def _from_hub(
+    store: Store,
+    hub: Hub,
+    wanted: Iterable[_Wanted],
+    counts: Counts,
+    progress: Progress,
+    headers: bool,
+    kept: Set[tuple[str, str]] = frozenset(),
+) -> Counts:
+    """Fetch what is wanted but neither `kept` nor the last that is known of its model."""
     known = store.known()
-    counts = Counts()
     buffer = _Buffer(store)
     models = iter(wanted)
-    pending: dict[Future[dict[str, Any]], _Wanted] = {}
-    with ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="fastewq-collect") as pool:
-        try:
-            while True:
-                before = counts.found
-                for model in islice(models, 4 * IN_FLIGHT - len(pending)):
-                    counts.found += 1
-                    if _is_known(model, known.get(model.id)):
-                        counts.unchanged += 1
-                    else:
-                        pending[pool.submit(_fetch, hub, model, headers)] = model
-                progress(counts)
-                if not pending and counts.found == before:
-                    return counts
-                for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                    model = pending.pop(future)
-                    _take(future.result(), known.get(model.id), counts, buffer)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            for future in pending:
-                if future.done() and not future.cancelled() and future.exception() is None:
-                    _take(future.result(), known.get(pending[future].id), counts, buffer)
-            buffer.flush()
+    pending: set[Future[dict[str, Any]]] = set()
+    pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="fastewq-collect")
+    interrupted = False
+    try:
+        while True:
+            before = counts.found
+            for model in islice(models, 4 * IN_FLIGHT - len(pending)):
+                counts.found += 1
+                if _is_known(model, known.get(model.id), kept):
+                    counts.unchanged += 1
+                else:
+                    pending.add(pool.submit(_fetch, hub, model, headers))
+            progress(counts)
+            if not pending and counts.found == before:
+                break
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                _take(future.result(), known, counts, buffer)
+    except HubUnavailable as error:
+        counts.stopped = error
+    except KeyboardInterrupt:
+        interrupted = True
+        raise
+    finally:
+        # An interrupt ends what a Hub may hold back for minutes; anything else waits for the answers to come.
+        pool.shutdown(wait=not interrupted, cancel_futures=True)
+        for future in pending:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                _take(future.result(), known, counts, buffer)
+        buffer.flush()
+    return counts
 
 
-def _is_known(model: _Wanted, last: Known | None) -> bool:
+def _is_known(model: _Wanted, last: Known | None, kept: Set[tuple[str, str]]) -> bool:
     """Whether asking again can bring nothing new. What a branch stands for, only the Hub knows."""
-    return bool(
-        last and COMMIT.fullmatch(model.revision) and last.revision == model.revision and last.error_code not in PASSING
-    )
+    if not COMMIT.fullmatch(model.revision):
+        return False
+    is_last = last is not None and last.revision == model.revision and last.error_code not in PASSING
+    return is_last or (model.id, model.revision) in kept
 
 
 def _fetch(hub: Hub, model: _Wanted, headers: bool) -> dict[str, Any]:
-    """A row of CONFIGS: the config, or the error. Only an error on our own side is raised."""
+    """A row of CONFIGS: the config, or the error. Raised is an error on our own side, or of a Hub that never answered:
+    what is wanted next would fail the same way."""
     try:
         data, commit = hub.fetch_config(model.id, model.revision)
         found = _headers(hub, model.id, commit) if headers else None
@@ -177,6 +219,8 @@ def _fetch(hub: Hub, model: _Wanted, headers: bool) -> dict[str, Any]:
     except StorageFailure:
         raise
     except FastEWQError as error:
+        if isinstance(error, HubUnavailable) and not hub.answered:
+            raise
         return model.row(model.revision, error_code=error.code, error_message=error.message)
 
 
@@ -196,16 +240,19 @@ def _decoded(data: bytes, repo_id: str) -> str:
         raise InvalidConfig(f"{repo_id}: config.json is not UTF-8 text: byte {error.start}") from None
 
 
-def _take(row: dict[str, Any], last: Known | None, counts: Counts, buffer: _Buffer) -> None:
-    error = row.get("error_code")
-    if error:
-        counts.failed[error] += 1
-    elif last and last == Known(row["revision"], None):
-        counts.unchanged += 1  # a branch that still stands for the commit we have
-        return
-    else:
+def _take(row: dict[str, Any], known: dict[str, Known], counts: Counts, buffer: _Buffer) -> None:
+    """Count a row, and keep it if it says anything new: a branch may still stand for the commit that is known, and a
+    listing names a model twice when it moves to another page meanwhile."""
+    found = Known(row["revision"], row.get("error_code"))
+    is_new = known.get(row["id"]) != found
+    if found.error_code:
+        counts.failed[found.error_code] += 1
+    elif is_new:
         counts.added += 1
-    if not last or last != Known(row["revision"], error):
+    else:
+        counts.unchanged += 1
+    if is_new:
+        known[row["id"]] = found
         buffer.add(row)
 
 
@@ -274,17 +321,28 @@ def _jsonl_tables(path: Path) -> Iterator[pa.Table]:
                 continue
             if not isinstance(entry, dict) or "id" not in entry or "config" not in entry:
                 raise InvalidDataset(f"{path}, line {number}: expected an object with id, revision and config")
+            for name in ("id", "revision"):
+                if not isinstance(entry.setdefault(name), str | None):
+                    raise InvalidDataset(f"{path}, line {number}: {name} is {shown(entry[name])}; expected a string")
             config = entry["config"]
             text = config if isinstance(config, str) else json.dumps(config)
-            yield {"id": entry["id"], "revision": entry.get("revision"), "config": text}
+            yield {"id": entry["id"], "revision": entry["revision"], "config": text}
 
     yield from _tables(rows(), str(path))
 
 
 def _folder_tables(folder: Path) -> Iterator[pa.Table]:
-    """NAME.json, where a double hyphen stands for the slash of an id, and ORG/NAME/config.json."""
+    """NAME.json, where a double hyphen stands for the slash of an id, and ORG/NAME/config.json, beside and below which
+    other files belong to the model."""
 
     paths = sorted(folder.rglob("*.json"))[:MAX_FILES]
+    models = {path.parent for path in paths if path.name == "config.json"} - {folder}
+
+    def is_config(path: Path) -> bool:
+        own = path.parent if path.name == "config.json" else None
+        return not any(parent in models and parent != own for parent in path.parents)
+
+    paths = [path for path in paths if is_config(path)]
     if not paths:
         raise NotFound(f"{folder} holds no .json file", hint="Expected ORG/NAME/config.json or ORG--NAME.json.")
 
@@ -307,9 +365,10 @@ def _folder_tables(folder: Path) -> Iterator[pa.Table]:
 def _tables(rows: Iterator[dict[str, Any]], source: str) -> Iterator[pa.Table]:
     while chunk := list(islice(rows, IMPORT_ROWS)):
         try:
-            yield _conform(pa.Table.from_pylist(chunk, CONFIGS), source)
-        except (pa.ArrowException, TypeError) as error:
-            raise InvalidDataset(f"{source} holds values of unexpected types: {str(error)[:200]}") from error
+            table = pa.Table.from_pylist(chunk, CONFIGS)
+        except UnicodeEncodeError as error:  # JSON can name half a character
+            raise InvalidDataset(f"{source} holds text that is not Unicode: {error.reason}") from None
+        yield _conform(table, source)
 
 
 def _conform(table: pa.Table, source: str) -> pa.Table:
@@ -325,7 +384,8 @@ def _conform(table: pa.Table, source: str) -> pa.Table:
             try:
                 columns[column.name] = table[column.name].cast(column.type)
             except pa.ArrowException as error:
-                raise InvalidDataset(f"{source}: column {column.name} is {table[column.name].type}: {error}") from error
+                found = table[column.name].type
+                raise InvalidDataset(f"{source}: column {column.name} is {found}; expected {column.type}") from error
         else:
             columns[column.name] = pa.nulls(len(table), column.type)
     for name in ("id", "config"):
@@ -333,6 +393,10 @@ def _conform(table: pa.Table, source: str) -> pa.Table:
             raise InvalidDataset(
                 f"{source}: column {name} has {columns[name].null_count} missing values; expected none"
             )
+    strange = columns["id"].filter(pc.invert(pc.match_substring_regex(columns["id"], ID)))
+    if len(strange):
+        first = shown(strange[0].as_py())
+        raise InvalidDataset(f"{source}: an id is {first}; expected 1 to 200 characters of one line, without '@'")
     if columns["revision"].null_count:
         hashes = [hashlib.sha256(text.encode()).hexdigest()[:40] for text in columns["config"].to_pylist()]
         columns["revision"] = pc.coalesce(columns["revision"], pa.array(hashes, pa.string()))
@@ -341,7 +405,7 @@ def _conform(table: pa.Table, source: str) -> pa.Table:
 
 def _lines(path: Path) -> Iterator[str]:
     try:
-        with path.open(encoding="utf-8") as stream:
+        with path.open(encoding="utf-8-sig") as stream:
             while line := stream.readline(MAX_CONFIG_BYTES * 2):
                 yield line
     except (OSError, UnicodeDecodeError) as error:

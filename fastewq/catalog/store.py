@@ -26,8 +26,9 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from fastewq.catalog.index import PASSING
 from fastewq.catalog.schema import CONFIGS
-from fastewq.errors import InvalidDataset, StorageFailure
+from fastewq.errors import InvalidDataset, NotFound, StorageFailure
 
 ROW_GROUP: Final = 5000
 """Rows that a reader must hold at once."""
@@ -61,7 +62,8 @@ class Store:
         except OSError as error:
             raise StorageFailure(f"{self.folder} cannot be written: {error.strerror}") from error
         try:
-            for path in self.configs.glob(".*"):
+            # What killed commands left; indexes of a million models are large.
+            for path in (*self.configs.glob(".*"), *self.folder.glob(f".{self.index.name}.*")):
                 path.unlink(missing_ok=True)
             yield
         finally:
@@ -80,6 +82,13 @@ class Store:
         folder = self.folder / "plans"
         found = [path for path in folder.iterdir() if (path / "models").is_dir()] if folder.is_dir() else []
         return [path.name for path in sorted(found, key=lambda path: (path / "models").stat().st_mtime_ns)]
+
+    def newest_version(self) -> str:
+        """The version that wrote last. Raises NotFound where there are no plans."""
+        versions = self.versions()
+        if not versions:
+            raise NotFound(f"{self.folder} has no plans", hint="`fastewq catalog build INPUT -o DIR` makes them.")
+        return versions[-1]
 
     def forget_other_plans(self, version: str) -> None:
         """Remove the plans of every other predictor version."""
@@ -111,12 +120,14 @@ class Store:
             found |= {i: Known(revision, error) for i, revision, error in zip(*columns, strict=True)}
         return found
 
-    def keys(self) -> set[tuple[str, str]]:
-        """Every (id, revision) that has a config."""
+    def keys(self, *, refused: bool = False) -> set[tuple[str, str]]:
+        """Every (id, revision) that has a config, or with `refused` an error that lasts as well."""
         found: set[tuple[str, str]] = set()
         for path in self.files("configs"):
             table = read_columns(path, ["id", "revision", "error_code"])
-            table = table.filter(pc.is_null(table["error_code"]))
+            errors = table["error_code"]
+            passing = pc.is_in(errors, value_set=pa.array(PASSING))
+            table = table.filter(pc.invert(passing) if refused else pc.is_null(errors))
             found.update(zip(table["id"].to_pylist(), table["revision"].to_pylist(), strict=True))
         return found
 
@@ -144,14 +155,21 @@ def read_columns(path: Path, columns: list[str]) -> pa.Table:
     try:
         return pq.read_table(path, columns=columns)
     except (OSError, pa.ArrowException) as error:
-        raise InvalidDataset(f"{path} cannot be read: {str(error)[:200]}") from error
+        raise damaged(path, error) from error
 
 
 def _metadata(path: Path) -> pq.FileMetaData:
     try:
         return pq.read_metadata(path)
     except (OSError, pa.ArrowException) as error:
-        raise InvalidDataset(f"{path} cannot be read: {str(error)[:200]}") from error
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> InvalidDataset:
+    """A file of the folder that cannot be read, and how to do without it."""
+    of_plans = path.parent.name in ("models", "blocks")
+    hint = "Delete it: the next build plans its models again." if of_plans else "Build the catalog in another folder."
+    return InvalidDataset(f"{path} cannot be read: {str(error).splitlines()[0][:200]}", hint=hint)
 
 
 def write_table(path: Path, table: pa.Table) -> int:

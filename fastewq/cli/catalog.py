@@ -6,8 +6,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Plans for many models: build, look up, search, count.", no_args_is_help=True)
 
+LOG_SECONDS: Final = 60.0
+"""Between two lines of progress where there is no terminal."""
 Where = Annotated[
     Path, typer.Option("--catalog", envvar="FASTEWQ_CATALOG", help="A catalog's folder, or its index.sqlite.")
 ]
@@ -64,7 +67,8 @@ def build(
     """Collect configs, plan every model that has no plan yet, and write the index.
 
     Interrupt it whenever you like: the same command goes on where it was. Run again later, it fetches only models that
-    are new or changed, and plans everything anew when the predictor changed.
+    are new or changed, and plans everything anew when the predictor changed. Where the Hub cannot be reached, it plans
+    what was collected before, says so and exits with 5.
     """
     with need_extra("catalog"):
         from fastewq.catalog.build import build_index
@@ -79,7 +83,9 @@ def build(
     filters = Filters(author, task, library, min_downloads, since, limit)
     with resumable(), store.locked():
         with _status("collecting") as show:
-            counts = collect(store, source, filters=filters, headers=headers, progress=lambda c: show(_counted(c)))
+            counts = collect(store, source, filters=filters, headers=headers, progress=_counted(show))
+        if counts.stopped and not store.files("configs"):
+            raise counts.stopped
         document: dict[str, Any] = {
             "found": counts.found,
             "added": counts.added,
@@ -91,7 +97,9 @@ def build(
             folder = shipped_folder(objective) if objective and artefact is None else artefact
             with _status("planning") as show:
                 plans = predict(store, artefact=folder, engine=chosen, progress=_rate(show))
-            document |= {"planned": plans.new, "kept": plans.kept, "entries": build_index(store)}
+            with _status("writing the index"):
+                entries = build_index(store)
+            document |= {"planned": plans.new, "kept": plans.kept, "entries": entries}
     if as_json:
         print_json(document)
     else:
@@ -101,6 +109,8 @@ def build(
             typer.echo(
                 f"{document['planned']} planned, {document['kept']} kept; {document['entries']} entries in the index"
             )
+    if counts.stopped:
+        raise counts.stopped
 
 
 @app.command()
@@ -111,6 +121,7 @@ def index(folder: Annotated[Path, typer.Argument(help="The catalog's folder.")])
         from fastewq.catalog.store import Store
 
     store = Store(folder)
+    store.newest_version()  # before the lock, which makes a folder of anything
     with store.locked():
         typer.echo(f"{store.index}: {build_index(store)} entries")
 
@@ -227,28 +238,51 @@ def _open(path: Path) -> Catalog:
 
 @contextmanager
 def _status(what: str) -> Iterator[Callable[[str], None]]:
-    """Yields show(text): a line that is rewritten in place on a terminal, and nothing elsewhere."""
+    """Yields show(text): a line that is rewritten in place on a terminal; elsewhere, as in the log of a nightly run, a
+    line every LOG_SECONDS."""
     from rich.console import Console
 
-    console = Console(stderr=True)
-    if not sys.stderr.isatty():
-        yield lambda _: None
+    if sys.stderr.isatty():
+        with Console(stderr=True).status(what) as status:
+            yield lambda text: status.update(f"{what}: {text}")
         return
-    with console.status(what) as status:
-        yield lambda text: status.update(f"{what}: {text}")
+    said = time.monotonic()
+
+    def say(text: str) -> None:
+        nonlocal said
+        if time.monotonic() - said >= LOG_SECONDS:
+            said = time.monotonic()
+            typer.echo(f"{what}: {text}", err=True)
+
+    yield say
 
 
-def _counted(counts: Counts) -> str:
-    failed = ", ".join(f"{code} {n}" for code, n in sorted(counts.failed.items()))
-    return f"{counts.done:,} of {counts.found:,} found, {counts.added:,} new" + (f"; {failed}" if failed else "")
+def _counted(show: Callable[[str], None]) -> Callable[[Counts], None]:
+    """progress(counts) with the rate, failures by kind, and the time left where the number of models is known."""
+    pace = _pace()
+
+    def progress(counts: Counts) -> None:
+        failed = ", ".join(f"{code} {n}" for code, n in sorted(counts.failed.items()))
+        show(f"{pace(counts.done, counts.total)}; {counts.added:,} new, failed: {failed or 'none'}")
+
+    return progress
 
 
 def _rate(show: Callable[[str], None]) -> Callable[[int, int], None]:
     """progress(done, total) with the rate and the time left."""
+    pace = _pace()
+    return lambda done, total: show(pace(done, total))
+
+
+def _pace() -> Callable[[int, int | None], str]:
+    """pace(done, total): counts, rate since now, and the time left."""
     start = time.monotonic()
 
-    def progress(done: int, total: int) -> None:
+    def pace(done: int, total: int | None) -> str:
         rate = done / max(time.monotonic() - start, 1e-9)
-        show(f"{done:,} of {total:,} models, {rate:,.0f} a second, {(total - done) / max(rate, 1e-9):,.0f} s left")
+        if total is None or not done:
+            return f"{done:,} models, {rate:,.0f} a second"
+        left = timedelta(seconds=round((total - done) / rate))
+        return f"{done:,} of {total:,} models, {rate:,.0f} a second, {left} left"
 
-    return progress
+    return pace

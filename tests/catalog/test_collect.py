@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from hub.loopback import Fault
+from hub.loopback import GOOD_TOKEN, Fault
 from safetensors.numpy import save
+from typer.testing import CliRunner
 
 import fastewq
+from fastewq import hub as hub_module
+from fastewq.catalog import collect as collect_module
 from fastewq.catalog.build import build_index
 from fastewq.catalog.collect import collect
 from fastewq.catalog.index import Catalog
 from fastewq.catalog.predict import predict
 from fastewq.catalog.store import Store
+from fastewq.cli.catalog import app
 from fastewq.engine import Engine
 from fastewq.errors import HubUnavailable, NotFound
 from fastewq.hub import Filters, Hub, Patience
@@ -55,7 +62,7 @@ def store(tmp_path):
 
 def run(store: Store, hub: Hub, source: str = "hub://"):
     with store.locked():
-        return collect(store, source, filters=Filters(author="cat"), hub=hub)
+        return collect(store, source, filters=Filters(author="cat") if source == "hub://" else None, hub=hub)
 
 
 def rows(store: Store) -> list[dict]:
@@ -106,7 +113,74 @@ def test_a_list_of_ids_and_revisions(store, hub, loopback, hub_configs, tmp_path
     assert (again.added, again.unchanged, len(rows(store))) == (0, 2, 3)
 
 
-def test_faults_on_the_way_change_no_row(store, hub, loopback, hub_configs, tmp_path):
+def test_a_list_may_name_several_commits_of_a_model_and_one_twice(store, hub, loopback, hub_configs, tmp_path):
+    commits = [loopback.add("pinned/m", {"config.json": json.dumps({"n": n}).encode()}) for n in range(3)]
+    lines = [*(f"pinned/m@{commit}" for commit in commits), f"pinned/m@{'0' * 40}", f"pinned/m@{commits[0]}"]
+    (tmp_path / "ids.txt").write_text("\n".join(lines))
+    counts = run(store, hub, str(tmp_path / "ids.txt"))
+    assert (counts.found, counts.total, counts.failed) == (4, 4, {"not_found": 1})
+    assert sorted(row["revision"] for row in rows(store)) == sorted([*commits, "0" * 40])
+    with loopback.injecting():
+        assert run(store, hub, str(tmp_path / "ids.txt")).unchanged == 4
+        assert loopback.requests == []
+    assert len(rows(store)) == 4
+
+
+def test_names_that_no_repository_should_have_stop_nothing(store, loopback, hub, tmp_path):
+    for name in ("odd--name", "in order", "fine"):
+        loopback.add(f"names/{name}", {"config.json": b"{}"})
+    with store.locked():
+        counts = collect(store, "hub://", filters=Filters(author="names"), hub=hub)
+    assert (counts.found, counts.added) == (3, 1)
+    errors = {row["id"]: row["error_message"] for row in rows(store) if row["error_code"] == "not_found"}
+    assert set(errors) == {"names/odd--name", "names/in order"}
+    assert all("is not a Hub id" in message for message in errors.values())
+
+
+def test_a_model_that_the_listing_names_twice_is_kept_once(store, loopback, hub, hub_configs, monkeypatch):
+    """Pages are cut anew for each request, and a download moves a model from one to the next."""
+    page = loopback.listing_page
+
+    def doubled(query):
+        entries, cursor = page(query)
+        return [*entries, *entries], cursor
+
+    monkeypatch.setattr(loopback, "listing_page", doubled)
+    counts = run(store, hub)
+    assert counts.found == counts.done == 2 * (len(hub_configs) + 3)
+    assert Counter(row["id"] for row in rows(store)).most_common(1)[0][1] == 1
+
+
+def test_a_token_opens_a_gated_model_that_was_refused_before(store, loopback, hub, tmp_path):
+    loopback.add("closed/m", {"config.json": b"{}"}, gated="auto")
+    (tmp_path / "ids.txt").write_text("closed/m")
+    assert run(store, hub, str(tmp_path / "ids.txt")).failed == {"access_denied": 1}
+    known = Hub(endpoint=loopback.endpoint, cache=tmp_path / "cache", token=GOOD_TOKEN)
+    assert run(store, known, str(tmp_path / "ids.txt")).added == 1
+    assert [row["config"] for row in rows(store)] == [None, "{}"]
+
+
+def test_requests_run_side_by_side_up_to_a_bound(store, loopback, tmp_path, monkeypatch):
+    monkeypatch.setattr(collect_module, "IN_FLIGHT", 4)
+
+    class Counting(Hub):
+        running, lock, most = 0, threading.Lock(), threading.Barrier(4)
+
+        def fetch_config(self, repo_id, revision):
+            with self.lock:
+                self.running += 1
+                assert self.running <= 4
+            self.most.wait(60)  # passes when four are here
+            with self.lock:
+                self.running -= 1
+            return b"{}", "0" * 40
+
+    (tmp_path / "ids.txt").write_text("\n".join(f"many/m{n}" for n in range(40)))
+    assert run(store, Counting(endpoint=loopback.endpoint), str(tmp_path / "ids.txt")).added == 40
+
+
+def test_faults_on_the_way_change_no_row(store, hub, loopback, hub_configs, tmp_path, monkeypatch):
+    monkeypatch.setattr(hub_module, "READ_SECONDS", 2.0)
     run(store, hub)
     disturbed = Store(tmp_path / "disturbed")
     with loopback.injecting(
@@ -114,9 +188,10 @@ def test_faults_on_the_way_change_no_row(store, hub, loopback, hub_configs, tmp_
         Fault("status", probability=0.08, status=429, headers={"Retry-After": "0"}),
         Fault("reset", probability=0.08),
         Fault("truncate", probability=0.08),
+        Fault("stall", probability=0.08, times=5),
     ):
         run(disturbed, hub)
-        assert {request.fault for request in loopback.requests} >= {"status", "reset", "truncate"}
+        assert {request.fault for request in loopback.requests} >= {"status", "reset", "truncate", "stall"}
 
     def without_place(found: Store) -> list[tuple]:
         return sorted((row["id"], row["revision"], row["config"] or "", row["error_code"] or "") for row in rows(found))
@@ -138,13 +213,13 @@ def test_a_hub_that_fails_for_some_gives_rows_that_the_next_run_repairs(store, l
 def test_a_listing_that_breaks_keeps_what_was_fetched(store, loopback, hub_configs, tmp_path, monkeypatch):
     monkeypatch.setattr(loopback, "page_size", 20)
     hub = Hub(endpoint=loopback.endpoint, cache=tmp_path / "c", patience=Patience(attempts=1, longest_wait=1.0))
-    with (
-        loopback.injecting(Fault("status", path="cursor=40", status=500)),
-        pytest.raises(HubUnavailable, match="listing"),
-    ):
-        run(store, hub)
+    with loopback.injecting(Fault("status", path="cursor=40", status=500)):
+        stopped = run(store, hub).stopped
+    assert isinstance(stopped, HubUnavailable)
+    assert "listing" in stopped.message
     assert 0 < len(rows(store)) <= 40
-    assert run(store, hub).done == len(hub_configs) + 3
+    again = run(store, hub)
+    assert (again.done, again.stopped) == (len(hub_configs) + 3, None)
     assert Counter(row["id"] for row in rows(store)).most_common(1)[0][1] == 1
 
 
@@ -190,12 +265,11 @@ def command(loopback, hub_configs, artefact, tmp_path):
         "FASTEWQ_ARTEFACT": str(artefact),
     }
 
-    def start(*arguments: str) -> subprocess.Popen[str]:
+    def start(*arguments: str, **settings: str) -> subprocess.Popen[str]:
         code = "from fastewq.cli import main; main()"
         command = [sys.executable, "-c", code, "catalog", *arguments]
-        return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
-        )
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, **pipes, env=environment | settings, start_new_session=True)
 
     return start
 
@@ -230,6 +304,31 @@ def test_killed_at_any_moment_every_model_ends_once(command, loopback, hub_confi
     assert json.loads(done(command(*build)))["planned"] == 0
 
 
+@pytest.mark.parametrize("stage", ["collecting", "planning"])
+def test_an_interrupt_ends_it_at_once_and_it_goes_on_later(command, loopback, hub_configs, tmp_path, stage):
+    output, seen = tmp_path / "i", len(hub_configs) // 2
+    build = ("build", "hub://", "--author", "cat", "-o", str(output), "--workers", "1", "--json")
+    if stage == "collecting":  # most are fetched when the last in the listing have every thread wait for minutes
+        held_back = Fault("status", path="made-m00./resolve", status=429, headers={"Retry-After": "350"})
+        begun = lambda: any(request.fault for request in loopback.requests)  # noqa: E731
+    else:
+        held_back, begun = Fault("reset", times=0), (output / "plans").exists
+    with loopback.injecting(held_back):
+        process = command(*build)
+        while not begun():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        output_text, errors = process.communicate(timeout=120)
+    assert (process.returncode, output_text) == (130, ""), errors
+    assert errors.endswith("interrupted: the same command goes on where it was\n")
+    kept = Store(output).rows("configs")
+    assert kept >= seen if stage == "collecting" else kept == len(hub_configs) + 3
+    last = json.loads(done(command(*build)))
+    assert last["unchanged"] >= kept - 1  # the gated model is asked for again
+    assert last["entries"] == len(hub_configs) + 3
+
+
 def test_a_folder_without_configs_is_an_error(tmp_path):
     with pytest.raises(NotFound, match=r"holds no \.json file"):
         collect(Store(tmp_path / "catalog"), str(tmp_path))
@@ -256,13 +355,75 @@ def test_the_commands_end_to_end(command, loopback, configs, tmp_path):
     assert (tmp_path / "s.html").read_text().startswith("<!doctype html>")
     errors = done(command("get", "no/body", "--catalog", catalog, "--json"), code=4)
     assert json.loads(errors)["error"]["code"] == "not_found"
+    first = json.loads(done(command("search", "--catalog", catalog, "--limit", "1", "--json")))
+    second = json.loads(done(command("search", "--catalog", catalog, "--cursor", first["cursor"], "--json")))
+    assert [e["id"] for e in (*first["entries"], *second["entries"])] == ["copy/one", "made/m000"]
 
 
-def test_without_a_network_a_command_says_what_it_cannot_reach_and_the_rest_works(command, loopback, configs, tmp_path):
+def test_a_hub_that_asks_for_too_much_patience_is_an_error(command, loopback, tmp_path):
     with loopback.injecting(Fault("status", status=503, headers={"Retry-After": "9999"})):
         errors = done(command("build", "hub://", "-o", str(tmp_path / "n"), "--json"), code=5)
-        error = json.loads(errors)["error"]
-        assert error["code"] == "hub_unavailable"
-        assert "the listing of models" in error["message"]
-        (tmp_path / "x.jsonl").write_text(json.dumps({"id": "a/b", "config": configs["copy/one"]}))
-        done(command("build", str(tmp_path / "x.jsonl"), "-o", str(tmp_path / "n"), "--workers", "1"))
+    error = json.loads(errors)["error"]
+    assert error["code"] == "hub_unavailable"
+    assert "the listing of models" in error["message"]
+
+
+def test_an_offline_machine_plans_what_it_has_and_says_in_a_line_what_it_cannot_reach(
+    command, configs, other_artefact, tmp_path
+):
+    catalog, ids, lines = str(tmp_path / "n"), tmp_path / "ids.txt", tmp_path / "x.jsonl"
+    ids.write_text("copy/one\ncopy/two\n")
+    closed, off = {"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}
+    for setting, why in (
+        (closed, "http://127.0.0.1:9 cannot be reached"),
+        (off, "not asked, since offline mode is on"),
+    ):
+        for source, what in (("hub://", "the listing of models"), (str(ids), "copy/")):
+            error, hint = done(command("build", source, "-o", catalog, **setting), code=5).splitlines()
+            assert error.startswith(f"error: {what}")
+            assert why in error
+            assert hint.startswith("hint: ")
+    lines.write_text(json.dumps({"id": "a/b", "config": configs["copy/one"]}))
+    done(command("build", str(lines), "-o", catalog, "--workers", "1", **off))
+    off["FASTEWQ_ARTEFACT"] = str(other_artefact)  # plans everything anew, which needs no Hub
+    process = command("build", "hub://", "-o", catalog, "--workers", "1", "--json", **off)
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 5
+    found = json.loads(output)
+    assert (found["found"], found["planned"], found["kept"], found["entries"]) == (0, 1, 0, 1)
+    assert why in json.loads(errors)["error"]["message"]
+    assert "a/b" in done(command("get", "a/b", "--catalog", catalog, **off))
+
+
+def test_progress_has_counts_rate_time_left_and_failures(loopback, hub_configs, tmp_path, monkeypatch):
+    monkeypatch.setattr("fastewq.cli.catalog.LOG_SECONDS", 0.0)
+    monkeypatch.setattr(collect_module, "Hub", partial(Hub, endpoint=loopback.endpoint))
+    (tmp_path / "ids.txt").write_text("cat/copy-one\ncat/copy-two\ncat/gated\n")
+    for source, total in ((str(tmp_path / "ids.txt"), " of 3"), ("hub://", "")):
+        only = ["--author", "cat"] if source == "hub://" else []
+        arguments = ["build", source, "-o", str(tmp_path / "c"), "--collect-only", *only]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        done = 3 if total else len(hub_configs) + 3
+        left = ", 0:00:00 left" if total else ""
+        failed = "access_denied 1" if total else "access_denied 1, invalid_config 1, not_found 1"
+        added = 2 if total else len(hub_configs) - 2
+        last = [line for line in result.stderr.splitlines() if line.startswith("collecting: ")][-1]
+        rate = r"[0-9,]+ a second"
+        assert re.fullmatch(rf"collecting: {done:,}{total} models, {rate}{left}; {added} new, failed: {failed}", last)
+
+
+def test_an_index_of_nothing_leaves_nothing_behind(tmp_path, configs):
+    (tmp_path / "org--name.json").write_text(configs["copy/one"])
+    result = CliRunner().invoke(app, ["index", str(tmp_path)])
+    assert isinstance(result.exception, NotFound)
+    assert [path.name for path in tmp_path.iterdir()] == ["org--name.json"]
+
+
+def test_what_a_killed_index_left_is_removed(store):
+    with store.locked():
+        pass
+    (store.folder / ".index.sqlite.77.tmp").write_bytes(b"half")
+    (store.folder / ".gitignore").write_text("*")
+    with store.locked():
+        assert sorted(path.name for path in store.folder.iterdir()) == [".gitignore", "configs", "lock"]

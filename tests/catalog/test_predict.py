@@ -15,12 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 from training.source_wheels import make_model
 
+from fastewq.catalog.build import build_index
 from fastewq.catalog.collect import collect
 from fastewq.catalog.predict import predict
 from fastewq.catalog.schema import BLOCKS, CONFIGS, MODELS
 from fastewq.catalog.store import Store
 from fastewq.engine import Engine
-from fastewq.errors import InvalidDataset, NotFound, StorageFailure
+from fastewq.errors import InputError, InvalidDataset, NotFound, StorageFailure
+from fastewq.hub import Filters
 from fastewq.training.dataset import build_dataset
 
 # Daft leaves the pipe to its worker processes to the garbage collector.
@@ -163,6 +165,19 @@ def test_a_ray_cluster_gives_identical_rows_in_catalog_and_dataset(store, undist
     assert len(keys) == len(set(keys)) == 128
 
 
+def test_a_damaged_file_of_plans_is_named_and_can_be_deleted(store, undisturbed, artefact):
+    (version,) = store.versions()
+    (finished,) = store.files("models", version)
+    finished.write_bytes(b"half")
+    for read in (lambda: predict(store, artefact=artefact), lambda: build_index(store)):
+        with pytest.raises(InvalidDataset, match=finished.name) as found:
+            read()
+        assert "Delete it" in found.value.hint
+    finished.unlink()
+    predict(store, artefact=artefact, engine=Engine(workers=1))
+    assert tables(store) == undisturbed
+
+
 def test_two_commands_do_not_write_at_once(store):
     with store.locked(), pytest.raises(StorageFailure, match="in use by another"), Store(store.folder).locked():
         pass
@@ -176,9 +191,14 @@ def test_two_commands_do_not_write_at_once(store):
         ("x.parquet", b"nonsense", InvalidDataset, "not a Parquet file"),
         ("x.jsonl", b'{"id": 1', InvalidDataset, "line 1: not JSON"),
         ("x.jsonl", b'{"id": "a/b"}\n', InvalidDataset, "expected an object with id, revision and config"),
-        ("x.jsonl", b'{"id": 7, "config": {}}\n', InvalidDataset, "unexpected types"),
+        ("x.jsonl", b'{"id": 7, "config": {}}\n', InvalidDataset, "line 1: id is 7; expected a string"),
+        ("x.jsonl", b'{"id": "a/b", "config": {}, "revision": 1}\n', InvalidDataset, "line 1: revision is 1"),
+        ("x.jsonl", b'{"id": "a\\n/b", "config": {}}\n', InvalidDataset, r"id is 'a\\n/b'; expected"),
+        ("x.jsonl", b'{"id": "a/b@c", "config": {}}\n', InvalidDataset, "without '@'"),
+        ("x.jsonl", b'{"id": "", "config": {}}\n', InvalidDataset, "an id is ''"),
+        ("x.jsonl", b'{"id": "a/b", "config": "\\ud800"}\n', InvalidDataset, "not Unicode"),
         ("x.jsonl", b"\xff\xfe", InvalidDataset, "UTF-8"),
-        ("x.txt", b"../../etc/passwd\n", NotFound, "not a Hub id"),
+        ("x.txt", b"# models\n../../etc/passwd\n", InvalidDataset, "line 2: .* is not a Hub id"),
     ],
 )
 def test_inputs_that_cannot_be_read_are_refused(tmp_path, name, content, error, words):
@@ -190,10 +210,19 @@ def test_inputs_that_cannot_be_read_are_refused(tmp_path, name, content, error, 
     assert store.rows("configs") == 0
 
 
+@pytest.mark.parametrize("asked", [{"filters": Filters(author="a")}, {"headers": True}], ids=str)
+def test_what_only_a_hub_can_do_is_not_ignored(tmp_path, asked):
+    with pytest.raises(InputError, match="hub://"):
+        collect(Store(tmp_path / "catalog"), str(tmp_path), **asked)
+
+
 def test_parquet_without_a_column_or_with_holes(tmp_path):
     store = Store(tmp_path / "catalog")
     pq.write_table(pa.table({"id": ["a/b"], "config": ["{}"]}), tmp_path / "x.parquet")
     with store.locked(), pytest.raises(InvalidDataset, match="lacks the column revision"):
+        collect(store, str(tmp_path / "x.parquet"))
+    pq.write_table(pa.table({"id": ["a/b"], "revision": ["r"], "config": [{"a": 1}]}), tmp_path / "x.parquet")
+    with store.locked(), pytest.raises(InvalidDataset, match="column config is struct<a: int64>; expected string"):
         collect(store, str(tmp_path / "x.parquet"))
     pq.write_table(
         pa.table({"id": ["a/b", None], "revision": ["r", "r"], "config": ["{}", "{}"]}), tmp_path / "x.parquet"
@@ -207,12 +236,15 @@ def test_folders_and_jsonl_and_keys_that_come_twice(tmp_path, configs):
     (folder / "org" / "nested").mkdir(parents=True)
     (folder / "org" / "nested" / "config.json").write_text(configs["copy/one"])
     (folder / "org--flat.json").write_text(configs["copy/two"])
+    for of_nested in ("tokenizer.json", "1_Pooling/config.json", "1_Pooling/x.json"):
+        (folder / "org" / "nested" / of_nested).parent.mkdir(exist_ok=True)
+        (folder / "org" / "nested" / of_nested).write_text("{}")
     store = Store(tmp_path / "catalog")
     with store.locked():
         assert collect(store, str(folder)).added == 2
         assert collect(store, str(folder)).unchanged == 2
         lines = [json.dumps({"id": "j/one", "revision": "r", "config": json.loads(configs["copy/one"])})] * 2
-        (tmp_path / "x.jsonl").write_text("\n".join([*lines, ""]))
+        (tmp_path / "x.jsonl").write_text("\n".join([*lines, ""]), encoding="utf-8-sig")  # as Windows writes it
         counts = collect(store, str(tmp_path / "x.jsonl"))
     assert (counts.found, counts.added, counts.unchanged) == (2, 1, 1)
     keys = store.keys()

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from fastewq import hub as hub_module
-from fastewq.errors import AccessDenied, HubUnavailable, InvalidCheckpoint, InvalidConfig, NotFound
+from fastewq.errors import AccessDenied, HubUnavailable, InputError, InvalidCheckpoint, InvalidConfig, NotFound
 from fastewq.hub import Filters, Hub, Patience
 from hub.loopback import GOOD_TOKEN, Fault, LoopbackHub
 
@@ -238,6 +238,14 @@ def test_the_listing_pages_filters_and_stops(loopback, tmp_path, monkeypatch):
     assert [m.downloads for m in client.models(chosen)] == list(range(59, 19, -2))
     assert len(list(client.models(Filters(author="listed", min_downloads=10)))) == 50
     assert list(client.models(Filters(author="listed", since="2027-01-01"))) == []
+    loopback.add("listed/late", {"config.json": b"{}"}, lastModified="2026-03-01T12:00:00.000Z", library_name="gguf")
+    assert [m.id for m in client.models(Filters(author="listed", library="gguf"))] == ["listed/late"]
+    for since in ("2026-01-31", "2026-03-01T12:00", "2026-03-01T13:00+01:00"):
+        assert [m.id for m in client.models(Filters(author="listed", since=since))] == ["listed/late"]
+    for since in ("2026-03-02", "2026-03-01T12:00-01:00"):
+        assert list(client.models(Filters(author="listed", since=since))) == []
+    with pytest.raises(InputError, match="since is 'yesterday'; expected a date"):
+        list(client.models(Filters(since="yesterday")))
 
 
 def test_a_listing_that_leads_elsewhere_is_not_followed(client, loopback, repositories, monkeypatch):
