@@ -491,3 +491,19 @@ def test_phi_4_vision_is_siglip_2_below_phi_3() -> None:
     tower = named(whole, "model.vision_tower.vision_tower.vision_model.")
     assert tower == named(read_config({"model_type": "siglip2_vision_model", **seen}))
     assert named(read_config({"model_type": "phi3", **text})).items() <= named(whole).items()
+
+
+def test_deepseek_ocr_2_reads_with_qwen2_where_the_first_has_clip() -> None:
+    config = PUBLISHED["DeepSeek-OCR-2"]["config"]
+    second, first = read_config(config), read_config(PUBLISHED["DeepSeek-OCR"]["config"])
+    tower = {"model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24}
+    qwen = read_config(tower | {"num_attention_heads": 14, "num_key_value_heads": 2, "vocab_size": 1})
+    reader = named(second, "model.qwen2_model.model.model.")
+    assert reader == {k: v for k, v in named(qwen, "model.").items() if k != "embed_tokens.weight"}
+    assert named(second, "model.layers.") == named(first, "model.layers.")
+    seen = named(second, "model.sam_model.")
+    assert seen.pop("net_3.weight") == (896, 512, 3, 3)  # though the file says 1024
+    assert seen.items() < named(first, "model.sam_model.").items()
+    assert named(second, "model.qwen2_model.query") == {"_768.weight": (144, 896), "_1024.weight": (256, 896)}
+    with pytest.raises(UnsupportedArchitecture, match="other towers than clip-l-14-224 or qwen2-0-5b"):
+        read_config(config | {"vision_config": {"width": {"sam_vit_b": {}, "clip": {}}}})

@@ -1,6 +1,7 @@
 """DeepSeek-OCR: SAM's tower and CLIP's one after the other, a linear projector, a mixture of experts.
 
-Follows deepseek-ai/DeepSeek-OCR, modeling_deepseekocr.py and deepencoder.py, which are never run.
+Follows deepseek-ai/DeepSeek-OCR, modeling_deepseekocr.py and deepencoder.py, and deepseek-ai/DeepSeek-OCR-2,
+modeling_deepseekocr2.py and deepencoderv2.py, where Qwen2 stands in CLIP's place; they are never run.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from fastewq.architectures.assembly import (
     Assembly,
     At,
     Convolution,
+    Embedding,
     In,
     Linear,
     Nested,
     Norm,
+    Only,
     Parameter,
     Rest,
     Variant,
@@ -26,7 +29,9 @@ from fastewq.architectures.assembly import (
     sizes,
 )
 from fastewq.architectures.body import Body
+from fastewq.architectures.decoders.dense import uniform
 from fastewq.architectures.fields import Fields, Size
+from fastewq.architectures.parts import Attention, GatedMLP, unless
 from fastewq.architectures.remote.moe import REMOTE_MOE
 from fastewq.architectures.vision.clip import VISION, vision_layers
 from fastewq.errors import UnsupportedArchitecture
@@ -42,16 +47,51 @@ def sent(f: Fields, name: str) -> Mapping[str, Any]:
     return value
 
 
+CLIP_TOWER = "clip-l-14-224"
+QWEN_TOWER = "qwen2-0-5b"
+QWEN: Mapping[str, Any] = {
+    "model_type": "qwen2",
+    "intermediate_size": 4864,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 14,
+    "num_key_value_heads": 2,
+}
+"""What the code of DeepSeek-OCR 2 says of a tower whose width alone is in the file."""
+
+
+def second_tower(f: Fields) -> str:
+    """The name of the tower that reads what SAM's saw."""
+    named = sent(f.sub("vision_config", ""), "width").keys() - {"sam_vit_b"}
+    if named not in ({CLIP_TOWER}, {QWEN_TOWER}):
+        raise UnsupportedArchitecture(f"vision_config.width names other towers than {CLIP_TOWER} or {QWEN_TOWER}")
+    return named.pop()
+
+
+def reads_by_clip(f: Fields) -> bool:
+    return second_tower(f) == CLIP_TOWER
+
+
 def completed(f: Fields) -> Fields:
     """The same with a config for each part; the file has the two towers below `vision_config.width`."""
     vision = f.sub("vision_config", "")
-    widths = sent(vision, "width")
-    if set(widths) != {"sam_vit_b", "clip-l-14-224"}:
-        raise UnsupportedArchitecture("vision_config.width names other towers than sam_vit_b and clip-l-14-224")
-    sam, clip = (vision.sub("width", "").sub(name, "") for name in ("sam_vit_b", "clip-l-14-224"))
+    sam = vision.sub("width", "").sub("sam_vit_b", "")
     second, third = sizes(sam, "downsample_channels", 2)[:2]
     f.sub("projector_config", "").choice("projector_type", ("linear",))
     f.sub("language_config", "deepseek").choice("use_mla", (False,))
+    reader = vision.sub("width", "").sub(second_tower(f), "")
+    if reads_by_clip(f):
+        reads = {
+            "model_type": "clip_vision_model",
+            "hidden_size": reader["width"],
+            "intermediate_size": 4 * reader["width"],
+            "num_hidden_layers": reader.layers("layers"),
+            "num_attention_heads": reader["heads"],
+            "image_size": reader["image_size"],
+            "patch_size": reader["patch_size"],
+        }
+    else:
+        reads = {**QWEN, "hidden_size": reader["dim"]}
+        third = reader["dim"]  # whatever the file says
     return f.replaced(
         language_config={"tie_word_embeddings": False, **sent(f, "language_config"), "model_type": "deepseek"},
         sam_config={
@@ -64,15 +104,7 @@ def completed(f: Fields) -> Fields:
             "second": second,
             "third": third,
         },
-        clip_config={
-            "model_type": "clip_vision_model",
-            "hidden_size": clip["width"],
-            "intermediate_size": 4 * clip["width"],
-            "num_hidden_layers": clip.layers("layers"),
-            "num_attention_heads": clip["heads"],
-            "image_size": clip["image_size"],
-            "patch_size": clip["patch_size"],
-        },
+        reader_config=reads,
     )
 
 
@@ -112,7 +144,7 @@ SAM = Assembly(
         schedule=reach,
     ),
 )
-CLIP = Nested("clip_config", "vision_model", VISION)
+CLIP = Nested("reader_config", "vision_model", VISION)
 
 
 def clip(f: Fields, path: str) -> Body:
@@ -121,6 +153,9 @@ def clip(f: Fields, path: str) -> Body:
     return body._replace(outside=tuple(group for group in body.outside if not group.path.endswith("post_layernorm")))
 
 
+QWEN2 = Assembly(
+    uniform(Attention(bias=True, out_bias=False), GatedMLP(), embed="", name="encoder", role="vision"),
+)
 PROJECTED = "projector_config.n_embed"
 OCR = Adjusted(
     Assembly(
@@ -128,10 +163,18 @@ OCR = Adjusted(
         At(
             "model",
             In("sam_config", SAM, path="sam_model"),
-            clip,
+            Only(reads_by_clip, clip, Rest(Parameter("image_newline", (PROJECTED,)))),
+            Only(
+                unless(reads_by_clip),
+                In("reader_config", QWEN2, path="qwen2_model.model.model"),
+                In(
+                    "reader_config",
+                    Rest(Embedding("query_768", 144), Embedding("query_1024", 256)),
+                    path="qwen2_model",
+                ),
+            ),
             Rest(
                 Linear("projector.layers", PROJECTED, "projector_config.input_dim"),
-                Parameter("image_newline", (PROJECTED,)),
                 Parameter("view_seperator", (PROJECTED,)),
             ),
         ),

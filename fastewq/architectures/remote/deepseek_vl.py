@@ -161,5 +161,6 @@ DEEPSEEK_VL: Mapping[str, Family] = {
         "ForCausalLM",
         Assembly(Only(several_towers, OCR), Only(unless(several_towers), VL2)),
         "DeepseekOCRForCausalLM",
+        "DeepseekOCR2ForCausalLM",
     )
 }

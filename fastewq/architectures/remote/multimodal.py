@@ -36,7 +36,7 @@ from fastewq.architectures.assembly import (
 )
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import Model
-from fastewq.architectures.parts import present, unless
+from fastewq.architectures.parts import Part, present, unless
 from fastewq.architectures.remote.deepseek_vl import TIMM_SIGLIP
 from fastewq.architectures.remote.heads import one_class
 from fastewq.architectures.text import TEXT
@@ -347,7 +347,7 @@ def minicpmv(f: Fields) -> Fields:
     return minicpm_sides(f, MINICPM_SPEAKS[version], f.flag("drop_vision_last_layer", False))
 
 
-RESAMPLER = (
+RESAMPLER: tuple[Part, ...] = (
     Parameter("query", ("query_num", MOUTH)),
     Linear("kv_proj", MOUTH, EYE, False),
     Parameter("attn.in_proj_weight", (times(3, MOUTH), MOUTH), "linear"),
