@@ -74,7 +74,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _refuse_parameters)
     app.add_middleware(WholeFiles)
     app.add_middleware(Shortcut, routes=router.routes)
-    app.add_middleware(Guard, access=access, max_concurrency=settings.max_concurrency)
+    app.add_middleware(
+        Guard, access=access, max_concurrency=settings.max_concurrency, max_held_bytes=settings.max_held_bytes
+    )
     app.add_middleware(Envelope, service=service, access_log=logs.AccessLog(settings.log_level))
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app

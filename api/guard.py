@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .access import Access
 from .errors import Overloaded
@@ -13,6 +13,10 @@ OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics"})
 """Answered even when the service is full: whoever watches it must be able to."""
 KEYED: Final = "/v1/"
 """Only what is below needs a key and counts towards the rate: the pages around it say nothing that is not public."""
+VALUE_BYTES: Final = 80
+"""Of memory that a JSON value takes beside its text: 8 for a small number in a list, 240 for an object in an object."""
+OWN_BYTES: Final = 128 * 2**10
+"""Of memory that every request may hold: enough for a plan of usual size."""
 
 
 class Places:
@@ -31,6 +35,51 @@ class Places:
         self._taken -= 1
 
 
+class Memory:
+    """What requests in work may hold together, in bytes: their bodies, what is read from these, and their answers.
+    What each may hold in any case is not counted, so that large ones keep no small one out.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.free = size
+
+
+class Held:
+    """What one request holds of it, let go at its end. Takes the place of the request's `receive` and `send`."""
+
+    def __init__(self, memory: Memory, receive: Receive, send: Send) -> None:
+        self._memory, self._receive, self._send = memory, receive, send
+        self._size = -OWN_BYTES
+        self._taken = 0
+
+    async def receive(self) -> Message:
+        """Raises Overloaded."""
+        message = await self._receive()
+        if body := message.get("body"):
+            self._take(len(body) + VALUE_BYTES * (body.count(b",") + body.count(b"{") + body.count(b"[")))
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Raises Overloaded instead of sending the head of an answer too large to be held until it is read."""
+        if message["type"] == "http.response.start":
+            self._take(int(dict(message["headers"]).get(b"content-length", b"0")))
+        await self._send(message)
+
+    def _take(self, size: int) -> None:
+        self._size += size
+        if (more := self._size - self._taken) > 0:
+            if more > self._memory.free:
+                raise Overloaded("the requests in work hold all the memory that they may")
+            self._memory.free -= more
+            self._taken += more
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._memory.free += self._taken
+
+
 class Guard:
     """ASGI middleware inside the envelope, which turns the errors raised here into answers.
 
@@ -38,16 +87,17 @@ class Guard:
     its own: reading a body, a batch, a look-up at the Hub.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, max_concurrency: int) -> None:
+    def __init__(self, app: ASGIApp, access: Access, max_concurrency: int, max_held_bytes: int) -> None:
         self.app = app
         self.access = access
         self._places = Places(max_concurrency, "requests")
+        self._memory = Memory(max_held_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             await self.app(scope, receive, send)
             return
-        with self._places:
+        with self._places, Held(self._memory, receive, send) as held:
             if scope["path"].startswith(KEYED):
                 self.access.admit(scope)
-            await self.app(scope, receive, send)
+            await self.app(scope, held.receive, held.send)

@@ -33,7 +33,8 @@ HEAD_SECONDS: Final = 10.0
 """Time to send a request line and headers, from the opening of the connection or the last answer."""
 READ_SECONDS: Final = 10.0
 MIN_READ_BYTES: Final = 8 * 2**10
-"""A client that leaves an answer waiting must take this much of it in every READ_SECONDS."""
+MAX_READS: Final = 30
+"""A client that leaves an answer waiting must take this much of it in every READ_SECONDS, and all of it in so many."""
 TOO_LONG: Final = f"the head of the request has more than {MAX_HEAD_BYTES} bytes"
 OTHER_VERSION: Final = ("Invalid HTTP version", "Pause on PRI/Upgrade")
 """What the parser says of a version it does not know, and of how HTTP/2 begins; as such it knows 0.9 and 2.0."""
@@ -58,6 +59,7 @@ class Protocol(HttpToolsProtocol):
         self._refusal: ServiceError | None = None
         self._in_work: RequestResponseCycle | None = None
         self._unread = 0
+        self._least_read = MIN_READ_BYTES
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
         self._read_timer: asyncio.TimerHandle | None = None
 
@@ -245,6 +247,7 @@ class Protocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._least_read = max(MIN_READ_BYTES, self.transport.get_write_buffer_size() // MAX_READS)
         self._watch()
 
     def resume_writing(self) -> None:
@@ -267,7 +270,7 @@ class Protocol(HttpToolsProtocol):
 
     def _check_reading(self) -> None:
         self._read_timer = None
-        if self._unread - self.transport.get_write_buffer_size() < MIN_READ_BYTES:
+        if self._unread - self.transport.get_write_buffer_size() < self._least_read:
             self.transport.abort()
         else:
             self._watch()

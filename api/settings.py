@@ -27,7 +27,7 @@ class Settings(BaseSettings):
     max_batch_body_bytes: int = Field(default=16 * 2**20, ge=1, description="Largest body of a batch.")
     max_batch_items: int = Field(default=1000, ge=1, description="Most requests in one batch.")
     max_batch_answer_bytes: int = Field(
-        default=64 * 2**20, ge=1, description="Most bytes of plans in one batch answer."
+        default=32 * 2**20, ge=1, description="Most bytes of plans in one batch answer."
     )
     max_json_values: int = Field(default=1_000_000, ge=1, description="Most JSON values in one body.")
     max_json_depth: int = Field(default=64, ge=1, le=250, description="Deepest nesting of a body.")
@@ -39,8 +39,13 @@ class Settings(BaseSettings):
     )
     keys_file: Path | None = Field(default=None, description="File of bearer keys; unset: no key is needed.")
     rate_limit: str | None = Field(default=None, description="Requests per key or address, such as 600/minute.")
-    max_batches: int = Field(default=8, ge=1, description="Batches in work per worker; more get 503.")
+    max_batches: int = Field(default=4, ge=1, description="Batches in work per worker; more get 503.")
     max_concurrency: int = Field(default=256, ge=1, description="Requests in work per worker; more get 503.")
+    max_held_bytes: int = Field(
+        default=256 * 2**20,
+        ge=1,
+        description="Memory for bodies and answers in work per worker, as far as it can be told; more get 503.",
+    )
     drain_seconds: float = Field(default=5, ge=0, description="After SIGTERM: time of unready service before refusing.")
     grace_seconds: int = Field(default=30, ge=0, description="After draining: time for running requests to finish.")
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import select
+import socket
 import subprocess
 import sys
+import time
 import tracemalloc
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -18,6 +22,8 @@ from fastewq.api.schemas import PlanRequest
 from fastewq.api.settings import Settings
 
 from fastewq.hub import HubConfig
+
+from .server import Server, assert_error
 
 FILL = """
 from pathlib import Path
@@ -65,6 +71,38 @@ def test_a_request_wrong_all_over_is_refused_in_little_memory(document):
     finally:
         tracemalloc.stop()
     assert peak < 2**20
+
+
+BODY = b" " * 2**20
+
+
+def test_large_bodies_hold_so_much_memory_together_and_keep_no_small_one_out(llama):
+    head = b"POST /v1/plans HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    with Server(max_held_bytes=6 * 2**20, drain_seconds=0) as server, server.client() as client, ExitStack() as stack:
+        host, port = server.url.removeprefix("http://").split(":")
+        connections = [stack.enter_context(socket.create_connection((host, int(port)), timeout=60)) for _ in range(9)]
+        for connection in connections:  # each says that there will be a byte more
+            connection.sendall(head + b"Content-Length: %d\r\n\r\n" % (len(BODY) + 1) + BODY)
+        refused, _, _ = select.select(connections, [], [], 60)
+        assert refused[0].recv(64).startswith(b"HTTP/1.1 503 ")
+        assert client.post("/v1/plans", json={"config": llama}).status_code == 200
+        large = {"config": {**llama, "unread": [1] * 60_000}}
+        response = client.post("/v1/plans", json=large)
+        assert_error(response, 503, "overloaded")
+        assert response.headers["retry-after"]
+        stack.close()
+        deadline = time.monotonic() + 60
+        while client.post("/v1/plans", json=large).status_code == 503 and time.monotonic() < deadline:
+            time.sleep(0.05)  # until the service has noticed that they left
+        assert client.post("/v1/plans", json=large).status_code == 200
+
+
+def test_an_answer_beyond_the_memory_is_not_sent(llama):
+    batch = {"requests": [{"config": {**llama, "num_hidden_layers": 500}}] * 50}
+    with Server(max_held_bytes=2**20, drain_seconds=0) as server, server.client() as client:
+        assert_error(client.post("/v1/plans/batch", json=batch), 503, "overloaded")
+        batch["requests"] = batch["requests"][:5]
+        assert client.post("/v1/plans/batch", json=batch).status_code == 200
 
 
 class HubOfLargeConfigs:

@@ -86,7 +86,9 @@ def test_a_request_sent_ahead_may_take_longer_than_a_head(address, llama):
     assert answer.count(b'"fastewq.plan/1"') == 100
 
 
-def test_a_client_that_reads_no_answer_is_let_go(server, address, llama):
+@pytest.fixture
+def asked_for_much(address, llama) -> Iterator[socket.socket]:
+    """A connection on which an answer of eight megabytes begins."""
     llama["num_hidden_layers"] = 500
     body = json.dumps({"requests": [{"config": llama}] * 100}).encode()
     head = (
@@ -98,9 +100,22 @@ def test_a_client_that_reads_no_answer_is_let_go(server, address, llama):
         connection.connect(address)
         connection.sendall(head.encode() + b"\r\n" + body)
         connection.recv(1)
-        assert server.server_state.connections
-        while server.server_state.connections:
-            threading.Event().wait(0.05)
+        yield connection
+
+
+def test_a_client_that_reads_no_answer_is_let_go(server, asked_for_much):
+    assert server.server_state.connections
+    while server.server_state.connections:
+        threading.Event().wait(0.05)
+
+
+def test_a_client_that_reads_a_large_answer_in_drops_is_let_go(server, asked_for_much):
+    """It takes more than the least at any time, but would need 300 times as long as a client is waited for."""
+    taken = 0
+    while server.server_state.connections:
+        threading.Event().wait(0.1)
+        taken += len(asked_for_much.recv(2 * protocol.MIN_READ_BYTES))
+        assert taken < 2**21
 
 
 def test_a_client_that_is_refused_is_let_go(address):
