@@ -74,11 +74,10 @@ def reads_by_clip(f: Fields) -> bool:
 def completed(f: Fields) -> Fields:
     """The same with a config for each part; the file has the two towers below `vision_config.width`."""
     vision = f.sub("vision_config", "")
-    sam = vision.sub("width", "").sub("sam_vit_b", "")
+    reader, sam = (vision.sub("width", "").sub(name, "") for name in (second_tower(f), "sam_vit_b"))
     second, third = sizes(sam, "downsample_channels", 2)[:2]
     f.sub("projector_config", "").choice("projector_type", ("linear",))
     f.sub("language_config", "deepseek").choice("use_mla", (False,))
-    reader = vision.sub("width", "").sub(second_tower(f), "")
     if reads_by_clip(f):
         reads = {
             "model_type": "clip_vision_model",
