@@ -37,6 +37,7 @@ FAMILIES: Final = (
     ("remote.bunny", "BUNNY"),
     ("remote.molmo", "MOLMO"),
     ("remote.moondream", "MOONDREAM"),
+    ("remote.falcon_vision", "FALCON_VISION"),
     ("audio_language.phi4", "PHI4_MULTIMODAL"),
     ("encoders.classic", "CLASSIC_ENCODERS"),
     ("vision_language.dual_encoders", "DUAL_ENCODERS"),

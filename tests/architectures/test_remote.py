@@ -507,3 +507,71 @@ def test_deepseek_ocr_2_reads_with_qwen2_where_the_first_has_clip() -> None:
     assert named(second, "model.qwen2_model.query") == {"_768.weight": (144, 896), "_1024.weight": (256, 896)}
     with pytest.raises(UnsupportedArchitecture, match="other towers than clip-l-14-224 or qwen2-0-5b"):
         read_config(config | {"vision_config": {"width": {"sam_vit_b": {}, "clip": {}}}})
+
+
+FALCON_OCR = {"model_type": "falcon_ocr", "architectures": ["FalconOCRForCausalLM"], "torch_dtype": "float32"}
+FALCON_OCR |= {"dim": 768, "n_layers": 22, "n_heads": 16, "head_dim": 64, "n_kv_heads": 8, "vocab_size": 65536}
+FALCON_OCR |= {"ffn_dim": 2304, "channel_size": 3, "spatial_patch_size": 16, "temporal_patch_size": 1}
+
+
+def test_falcon_ocr_has_no_norm_in_its_blocks() -> None:
+    """Its repository says 0.3 billion parameters."""
+    whole = read_config(FALCON_OCR)
+    assert whole.exact, whole.warnings
+    assert f"{whole.parameters / 1e9:.1f}" == "0.3"
+    assert named(whole, "layers.21.") == {
+        "attention.wqkv.weight": (2048, 768),
+        "attention.wo.weight": (768, 1024),
+        "attention.sinks": (16,),
+        "feed_forward.w13.weight": (4608, 768),
+        "feed_forward.w2.weight": (768, 2304),
+    }
+
+
+def test_falcon_perception_points_measures_and_outlines() -> None:
+    kind = {"model_type": "falcon_perception", "architectures": ["FalconPerceptionForSegmentation"]}
+    whole, reads = named(read_config(FALCON_OCR | kind)), named(read_config(FALCON_OCR))
+    boxes = named(read_config(FALCON_OCR | kind | {"do_segmentation": False}))
+    assert named(read_config(FALCON_OCR | kind | {"perception_heads": False})) == reads
+    assert {name.split(".")[0] for name in boxes.keys() - reads.keys()} == {
+        *("coord_encoder", "coord_decoder", "size_encoder", "size_decoder")
+    }
+    assert {name.split(".")[0] for name in whole.keys() - boxes.keys()} == {"itok_upsampler", "proj_segm", "conv_segm"}
+    assert whole["coord_encoder.embed.weight"] == (256, 2)
+    assert whole["proj_segm.layers.1.weight"] == (768, 768)
+    assert whole["itok_upsampler.aggregation.0.weight"] == (128, 256, 3, 3)
+
+
+def test_locate_anything_is_kimis_tower_and_qwen2() -> None:
+    seen = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_hidden_layers": 2}
+    seen |= {"model_type": "moonvit", "patch_size": 14, "init_pos_emb_height": 8, "init_pos_emb_width": 8}
+    seen |= {"merge_kernel_size": [2, 2]}
+    text = {"model_type": "qwen2", "hidden_size": 48, "intermediate_size": 96, "num_attention_heads": 4}
+    text |= {"num_key_value_heads": 2, "num_hidden_layers": 2, "vocab_size": 100, "tie_word_embeddings": True}
+    kind = {"model_type": "locateanything", "architectures": ["LocateAnythingForConditionalGeneration"], **TYPED}
+    whole = read_config(kind | {"vision_config": seen, "text_config": text})
+    assert whole.exact, whole.warnings
+    assert named(whole, "language_model.") == named(read_config(text))
+    kimi = read_config({"model_type": "kimi_vl", "vision_config": seen, "text_config": text})
+    assert named(whole, "vision_model.") == named(kimi, "vision_tower.")
+    assert named(whole, "mlp1.1.") == {"weight": (48, 256), "bias": (48,)}
+    with pytest.raises(UnsupportedArchitecture, match="mlp_connector_layers"):
+        read_config(kind | {"vision_config": seen, "text_config": text, "mlp_connector_layers": 1})
+
+
+def test_mage_vl_is_a_tower_of_its_own_and_qwen3() -> None:
+    seen = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_hidden_layers": 2}
+    seen |= {"patch_size": 16, "out_hidden_size": 48, "spatial_merge_size": 2}
+    text = {"hidden_size": 48, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2}
+    text |= {"num_hidden_layers": 2, "vocab_size": 100, "head_dim": 12, "tie_word_embeddings": False}
+    kind = {"model_type": "mage_vl", "architectures": ["MageVLForConditionalGeneration"], **TYPED}
+    whole = read_config(kind | {"vision_config": seen, "text_config": text})
+    assert whole.exact, whole.warnings
+    qwen3 = named(read_config({"model_type": "qwen3", **text}), "model.")
+    assert named(whole, "model.language_model.") == qwen3
+    tower = named(whole, "model.visual.")
+    assert tower["encoder.layers.1.self_attn.qkv.weight"] == (192, 64)
+    assert tower["merger.mlp.2.weight"] == (48, 256)
+    assert not any("layernorm_post" in name for name in tower)
+    with pytest.raises(UnsupportedArchitecture, match="use_head"):
+        read_config(kind | {"vision_config": seen | {"use_head": True}, "text_config": text})

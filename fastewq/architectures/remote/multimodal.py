@@ -46,6 +46,7 @@ from fastewq.architectures.vision_language.multimodal import (
     EYES,
     GENERATE,
     INTERNVL,
+    LM_HEAD,
     MOUTH,
     kimi_merged,
     shuffled,
@@ -651,7 +652,61 @@ LLAMA_NEMOTRON_VL = Assembly(
     INTERN_PROJECTOR,
 )
 
+# -- LocateAnything: nvidia/LocateAnything-3B, modeling_locateanything.py. Kimi's tower before Qwen2 -------------------
+
+LOCATE_ANYTHING = Assembly(
+    Expect("mlp_connector_layers", 2),
+    Nested("vision_config", "vision_model", MOON_EYES),
+    Nested("text_config", "language_model", TEXT, "ForCausalLM"),
+    Rest(Norm("mlp1.0", kimi_merged), Linear("mlp1.1", MOUTH, kimi_merged), Linear("mlp1.3", MOUTH, MOUTH)),
+)
+
+# -- Mage-VL: microsoft/Mage-VL, modeling_mage_vl.py. A tower of its own before Qwen3 ----------------------------------
+
+MAGE_VISION = Assembly(
+    Expect("layer_norm_type", "layer_norm"),
+    Expect("use_head", False),
+    Expect("use_patch_position_encoding", False),
+    Rest(
+        Convolution("embeddings.patch_embedding", WIDTH, channels, ("patch_size", "patch_size"), bias=False),
+        Norm("layernorm_pre"),
+        Norm("merger.ln_q"),
+        Linear("merger.mlp.0", merged_square, merged_square),
+        Linear("merger.mlp.2", "out_hidden_size", merged_square),
+    ),
+    vision_layers(
+        "encoder.layers",
+        Norm("layer_norm1"),
+        Linear("self_attn.qkv", "3*hidden_size", WIDTH),
+        Linear("self_attn.proj", WIDTH, WIDTH),
+        Norm("layer_norm2"),
+        Linear("mlp.fc1", FFN, WIDTH),
+        Linear("mlp.fc2", WIDTH, FFN),
+    ),
+)
+
+
+def mage(f: Fields) -> Fields:
+    """The same with the model_type that the class assumes in each nested config."""
+    speaks = {"model_type": "qwen3", **nested(f, "text_config")}
+    return f.replaced(text_config=speaks, vision_config={**nested(f, "vision_config"), "model_type": ""})
+
+
+MAGE_VL = Adjusted(
+    Assembly(
+        At(
+            "model",
+            Nested("text_config", "language_model", TEXT),
+            In("vision_config", MAGE_VISION, path="visual"),
+        ),
+        LM_HEAD,
+    ),
+    mage,
+)
+
 REMOTE_MULTIMODAL: Mapping[str, Family] = {
+    "locateanything": one_class("LocateAnything", "ForConditionalGeneration", LOCATE_ANYTHING),
+    "mage_vl": one_class("MageVL", "ForConditionalGeneration", MAGE_VL),
     "llama_nemotron_vl": one_class("LlamaNemotronVL", "Model", LLAMA_NEMOTRON_VL),
     "isaac": one_class("Isaac", "ForConditionalGeneration", ISAAC),
     "minimax_vl_01": one_class("MiniMaxVL01", "ForConditionalGeneration", MINIMAX_VL),
