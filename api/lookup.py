@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cachetools import TTLCache
 
-from fastewq.catalog.index import Catalog, Page
+from fastewq.catalog.index import MAIN, Catalog, Page
 from fastewq.errors import NotFound
 from fastewq.jsonio import parse_config
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from fastewq.architecture import Architecture
     from fastewq.hub import Hub
 
-DEFAULT_REVISION: Final = "main"
 INDEX_NAME: Final = "index.sqlite"
 SEND_CONFIG: Final = "Send the model's config.json as 'config'."
 KEPT_BYTES: Final = 16 * 2**20
@@ -70,7 +69,7 @@ class Lookup:
 
     async def config(self, model: str, revision: str | None) -> Found:
         """Raises NotFound, AccessDenied, HubUnavailable, InvalidConfig, OutOfTime."""
-        revision = revision or DEFAULT_REVISION
+        revision = revision or MAIN
         try:
             return await self._threads.run(self._from_catalog, model, revision)
         except NotFound as error:
@@ -79,11 +78,10 @@ class Lookup:
         return await self._from_hub(self._hub, model, revision)
 
     def _from_catalog(self, model: str, revision: str) -> Found:
-        """The newest revision the catalog has stands for the main branch."""
         if self._catalog is None:
             raise NotFound(f"{model} is not looked up: this service has no catalog and asks no Hub")
         metrics.show_index(self._catalog.version)
-        entry = self._catalog.get(model, None if revision == DEFAULT_REVISION else revision)
+        entry = self._catalog.get(model, revision)
         config, architecture = self._catalog.model(entry)
         return Found(config, entry.revision, architecture)
 

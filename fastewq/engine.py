@@ -10,9 +10,12 @@ The same DataFrame gives the same rows on every engine; only who computes them d
 
 from __future__ import annotations
 
+import logging
 import os
+import re
+import socket
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 # Neither engine may report home, and progress is shown by the commands themselves, on a terminal alone.
 os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "0")
@@ -21,6 +24,13 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
 
 import daft
+
+from fastewq.errors import InputError, StorageFailure, UnavailableError
+
+CONNECT_SECONDS: Final = 10.0
+
+# What Daft logs of an error it raises as well; a handler keeps it from stderr where the program has set up no logging.
+logging.getLogger("daft_local_execution").addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -37,13 +47,31 @@ class Engine:
     workers: int | None = None
 
     def start(self) -> int:
-        """Choose Daft's runner, which a process can do once; returns the number of workers."""
+        """Choose Daft's runner, which a process can do once; returns the number of workers.
+
+        Raises InputError for an address without Ray, and UnavailableError where no cluster answers at it.
+        """
         workers = self.workers or os.cpu_count() or 1
         if self.name == "ray":
-            if self.address is None and "RAY_ADDRESS" not in os.environ:
+            address = self.address or os.environ.get("RAY_ADDRESS")
+            if address:
+                _reach(address)
+            else:
                 _start_ray(workers)
             daft.set_runner_ray(self.address, noop_if_initialized=True)
+        elif self.address:
+            raise InputError(f"address is {self.address!r:.100}, but the engine is {self.name}; expected engine ray")
         return workers
+
+
+def _reach(address: str) -> None:
+    """Ray itself would try for minutes. An address that is no HOST:PORT, such as `auto`, is left to it."""
+    match = re.fullmatch(r"(?:ray://)?([^/]+):(\d{1,5})", address)
+    if match:
+        try:
+            socket.create_connection((match[1], int(match[2])), CONNECT_SECONDS).close()
+        except (OSError, OverflowError) as error:
+            raise UnavailableError(f"the Ray cluster at {address} cannot be reached: {error}") from error
 
 
 def _start_ray(workers: int) -> None:
@@ -60,6 +88,7 @@ def worker_class(cls: type, workers: int) -> Any:
     return daft.cls(cls, max_concurrency=workers, use_process=workers > 1 or None)
 
 
-def first_line(error: BaseException) -> str:
-    """What an engine's error says: its last line, the ones before being a traceback."""
-    return (str(error).strip() or type(error).__name__).splitlines()[-1][:300]
+def last_line(error: BaseException) -> str:
+    """What an engine's error says: its last line, as those before are a traceback; of a StorageFailure its message."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[-1]
+    return line.rpartition(f"{StorageFailure.__name__}: ")[2][:300]

@@ -32,6 +32,8 @@ FORMAT: Final = 1
 """Raised whenever the tables or their meaning change; an index of another format is refused."""
 CHECK_SECONDS: Final = 0.5
 """How often a reader looks whether the file was replaced."""
+MAIN: Final = "main"
+"""The branch that a revision stands for where none is named."""
 MAX_PAGE: Final = 1000
 POLICY_COLUMNS: Final[Mapping[str, str]] = {
     "8bit-mixed": "bytes_8bit_mixed",
@@ -141,19 +143,19 @@ class Catalog:
     @property
     def about(self) -> dict[str, str]:
         """predictor, built (ISO 8601, UTC), models, format"""
-        return dict(self._connection().execute("SELECT key, value FROM about").fetchall())
+        return dict(self.query("SELECT key, value FROM about"))
 
     def get(self, repo_id: str, revision: str | None = None) -> Entry:
-        """The newest revision of a model, or the one named. Raises NotFound."""
-        connection = self._connection()
-        if revision is None:
-            row = connection.execute(_GET, (repo_id,)).fetchone()
+        """The newest revision of a model, which stands for its main branch, or the one named. Raises NotFound."""
+        if revision is None or revision == MAIN:
+            found = self.query(_GET, (repo_id,))
         else:
-            row = connection.execute(_GET_REVISION, (repo_id, revision)).fetchone()
-        if row is None:
+            found = self.query(_GET_REVISION, (repo_id, revision))
+        if not found:
             name = repo_id if revision is None else f"{repo_id}@{revision}"
-            raise NotFound(f"{name[:200]} is not in the catalog", hint="`fastewq catalog build` adds models.")
-        return _entry(row)
+            hint = "`fastewq catalog search TEXT` finds parts of ids, `fastewq catalog build` adds models."
+            raise NotFound(f"{name[:200]} is not in the catalog", hint=hint)
+        return _entry(found[0])
 
     def config(self, entry: Entry) -> dict[str, Any]:
         """The config.json of an entry, as collected. Raises NotFound where there is none."""
@@ -174,11 +176,14 @@ class Catalog:
     def _inputs(self, entry: Entry) -> tuple[dict[str, Any], str | None]:
         """Config and, where they were collected, safetensors headers."""
         query = "SELECT text, headers FROM configs WHERE hash = ?"
-        row = self._connection().execute(query, (entry.config_hash,)).fetchone()
-        if row is None:
+        found = self.query(query, (entry.config_hash,))
+        if not found:
             raise NotFound(f"{entry.id}: the catalog has no config of it: {entry.error_message or entry.error_code}")
-        config = parse_config(zlib.decompress(row[0]), f"{entry.id}: config.json")
-        return config, None if row[1] is None else zlib.decompress(row[1]).decode()
+        try:
+            text, headers = [None if part is None else zlib.decompress(part) for part in found[0]]
+        except zlib.error as error:
+            raise _damaged(self._path, error) from error
+        return parse_config(text or b"", f"{entry.id}: config.json"), None if headers is None else headers.decode()
 
     def plan(self, entry: Entry, *, predictor: Predictor | None = None, **options: Any) -> Plan:
         """The whole plan of an entry, made from its config by `fastewq.plan`, whose options these are."""
@@ -227,13 +232,16 @@ class Catalog:
         chosen = [(c, v) for c, v in conditions if v is not None or c == "error_code IS ?"]
         where = " AND ".join(["newest", *(condition for condition, _ in chosen)])
         query = f"SELECT number, {', '.join(COLUMNS)} FROM models WHERE {where} ORDER BY number LIMIT ?"
-        rows = self._connection().execute(query, [*(value for _, value in chosen), limit + 1]).fetchall()
+        rows = self.query(query, [*(value for _, value in chosen), limit + 1])
         following = str(rows[limit - 1][0]) if len(rows) > limit else None
         return Page(tuple(_entry(row[1:]) for row in rows[:limit]), following)
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Rows of a SELECT over the table `models`, for statistics. The file is opened read-only."""
-        return self._connection().execute(sql, parameters).fetchall()
+        """Rows of a SELECT. The file is opened read-only. Raises InvalidDataset where it is damaged."""
+        try:
+            return self._connection().execute(sql, parameters).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise _damaged(self._path, error) from error
 
     def _connection(self) -> sqlite3.Connection:
         """This thread's connection to the file that has the index's name now."""
@@ -262,6 +270,10 @@ class Catalog:
         if connection is not None:
             connection.close()
             del self._local.connection
+
+
+def _damaged(path: Path, error: Exception) -> InvalidDataset:
+    return InvalidDataset(f"{path} cannot be read: {error}", hint="`fastewq catalog index DIR` writes it anew.")
 
 
 def _open(path: Path) -> sqlite3.Connection:

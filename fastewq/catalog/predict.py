@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from fastewq.engine import Engine, first_line, worker_class  # before daft: it decides what daft does on import
+from fastewq.engine import Engine, last_line, worker_class  # before daft: it decides what daft does on import
 
 # isort: split
 import daft
@@ -82,7 +82,7 @@ def predict(
     except FastEWQError:
         raise
     except (RuntimeError, OSError, pa.ArrowException) as error:
-        raise StorageFailure(f"{folder}: planning stopped: {first_line(error)}") from error
+        raise StorageFailure(f"planning stopped: {last_line(error)}") from error
     store.forget_other_plans(version)
     return Predicted(new, kept, folder)
 

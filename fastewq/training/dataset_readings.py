@@ -25,7 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fastewq.engine import Engine, first_line, worker_class  # before daft: it decides what daft does on import
+from fastewq.engine import Engine, last_line, worker_class  # before daft: it decides what daft does on import
 
 # isort: split
 import daft
@@ -137,7 +137,7 @@ def read_sources(
         except FastEWQError:
             raise
         except (RuntimeError, OSError, pa.ArrowException) as error:
-            raise StorageFailure(f"reading stopped: {first_line(error)}") from error
+            raise StorageFailure(f"reading stopped: {last_line(error)}") from error
     return {
         (row["source"], row["stack"], row["exec_index"]): {r["key"]: _reading_or_error(r) for r in row["reading"]}
         for row in rows

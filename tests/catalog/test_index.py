@@ -91,6 +91,7 @@ def test_revisions_and_failures_that_pass(tmp_path, configs, artefact):
     catalog = Catalog(tmp_path / "i.sqlite")
     newest = catalog.get("a/x")
     assert (newest.revision, newest.newest) == ("r2", True)
+    assert catalog.get("a/x", "main") == newest
     assert catalog.config(newest) == json.loads(configs["made/m001"])
     old = catalog.get("a/x", "r1")
     assert (old.newest, catalog.config(old)) == (False, json.loads(configs["copy/one"]))
@@ -195,8 +196,25 @@ def test_files_that_are_no_index(tmp_path, path):
         Catalog(path)
 
 
+def test_a_damaged_index_is_named_by_whatever_reads_it(path):
+    catalog = Catalog(path)
+    entries = [entry for entry in catalog.search(limit=1000).entries if entry.config_hash]
+    catalog.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
+    with pytest.raises(InvalidDataset, match=r"index\.sqlite") as found:
+        Catalog(path).get("copy/one")
+    with sqlite3.connect(path) as connection:
+        path.write_bytes(whole)
+        connection.execute("UPDATE configs SET text = x'00'")
+    connection.close()
+    with pytest.raises(InvalidDataset, match=r"index\.sqlite cannot be read") as found:
+        Catalog(path).plan(entries[0])
+    assert "writes it anew" in found.value.hint
+
+
 def test_the_file_is_opened_read_only(path):
-    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+    with pytest.raises(InvalidDataset, match="readonly"):
         Catalog(path).query("DELETE FROM models")
 
 

@@ -15,13 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 from training.source_wheels import make_model
 
+from fastewq.catalog import predict as predict_module
 from fastewq.catalog.build import build_index
 from fastewq.catalog.collect import collect
 from fastewq.catalog.predict import predict
 from fastewq.catalog.schema import BLOCKS, CONFIGS, MODELS
 from fastewq.catalog.store import Store
 from fastewq.engine import Engine
-from fastewq.errors import InputError, InvalidDataset, NotFound, StorageFailure
+from fastewq.errors import InputError, InvalidDataset, NotFound, StorageFailure, UnavailableError
 from fastewq.hub import Filters
 from fastewq.training.dataset import build_dataset
 
@@ -131,29 +132,33 @@ def test_several_processes_give_identical_rows(store, undisturbed, artefact):
     assert tables(store) == undisturbed
 
 
-# In a process of its own: an engine cannot be changed once Daft has run.
+# In a process of its own: an engine cannot be changed once Daft has run. The catalog is built by a third process, which
+# finds the cluster by its address.
 ON_RAY = """
+import subprocess
 import sys
-from pathlib import Path
-from fastewq.catalog.predict import predict
-from fastewq.catalog.store import Store
+import ray
 from fastewq.cli import main
 from fastewq.engine import Engine
 
-predict(Store(Path(sys.argv.pop(1))), artefact=Path(sys.argv.pop(1)), engine=Engine("ray", workers=2))
+Engine("ray", workers=2).start()
+build = [sys.executable, "-c", "from fastewq.cli import main; main()", "catalog", "build", sys.argv.pop(1)]
+build += ["-o", sys.argv.pop(1), "--artefact", sys.argv.pop(1), "--workers", "2"]
+subprocess.run([*build, "--engine", "ray", "--address", ray.get_runtime_context().gcs_address], check=True)
 main()
 """
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="ray is not installed")
-def test_a_ray_cluster_gives_identical_rows_in_catalog_and_dataset(store, undisturbed, artefact, tmp_path):
+def test_a_ray_cluster_gives_identical_rows_in_catalog_and_dataset(store, undisturbed, artefact, configs, tmp_path):
     """One cluster for both, as starting one takes longer than all the rest."""
     make_model(tmp_path / "models" / "one", seed=1)
     make_model(tmp_path / "models" / "two", seed=2)
     here, there = tmp_path / "here", tmp_path / "there"
     build_dataset([str(tmp_path / "models")], here / "blocks.csv", here / "cache")
     shutil.rmtree(store.folder / "plans")
-    command = [sys.executable, "-c", ON_RAY, str(store.folder), str(artefact)]
+    collected = write_input(tmp_path / "in.parquet", configs)
+    command = [sys.executable, "-c", ON_RAY, str(collected), str(store.folder), str(artefact)]
     command += ["dataset", "build", str(tmp_path / "models"), "-o", str(there), "--cache", str(there / "cache")]
     command += ["--engine", "ray", "--workers", "2"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
@@ -176,6 +181,25 @@ def test_a_damaged_file_of_plans_is_named_and_can_be_deleted(store, undisturbed,
     finished.unlink()
     predict(store, artefact=artefact, engine=Engine(workers=1))
     assert tables(store) == undisturbed
+
+
+def test_a_full_disk_stops_it_with_a_line_that_names_the_file(store, artefact, monkeypatch, capfd):
+    shutil.rmtree(store.folder / "plans")
+
+    def full(path, table):
+        raise StorageFailure(f"{path} cannot be written: No space left on device")
+
+    monkeypatch.setattr(predict_module, "write_table", full)
+    with pytest.raises(StorageFailure, match=r"^planning stopped: /\S+ cannot be written: No space left on device$"):
+        predict(store, artefact=artefact, engine=Engine(workers=1))
+    assert capfd.readouterr().err == ""
+
+
+def test_a_cluster_that_is_not_there_is_named_at_once() -> None:
+    with pytest.raises(UnavailableError, match=r"the Ray cluster at 127\.0\.0\.1:9 cannot be reached: .*refused"):
+        Engine("ray", address="127.0.0.1:9").start()
+    with pytest.raises(InputError, match=r"address is 'head:6379'.*expected engine ray"):
+        Engine(address="head:6379").start()
 
 
 def test_two_commands_do_not_write_at_once(store):
