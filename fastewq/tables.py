@@ -1,4 +1,4 @@
-"""Plans and evaluations as tables for a terminal."""
+"""Plans, statistics and evaluations as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fastewq.memory import MemoryReport
 from fastewq.plan import Plan, PlannedBlock
@@ -121,6 +122,37 @@ def print_analysis(analysis: Analysis) -> None:
             entropy = f"{block.entropy:.12f}"
             table.add_row(str(block.index), block.path, f"{block.parameters:,}", entropy, block.label)
         console.print(table)
+
+
+def print_statistics(figures: Mapping[str, Any]) -> None:
+    """What `fastewq.catalog.stats.statistics` found."""
+    console = stdout()
+    covered = ", ".join(f"{count:,} {kind}" for kind, count in figures["coverage"].items())
+    console.print(f"{figures['models']:,} models: {covered}")
+    columns = ("policy", "weights", "saved", "saved per model, mean")
+    table = _table(*columns, right=columns[1:], title="memory by policy")
+    table.add_row("as stored", human_bytes(figures["raw_bytes"]), "", "")
+    for name, policy in figures["policies"].items():
+        shares = [f"{policy[share]:.1%}" for share in ("saved_fraction", "mean_saved_fraction")]
+        table.add_row(name, human_bytes(policy["bytes"]), *shares)
+    console.print(table)
+    columns = ("model type", "models", "as stored", "4bit-8bit-mixed")
+    table = _table(*columns, right=columns[1:], title="models by family")
+    for family in figures["families"]:
+        sizes = [human_bytes(family[size]) for size in ("raw_bytes", "bytes")]
+        table.add_row(Text(family["model_type"]), f"{family['models']:,}", *sizes)
+    others = figures["other_families"]
+    if others["models"]:
+        table.add_row(f"{others['model_types']:,} other types", f"{others['models']:,}", "", "")
+    console.print(table)
+    by_code = ", ".join(f"{code} {count:,}" for code, count in figures["refused"].items())
+    for kind, title in (("refused", f"refused, and why: {by_code}"), ("approximate", "approximate, and why")):
+        reasons = figures["reasons"][kind]
+        if reasons:
+            table = _table("reason", "models", right=("models",), title=title)
+            for row in reasons:
+                table.add_row(Text(row["reason"]), f"{row['models']:,}")
+            console.print(table)
 
 
 FIGURES = ("accuracy", "balanced_accuracy", "matthews", "auc", "average_precision", "brier", "ece")

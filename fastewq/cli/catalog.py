@@ -210,7 +210,7 @@ def stats(
 ) -> None:
     """What the catalog holds: families, coverage, refusals, memory saved by policy."""
     from fastewq.catalog.stats import page, statistics
-    from fastewq.tables import human_bytes
+    from fastewq.tables import print_statistics
 
     figures = statistics(_open(catalog))
     if html is not None:
@@ -218,16 +218,7 @@ def stats(
     if as_json:
         print_json(figures)
         return
-    covered = ", ".join(f"{count:,} {kind}" for kind, count in figures["coverage"].items())
-    typer.echo(f"{figures['models']:,} models: {covered}")
-    for code, count in figures["refused"].items():
-        typer.echo(f"  {code:28}{count:>10,}")
-    typer.echo(f"weights as stored: {human_bytes(figures['raw_bytes'])}")
-    for name, policy in figures["policies"].items():
-        saved = f"{policy['saved_fraction']:.1%} saved, {policy['mean_saved_fraction']:.1%} per model"
-        typer.echo(f"  {name:28}{human_bytes(policy['bytes']):>14}  {saved}")
-    for family in figures["families"]:
-        typer.echo(f"  {family['model_type']:28}{family['models']:>10,}")
+    print_statistics(figures)
 
 
 def _open(path: Path) -> Catalog:

@@ -10,6 +10,7 @@ import pytest
 
 import fastewq
 from fastewq.catalog import index as index_module
+from fastewq.catalog import stats as stats_module
 from fastewq.catalog.batch import Batch
 from fastewq.catalog.index import COLUMNS, Catalog, write_index
 from fastewq.catalog.schema import CONFIGS, MODELS
@@ -228,10 +229,53 @@ def test_statistics_add_up_and_the_page_is_self_contained(path, rows):
     assert figures["raw_bytes"] == sum(row["raw_bytes"] for row in planned)
     default = figures["policies"]["4bit-8bit-mixed"]
     assert default["bytes"] == sum(row["bytes_4bit_8bit_mixed"] for row in planned)
-    html = page({**figures, "families": [{**figures["families"][0], "model_type": "<script>"}]})
+    families, others = figures["families"], figures["other_families"]
+    assert sum(family["models"] for family in families) + others["models"] == len(planned)
+    html = page(
+        {
+            **figures,
+            "families": [{**families[0], "model_type": "<script>"}],
+            "reasons": {"refused": [{"reason": "<script>", "models": 7}], "approximate": []},
+        }
+    )
     assert "<script>" not in html
     assert "http" not in html.replace("http-equiv", "")
     assert f"{default['saved_fraction']:.1%}" in html
+
+
+def test_statistics_say_why_most_frequent_reasons_first(tmp_path, rows, artefact, llama):
+    unknown = {**llama, "architectures": ["LlamaForNothing"]}
+    texts = {f"new/m{n}": json.dumps({"model_type": "nope", "n": n}) for n in range(3)}
+    texts |= {f"odd/m{n}": json.dumps({**unknown, "num_hidden_layers": n + 1}) for n in range(2)}
+    made = rows_of(texts, artefact, start=1000)
+    lost = [
+        {**made[0], "id": f"lost/m{n}", "revision": "r", "sequence": 2000 + n, "error_code": "not_found"}
+        | {"error_message": f"lost/m{n}@r: config.json: the repository has no such file"}
+        for n in range(4)
+    ]
+    write_index(tmp_path / "i.sqlite", [*rows, *made, *lost], "v")
+    figures = statistics(Catalog(tmp_path / "i.sqlite"))
+    refused, approximate = figures["reasons"]["refused"], figures["reasons"]["approximate"]
+    assert refused[0] == {"reason": "config.json: the repository has no such file", "models": 4}
+    assert refused[1] == {"reason": "model_type is 'nope'; no exact block layout is known for it", "models": 3}
+    assert "architectures[0] is 'LlamaForNothing'" in approximate[0]["reason"]
+    assert sum(row["models"] for row in approximate) == figures["coverage"]["approximate"] >= 2
+    assert sum(row["models"] for row in refused) == figures["coverage"]["refused"]
+    assert "LlamaForNothing" in page(figures)
+
+
+def test_reasons_and_families_beyond_a_page_are_counted(tmp_path, path, monkeypatch):
+    whole = statistics(Catalog(path))
+    monkeypatch.setattr(stats_module, "REASONS", 2)
+    monkeypatch.setattr(stats_module, "FAMILIES", 0)
+    figures = statistics(Catalog(path))
+    refused = figures["reasons"]["refused"]
+    assert refused[:2] == whole["reasons"]["refused"][:2]
+    assert refused[2]["reason"] == f"{len(whole['reasons']['refused']) - 2} other reasons"
+    assert sum(row["models"] for row in refused) == whole["coverage"]["refused"]
+    assert figures["families"] == []
+    assert figures["other_families"]["models"] == len(Catalog(path).search(limit=1000).entries)
+    assert f"{figures['other_families']['model_types']:,} other model types" in page(figures)
 
 
 def test_an_empty_index(tmp_path):
