@@ -22,8 +22,8 @@ router = APIRouter()
 
 def _body(model: type[schemas.Request]) -> dict[str, Any]:
     """OpenAPI's note of a request body that the route parses itself."""
-    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    content = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}, "example": model.example}
+    return {"requestBody": {"required": True, "content": {"application/json": content}}}
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:

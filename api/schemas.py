@@ -6,7 +6,7 @@ the models only describe, and the tests hold the running service to the descript
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -32,7 +32,10 @@ EXAMPLE_CONFIG: dict[str, Any] = {
 
 
 class Request(BaseModel):
+    """`example` is a body to try the route with, as it is."""
+
     model_config = ConfigDict(extra="forbid", strict=True)
+    example: ClassVar[dict[str, Any]]
 
 
 def _given(name: str, kind: str) -> dict[str, Any]:
@@ -47,6 +50,7 @@ class PlanRequest(Request):
     """One model to plan for: its config, or its name where the service may look it up."""
 
     model_config = ConfigDict(json_schema_extra={"anyOf": [_given("config", "object"), _given("model", "string")]})
+    example = {"config": EXAMPLE_CONFIG, "memory": "2GiB"}
 
     config: Annotated[
         dict[str, Any] | None,
@@ -93,6 +97,8 @@ class ExportRequest(PlanRequest):
         }
     )
 
+    example = {"config": EXAMPLE_CONFIG, "devices": ["1GiB", "1GiB"], "nearest": True}
+
     plan: Annotated[dict[str, Any] | None, Field(description="A plan document of this service.")] = None
     nearest: Annotated[
         bool, Field(description="Whether to take the nearest plan the tool can express, its differences listed.")
@@ -101,6 +107,8 @@ class ExportRequest(PlanRequest):
 
 class BatchRequest(Request):
     """Many models to plan for. Each request is read on its own, so that one at fault does not stop the others."""
+
+    example = {"requests": [{"config": EXAMPLE_CONFIG}, {"config": EXAMPLE_CONFIG, "policy": "8bit-mixed"}]}
 
     requests: Annotated[
         list[Annotated[Any, WithJsonSchema({"anyOf": [{"$ref": "#/components/schemas/PlanRequest"}, {}]})]],

@@ -7,6 +7,7 @@ import re
 import socket
 import threading
 import time
+import uuid
 from typing import Any
 
 import pytest
@@ -402,9 +403,48 @@ def test_requests_sent_ahead_are_answered_in_order(server, llama):
     assert answer.endswith(b'{"status":"live"}')
 
 
+def test_every_example_of_the_openapi_document_works_as_it_is(client):
+    tried = []
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        for body in [method["requestBody"] for method in methods.values() if "requestBody" in method]:
+            tools = [tool["name"] for tool in client.get("/v1/exports").json()["tools"]] if "{tool}" in path else [""]
+            for place in [path.replace("{tool}", tool) for tool in tools]:
+                response = client.post(place, json=body["content"]["application/json"]["example"])
+                assert response.status_code == 200, (place, response.text)
+                assert not any("error" in result for result in response.json().get("results", []))
+                tried.append(place)
+    assert {"/v1/plans", "/v1/plans/batch", "/v1/exports/mlx"} <= {*tried}
+
+
 def test_metrics_count_requests_by_route_and_status(client):
     client.get("/nope")
     text = client.get("/metrics").text
     assert 'fastewq_http_requests_total{method="GET",route="other",status="404"}' in text
     assert "fastewq_http_request_seconds_bucket" in text
     assert "fastewq_predictor_info{version=" in text
+
+
+@pytest.mark.parametrize(
+    ("again", "grows"),
+    [
+        (False, 'fastewq_plan_cache_total{result="miss"}'),
+        (True, 'fastewq_plan_cache_total{result="hit"}'),
+        (False, 'fastewq_plan_blocks_bucket{le="8.0"}'),
+        (False, "fastewq_plan_blocks_sum"),
+        (False, 'fastewq_http_requests_total{method="POST",route="/v1/plans",status="200"}'),
+        (False, 'fastewq_http_request_seconds_count{route="/v1/plans"}'),
+    ],
+)
+def test_metrics_tell_what_was_asked(client, llama, again, grows):
+    def measured() -> dict[str, str]:
+        lines = client.get("/metrics").text.splitlines()
+        return dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+
+    body = {"config": {**llama, "num_hidden_layers": 7, "unread": uuid.uuid4().hex}}
+    if again:
+        client.post("/v1/plans", json=body)
+    before = float(measured().get(grows, 0))
+    assert client.post("/v1/plans", json=body).status_code == 200
+    after = measured()
+    assert float(after[grows]) == before + (7 if grows.endswith("_sum") else 1)
+    assert after["fastewq_http_requests_in_progress"] == "1.0"  # the one that asks

@@ -260,3 +260,16 @@ def test_the_documentation_page_loads_everything_from_the_service(browser, serve
     assert visit.complaints == []
     visit.keep("docs")
     visit.context.close()
+
+
+@pytest.mark.parametrize("path", ["/v1/plans", "/v1/plans/batch", "/v1/exports/{tool}"])
+def test_the_documentation_page_answers_its_own_examples(browser, server, path):
+    visit = Visit(browser, server.url + "/docs", DESK, "light")
+    route = visit.page.locator(".opblock-post").filter(has=visit.page.locator(f"[data-path='{path}']"))
+    route.locator(".opblock-summary-control").click()
+    route.get_by_role("button", name="Try it out").click()
+    route.get_by_role("button", name="Execute").click()
+    status = route.locator(".live-responses-table .response-col_status").last
+    status.wait_for()
+    assert status.inner_text().split()[0] == "200"
+    visit.context.close()
