@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click import Group
 from fastewq.api.settings import Settings
+from typer.main import get_command
+
+from fastewq.cli import app
 
 DOCS = Path(__file__).parents[2] / "docs"
 sys.path.insert(0, str(DOCS.parent / "tools"))
 
 import reference  # noqa: E402
 
+from .conftest import run_shell  # noqa: E402
+
 BLOCK = re.compile(r"^(?P<mark><!-- [^\n]*? -->\n)?```(?P<language>sh|python)\n(?P<code>.*?)^```$", re.M | re.S)
-PAGES = ("quickstart.md", "service.md")
+PAGES = sorted([DOCS.parent / "README.md", *DOCS.glob("*.md")])
+BLOCKS = [
+    (page.name, number, found) for page in PAGES for number, found in enumerate(BLOCK.finditer(page.read_text("utf-8")))
+]
+SHOWN_ALONE = {"README.md", "catalog.md", "quality.md"}
+"""Pages whose commands take minutes, a network or files of the reader: other tests run what these do, and here they
+must be ones that the command line takes. Their Python, and what asks the service, runs."""
 EXAMPLES = [
     pytest.param(page, found["mark"] or "", found["language"], found["code"], id=f"{page}-{number}")
-    for page in PAGES
-    for number, found in enumerate(BLOCK.finditer((DOCS / page).read_text("utf-8")))
+    for page, number, found in BLOCKS
+    if page not in SHOWN_ALONE or found["mark"] or found["language"] == "python"
+]
+COMMAND = re.compile(r"^(?:[A-Z_]+=\S+ )?fastewq ([^#>|\n]+)", re.M)
+COMMANDS = [
+    pytest.param(shlex.split(command), id=f"{page}-{command}")
+    for page, _, found in BLOCKS
+    for command in map(str.strip, COMMAND.findall(found["code"]))
 ]
 
 
@@ -48,23 +65,25 @@ def test_every_setting_named_in_the_documentation_exists():
         assert set(re.findall(r"FASTEWQ_[A-Z_]+", (DOCS / page).read_text("utf-8"))) <= known
 
 
-@pytest.fixture(scope="module")
-def workspace(tmp_path_factory) -> Path:
-    """A folder with the examples of the project, in which the examples of the documentation run one after another."""
-    folder = tmp_path_factory.mktemp("docs")
-    shutil.copytree(DOCS.parent / "examples", folder / "examples")
-    return folder
-
-
 @pytest.mark.parametrize(("page", "mark", "language", "code"), EXAMPLES)
 def test_every_example_runs(workspace, docs_server, page, mark, language, code):
     if "needs the service" in mark:
         code = code.replace("http://127.0.0.1:8000", docs_server.url).replace("curl -s ", "curl -s --fail-with-body ")
-    command = [sys.executable, "-c", code] if language == "python" else ["bash", "-euc", code]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    run = subprocess.run(command, cwd=workspace, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    if language == "python":
+        code = f"python - <<'END'\n{code}END"
+    run = run_shell(code, workspace)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-2000:]
     assert run.stdout
+
+
+@pytest.mark.parametrize("arguments", COMMANDS)
+def test_every_command_shown_is_one_that_the_command_line_takes(arguments):
+    command = get_command(app)
+    while isinstance(command, Group):
+        name, *arguments = arguments
+        assert name in command.commands
+        command = command.commands[name]
+    command.make_context(command.name, arguments)
 
 
 def test_the_site_builds_without_a_warning(tmp_path):
