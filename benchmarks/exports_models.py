@@ -90,6 +90,27 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "num_heads": 4,
         "vocab_size": 512,
     },
+    "whisper": {
+        "architectures": ["WhisperForConditionalGeneration"],
+        "d_model": 128,
+        "encoder_layers": 3,
+        "decoder_layers": 3,
+        **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 4),
+        **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), 256),
+        "num_mel_bins": 32,
+        "max_source_positions": 64,
+        "max_target_positions": 64,
+        **TOKENS,
+        "decoder_start_token_id": 256,
+    },
+    "vit": {
+        "architectures": ["ViTForImageClassification"],
+        **EYES,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "image_size": 32,
+        "patch_size": 8,
+    },
     "gpt2": {
         "architectures": ["GPT2LMHeadModel"],
         "n_embd": 128,
@@ -115,6 +136,8 @@ PLANS: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3": ("overrides of the text", mixed(f"{TEXT_PART}.2=int8")),
     "bert": ("overrides", mixed()),
     "t5": ("overrides", mixed()),
+    "whisper": ("overrides", mixed()),
+    "vit": ("overrides", mixed()),
     "gpt2": ("overrides", mixed()),
 }
 
@@ -133,6 +156,7 @@ for model_type, config in json.load(open(sys.argv[1])).items():
 RUN = """
 import pathlib, runpy, sys, traceback
 folders, extra = sys.argv[1].split(","), sys.argv[2:]
+sys.path.insert(0, folders[0])  # quantize.py imports what lies beside it, the same for every model
 for folder in folders:
     sys.argv = ["quantize.py", pathlib.Path(folder, "MODEL").read_text(), folder + "/out", *extra]
     try:
@@ -155,7 +179,8 @@ def build() -> None:
     python, _ = _environment("bitsandbytes", SETTINGS["bitsandbytes"])
     subprocess.run([str(python), "-c", BUILD, str(MODELS / "configs.json"), str(MODELS)], check=True)
     for name in CONFIGS:
-        _write_tokenizer(MODELS / name)
+        if name != "vit":
+            _write_tokenizer(MODELS / name)
         config = json.loads((MODELS / name / "config.json").read_text("utf-8"))
         (MODELS / name / "config.json").write_text(json.dumps(config | ADDED.get(name, {})), "utf-8")
 

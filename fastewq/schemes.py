@@ -91,7 +91,7 @@ class Target:
     schemes       precision -> formats in order of preference; the first that fits a row is used, else the tensor is raw
     small_bytes   bytes per weight of norms, biases, routers and other small tensors; None means as the raw weights
     large         the roles that are not small
-    experts       whether stacked expert tensors can be quantized
+    parameters    whether matrices that are no linear module's weight, such as stacked experts, can be quantized
     embeddings    whether embeddings can be quantized
     conv1d        whether matrices stored as (inputs, outputs), GPT-2's Conv1D, can be quantized
     routers       whether the routers of experts can be quantized
@@ -101,7 +101,7 @@ class Target:
     schemes: Mapping[str, tuple[Scheme, ...]]
     small_bytes: int | None = None
     large: frozenset[Role] = MATRICES | {"embedding"}
-    experts: bool = True
+    parameters: bool = True
     embeddings: bool = True
     conv1d: bool = True
     routers: bool = False
@@ -111,7 +111,7 @@ class Target:
     @cached_property
     def _kept(self) -> frozenset[Role]:
         """Roles that the tool cannot quantize."""
-        possible: dict[Role, bool] = {"experts": self.experts, "embedding": self.embeddings, "router": self.routers}
+        possible: dict[Role, bool] = {"experts": self.parameters, "embedding": self.embeddings, "router": self.routers}
         return frozenset(role for role, can in possible.items() if not can)
 
     def scheme(self, tensor: Tensor, precision: str) -> Scheme | None:
@@ -209,7 +209,7 @@ TARGETS: Final[dict[str, Target]] = {
                 "int8": (Scheme("LLM.int8", 8, 0, 32, matrix_bytes=1),),
                 "int4": (Scheme("NF4", 4, 64, 32, matrix_bytes=64 + 91, flat=True),),
             },
-            experts=False,
+            parameters=False,
             embeddings=False,
         ),
         Target(
@@ -219,7 +219,7 @@ TARGETS: Final[dict[str, Target]] = {
                 "int8": (Scheme("Int8WeightOnly", 8, 0, 32 + 8),),
                 "int4": _groups("IntxWeightOnly int4", 8, (64, 32), 16 + 8),
             },
-            experts=False,
+            parameters=False,
             embeddings=False,
             conv1d=False,
         ),
@@ -229,7 +229,7 @@ TARGETS: Final[dict[str, Target]] = {
                 "int8": (Scheme("W8A16 per channel", 8, 0, row_multiple=4, matrix_bytes=16),),
                 "int4": _groups("W4A16", 4, (64, 32), 16, row_multiple=4, matrix_bytes=16),
             },
-            experts=False,
+            parameters=False,
             embeddings=False,
             conv1d=False,
         ),
@@ -240,7 +240,7 @@ TARGETS: Final[dict[str, Target]] = {
                 "int8": _groups("8-bit", 8, (64, 32), 16 + 8, column_bytes=4),
                 "int4": _groups("4-bit", 4, (64, 32), 16 + 4, column_bytes=4),
             },
-            experts=False,
+            parameters=False,
             embeddings=False,
         ),
         Target(
@@ -249,7 +249,7 @@ TARGETS: Final[dict[str, Target]] = {
                 "int8": _groups("W8A16", 8, (64, 32), 16 + 8),
                 "int4": _groups("W4A16", 4, (64, 32), 16 + 4),
             },
-            experts=False,
+            parameters=False,
             embeddings=False,
         ),
         Target(
@@ -268,7 +268,7 @@ TARGETS: Final[dict[str, Target]] = {
             },
             small_bytes=4,  # norms, and experts that stay, are constants in float32
             large=frozenset({"linear", "embedding"}),
-            experts=False,
+            parameters=False,
             conv1d=False,
         ),
         Target(
@@ -278,7 +278,7 @@ TARGETS: Final[dict[str, Target]] = {
                 "int8": (Scheme("qint8 per row", 8, 0),),
                 "int4": _groups("qint4", 4, (128, 96, 64, 32), 32),
             },
-            experts=False,
+            parameters=False,
             embeddings=False,
             conv1d=False,
         ),

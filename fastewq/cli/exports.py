@@ -56,7 +56,15 @@ CacheBits = Annotated[int, typer.Option(help="Bits per element of the KV cache."
 Reserve = Annotated[str, typer.Option(help="Memory kept free on every device.", rich_help_panel=MEMORY)]
 
 PlanFile = Annotated[Path, typer.Argument(metavar="PLAN", help="The output of `fastewq plan --json`, or - for stdin.")]
-Tool = Annotated[str, typer.Option("--to", metavar="TOOL", help="llama.cpp, mlx, llm-compressor, bitsandbytes, ...")]
+Tool = Annotated[
+    str,
+    typer.Option(
+        "--to",
+        metavar="TOOL",
+        help="llama.cpp, llm-compressor, mlx, bitsandbytes, torchao, autoround, gptqmodel, openvino or quanto; "
+        "`export` takes ignore-list and devices as well.",
+    ),
+]
 Nearest = Annotated[
     bool, typer.Option("--nearest", help="Where the tool cannot express the plan, take the nearest plan it can.")
 ]
@@ -96,7 +104,8 @@ def export(
                 typer.echo(text, nl=False)
     if not as_json:
         for difference in made.differences:
-            typer.echo(f"differs: {difference.path} {difference.planned} -> {difference.exported}", err=True)
+            change = f"{difference.planned} -> {difference.exported}"
+            typer.echo(f"differs: {difference.path} {change}: {difference.reason}", err=True)
         for warning in made.warnings:
             typer.echo(f"warning: {warning}", err=True)
         typer.echo(f"{made.usage}predicted: {made.bytes} bytes of tensors; checked with {made.verified}", err=True)

@@ -100,6 +100,7 @@ def summary(differences: tuple[Difference, ...]) -> str:
     by_reason = sorted(differences, key=lambda d: (d.reason, d.planned, d.exported))
     texts = []
     for (reason, planned, exported), group in groupby(by_reason, key=lambda d: (d.reason, d.planned, d.exported)):
-        alike = list(group)
-        texts.append(f"{reason}, so {len(alike)} modules ({alike[0].path} ...) would be {exported}, not {planned}")
+        first, *more = [difference.path for difference in group]
+        modules = f"{len(more) + 1} modules ({first} ...)" if more else first
+        texts.append(f"{reason}, so {modules} would be {exported}, not {planned}")
     return "; ".join(texts)

@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from fastewq.architecture import Role, Tensor
 from fastewq.document import Plan
@@ -131,7 +132,8 @@ def assign(plan: Plan, target: str) -> Assignment:
     modules = (*_in_blocks(plan, chosen, planned), *_outside(plan, chosen))
     routers = tuple(replace(m, precision=KEEP, scheme=None) for m in _in_blocks(plan, chosen, router - planned))
     assignment = Assignment(plan, chosen, modules, routers)
-    return assignment.changed(lambda module: _storable(module, assignment.target))
+    bare = _bare(modules)
+    return assignment.changed(lambda module: _storable(module, assignment.target, bare))
 
 
 def _in_blocks(plan: Plan, target: Target, roles: frozenset[Role]) -> Iterable[Module]:
@@ -160,9 +162,35 @@ def _level(precision: str) -> str:
     return precision if precision in LEVELS else KEEP
 
 
-def _storable(module: Module, target: Target) -> tuple[str, str] | None:
+BARE: Final[dict[Role, str]] = {
+    "experts": "experts stacked in one tensor",
+    "embedding": "embeddings that are parameters",
+}
+
+
+def _bare(modules: Sequence[Module]) -> frozenset[str]:
+    """The paths of matrices in no linear module: parameters, and what is in a MultiheadAttention of PyTorch.
+
+    That one reads the weight of its output projection past the linear module, which is a class of its own.
+    """
+    own = ".in_proj_weight"
+    attentions = {module.path.removesuffix(own) for module in modules if module.path.endswith(own)}
+    return frozenset(
+        module.path
+        for module in modules
+        if module.tensor.role == "experts"
+        or not f".{module.tensor.name}".endswith(".weight")
+        or module.path.rpartition(".")[0] in attentions
+    )
+
+
+def _storable(module: Module, target: Target, bare: frozenset[str]) -> tuple[str, str] | None:
     """The precision the target can store a module at, with the reason, where that is not the planned one."""
-    if module.precision == KEEP or target.scheme(module.tensor, module.precision) is not None:
+    if module.precision == KEEP:
+        return None
+    if not target.parameters and module.path in bare:
+        return KEEP, f"{target.name} does not quantize {BARE.get(module.tensor.role, 'a matrix in no linear module')}"
+    if target.scheme(module.tensor, module.precision) is not None:
         return None
     if module.tensor.role == "router" and not target.routers:
         return KEEP, f"{target.name} keeps routers"
@@ -170,8 +198,6 @@ def _storable(module: Module, target: Target) -> tuple[str, str] | None:
         milder = [level for level in LEVELS[: LEVELS.index(module.precision)] if level in target.schemes]
         if milder and target.scheme(module.tensor, milder[-1]) is not None:
             return milder[-1], f"{target.name} has no {module.precision} format"
-    if module.tensor.role == "experts" and not target.experts:
-        return KEEP, f"{target.name} does not quantize experts stacked in one tensor"
     if module.tensor.role == "embedding":
         return KEEP, f"{target.name} does not quantize embeddings"
     if module.tensor.transposed and not target.conv1d:

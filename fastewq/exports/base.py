@@ -77,5 +77,10 @@ def json_text(document: Any) -> str:
 
 
 def script(name: str) -> str:
-    """The text of one of the scripts in `exports/scripts`: each stands alone and reads the export beside it."""
+    """The text of one of the scripts in `exports/scripts`, which read the export beside them."""
     return files("fastewq.exports").joinpath("scripts", name).read_text("utf-8")
+
+
+def scripts(name: str) -> dict[str, str]:
+    """Those of a tool that takes models from the transformers library: quantize.py, and what it imports."""
+    return {"quantize.py": script(name), "checkpoint.py": script("checkpoint.py")}

@@ -8,7 +8,7 @@ library's own exception for the head, so a head that is kept is always named, ti
 from __future__ import annotations
 
 from fastewq.exports.assignment import Assignment, Module, tied_head, whole_blocks
-from fastewq.exports.base import Parts, Tool, json_text, script
+from fastewq.exports.base import Parts, Tool, json_text, scripts
 from fastewq.policy import KEEP
 
 IN_FLOAT32 = {
@@ -61,7 +61,7 @@ def build(assignment: Assignment) -> Parts:
         "llm_int8_skip_modules": skip_list(assignment),
     }
     return Parts(
-        {"quantization_config.json": json_text(config), "quantize.py": script("bitsandbytes.py")},
+        {"quantization_config.json": json_text(config), **scripts("bitsandbytes.py")},
         "python quantize.py MODEL OUT    # or pass the config to from_pretrained(quantization_config=...)\n",
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from fastewq.exports.assignment import Assignment, engine_names, head_regex, regexes
-from fastewq.exports.base import Parts, Tool, json_text, script
+from fastewq.exports.base import Parts, Tool, json_text, scripts
 from fastewq.schemes import Scheme
 
 
@@ -28,9 +28,10 @@ def build(assignment: Assignment) -> Parts:
         {
             "recipe.yaml": _yaml(groups, ignore),
             "quantization_config.json": json_text(quantization_config(groups, ignore)),
-            "quantize.py": script("llm_compressor.py"),
+            **scripts("llm_compressor.py"),
         },
-        "python quantize.py MODEL OUT    # then: vllm serve OUT\n",
+        "python quantize.py MODEL OUT    # then: vllm serve OUT\n"
+        "quantization_config.json is what the config of OUT then holds; quantize.py does not need it.\n",
     )
 
 

@@ -6,7 +6,7 @@ Names are shell patterns there; full names without wildcards stand for one modul
 from __future__ import annotations
 
 from fastewq.exports.assignment import Assignment
-from fastewq.exports.base import Parts, Tool, json_text, script
+from fastewq.exports.base import Parts, Tool, json_text, scripts
 
 
 def build(assignment: Assignment) -> Parts:
@@ -16,7 +16,7 @@ def build(assignment: Assignment) -> Parts:
     return Parts(
         {
             "quanto.json": json_text({"passes": [{"weights": w, "include": names} for w, names in passes.items()]}),
-            "quantize.py": script("quanto.py"),
+            **scripts("quanto.py"),
         },
         "python quantize.py MODEL OUT\n",
     )

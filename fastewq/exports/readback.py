@@ -131,20 +131,38 @@ def _from_safetensors(bits: Bits) -> Callable[[Assignment, Path], Written]:
     return read
 
 
+OLDER_VIT: Final = (
+    ("encoder.layer.", "layers."),
+    ("attention.attention.query", "attention.q_proj"),
+    ("attention.attention.key", "attention.k_proj"),
+    ("attention.attention.value", "attention.v_proj"),
+    ("attention.output.dense", "attention.o_proj"),
+    ("intermediate.dense", "mlp.fc1"),
+    ("output.dense", "mlp.fc2"),
+)
+"""What the transformers library calls the modules of ViT and its kin in a checkpoint -> in a model."""
+
+
 def _by_path(assignment: Assignment, tensors: Mapping[str, TensorInfo]) -> dict[str, TensorInfo]:
     """Tensors under the paths of the modules they belong to.
 
-    The transformers library writes some multimodal models under older names, whose outer modules differ.
+    The transformers library writes some models under older names: outer modules of multimodal ones, and OLDER_VIT.
     """
     paths = {unwrapped(module.path): module.path for module in assignment.modules}
-    found = {}
-    for name, tensor in tensors.items():
+
+    def known(name: str) -> str | None:
         own, rest = unwrapped(name), ""
         while own and own not in paths:
             own, _, last = own.rpartition(".")
             rest = f".{last}{rest}"
-        found[paths[own] + rest if own else name] = tensor
-    return found
+        return paths[own] + rest if own else None
+
+    def renamed(name: str) -> str:
+        for older, newer in OLDER_VIT:
+            name = name.replace(older, newer)
+        return name
+
+    return {known(name) or known(renamed(name)) or name: tensor for name, tensor in tensors.items()}
 
 
 def _bitsandbytes(assignment: Assignment, _: Path, tensors: Mapping[str, TensorInfo]) -> dict[str, int]:

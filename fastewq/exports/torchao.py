@@ -7,7 +7,7 @@ They end in `.weight`: a pattern for a module would quantize its bias too and fa
 from __future__ import annotations
 
 from fastewq.exports.assignment import Assignment, regexes
-from fastewq.exports.base import Parts, Tool, json_text, script
+from fastewq.exports.base import Parts, Tool, json_text, scripts
 
 
 def build(assignment: Assignment) -> Parts:
@@ -17,7 +17,7 @@ def build(assignment: Assignment) -> Parts:
         for pattern in regexes(modules, suffix=".weight")
     ]
     return Parts(
-        {"torchao.json": json_text({"rules": rules}), "quantize.py": script("torchao.py")},
+        {"torchao.json": json_text({"rules": rules}), **scripts("torchao.py")},
         "python quantize.py MODEL OUT\n",
         ("on a CPU torchao keeps one weight per byte whatever its bits, so int4 saves no more bytes than int8",),
     )

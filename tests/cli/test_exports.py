@@ -111,6 +111,7 @@ def test_what_cannot_be_exported_is_an_error_and_nearest_lists_differences(
     nearest = fastewq("export", plan, "--to", "mlx", "--nearest")
     assert nearest.returncode == 0
     assert nearest.stderr.count("differs: model.layers.") == 4 * 7
+    assert "ternary -> int4: mlx has no ternary format" in nearest.stderr
 
 
 def test_a_model_is_not_a_plan(config: Path, fastewq: Command) -> None:
@@ -204,7 +205,7 @@ def test_apply_takes_relative_paths(
     """Of model, result, interpreter and arguments, as a user types them."""
     from fastewq.exports import quanto
 
-    monkeypatch.setattr(quanto, "script", lambda name: TOOL)
+    monkeypatch.setattr(quanto, "scripts", lambda name: {"quantize.py": TOOL})
     monkeypatch.chdir(tmp_path)
     (tmp_path / "python").symlink_to(sys.executable)
     (tmp_path / "texts.txt").write_text("texts")

@@ -81,6 +81,13 @@ LLAVA: dict[str, Any] = {
     },
     "dtype": "bfloat16",
 }
+GEMMA3: dict[str, Any] = {
+    "architectures": ["Gemma3ForConditionalGeneration"],
+    "model_type": "gemma3",
+    "text_config": {**LLAVA["text_config"], "model_type": "gemma3_text", "head_dim": 64, "num_hidden_layers": 2},
+    "vision_config": {**LLAVA["vision_config"], "model_type": "siglip_vision_model"},
+    "dtype": "bfloat16",
+}
 PLANNED = ["0-11=int4", "0=raw", "1=int8", "5=int8", "10=raw"]
 
 Planner = Callable[..., Plan]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from exports.conftest import BERT, GPT2, LLAMA, LLAVA, MOE, OPT, Planner
+from exports.conftest import BERT, GEMMA3, GPT2, LLAMA, LLAVA, MOE, OPT, Planner
 from fastewq.document import Plan, read_plan
 from fastewq.errors import CannotExport
 from fastewq.exports import TOOLS, export
@@ -306,6 +306,8 @@ def test_bitsandbytes_has_one_quantized_level(planned: Planner) -> None:
     assert found == {m: 16 if bits == 8 else bits for m, bits in expected_bits(planned()).items()}
 
 
+LINEAR_ONLY = ("autoround", "bitsandbytes", "llm-compressor", "openvino", "quanto", "torchao")
+"""Tools that quantize the weights of linear modules and no other matrices."""
 EVERYTHING = ("bitsandbytes", "autoround", "gptqmodel", "openvino")
 """Tools that quantize every linear module they are not told to leave alone."""
 
@@ -496,10 +498,11 @@ def test_serving_engines_find_the_parts_of_a_multimodal_model(
     text_blocks = ["model.language_model.layers.*=int4", "model.language_model.layers.1=int8"]
     plan = planned(LLAVA, [*text_blocks, "model.vision_tower.encoder.layers.1=int8"], policy={"vision": True})
     path = next(stack for stack in plan.stacks if stack.name.startswith("vision")).blocks[1].path
-    document = json_file(plan, tool, name)
+    document = json_file(plan, tool, name, nearest=True)
     assert resolve(document, f"{text}.layers.1.mlp.gate_up_proj") == 8
     assert resolve(document, f"{text}.layers.11.self_attn.o_proj") == 4
-    expected = {m.path: m.scheme.bits if m.scheme else 16 for m in assign(plan, TOOLS[tool].target).modules}
+    assignment = TOOLS[tool].adapt(assign(plan, TOOLS[tool].target))
+    expected = {m.path: m.scheme.bits if m.scheme else 16 for m in assignment.modules}
     module = next(m for m in expected if m.startswith(path))
     assert resolve(document, module.replace("model.vision_tower", tower)) == expected[module]
     projector = next(m for m in expected if m.startswith("model.multi_modal_projector"))
@@ -535,13 +538,6 @@ def test_predicted_bytes_are_those_of_a_plan_for_the_target(tool: str, planned: 
     assert export(plan, tool).bytes == plan.totals.bytes
 
 
-def test_scripts_compile(planned: Planner) -> None:
-    for tool in DATA_TOOLS:
-        script = export(planned(), tool, nearest=True).files.get("quantize.py")
-        if script:
-            compile(script, f"{tool}/quantize.py", "exec")
-
-
 def test_stacked_experts_that_a_tool_takes_apart_stay(planned: Planner) -> None:
     """AutoRound and GPTQModel make linear modules of them, and quantize what no rule names; NNCF sees one product."""
     plan = planned(MOE, ["0=raw", "1=int4"])
@@ -561,27 +557,75 @@ def test_stacked_experts_that_a_tool_takes_apart_stay(planned: Planner) -> None:
     assert by_gptqmodel({"bits": 4, "dynamic": dynamic}, "model.layers.1.self_attn.q_proj") == 4
 
 
-def test_autoround_leaves_towers_out(planned: Planner) -> None:
-    plan = planned(LLAVA, ["model.language_model.layers.*=int4", "0-2=int8"], policy={"vision": True})
-    with pytest.raises(CannotExport, match="language model alone"):
+def test_autoround_names_every_module(planned: Planner) -> None:
+    """Outside the blocks AutoRound quantizes what is named alone, and loaders look for what departs from the base."""
+    part = ["model.language_model.layers.*=int4", "model.vision_tower.encoder.layers.1=int8"]
+    plan = planned(LLAVA, part, policy={"vision": True, "lm_head": "int8"})
+    document = json_file(plan, "autoround", "autoround.json")
+    assignment = TOOLS["autoround"].adapt(assign(plan, "autoround"))
+    modules = [module for module in assignment.modules if module.tensor.role != "embedding"]
+    found = {path: entry["bits"] for path, entry in document["layer_config"].items()}
+    assert found == {module.path: module.scheme.bits if module.scheme else 16 for module in modules}
+    assert set(found.values()) == {4, 8, 16}
+    assert found["lm_head"] == 8
+    assert document["group_size"] not in {scheme.group for scheme in assignment.by_scheme()}
+    assert document["low_cpu_mem_usage"] is False
+
+
+def test_autoround_keeps_matrices_with_odd_numbers_of_outputs(planned: Planner) -> None:
+    plan = planned(policy={"lm_head": "int8"}, vocab_size=130)
+    with pytest.raises(CannotExport, match="130 outputs are no multiple of AutoRound's 32"):
         export(plan, "autoround")
     made = export(plan, "autoround", nearest=True)
-    assert {d.path.split(".")[1] for d in made.differences} == {"vision_tower"}
-    named = json.loads(made.files["autoround.json"])["layer_config"]
-    assert {value["bits"] for path, value in named.items() if "vision_tower" in path} == {16}
+    assert [difference.path for difference in made.differences] == ["lm_head"]
+    assert export(plan, "llm-compressor").differences == ()
+
+
+@pytest.mark.parametrize("tool", LINEAR_ONLY)
+def test_what_is_in_no_linear_module_stays(tool: str, planned: Planner) -> None:
+    """Gemma's projector is a parameter, and PyTorch's MultiheadAttention runs no module for its output projection."""
+    names = {
+        "model.multi_modal_projector.mm_input_projection_weight",
+        "model.vision_tower.head.attention.in_proj_weight",
+        "model.vision_tower.head.attention.out_proj",
+    }
+    projector, pooling = "model.multi_modal_projector=int8", "model.vision_tower.head.*=int8"
+    plan = planned(GEMMA3, [projector, pooling])
+    with pytest.raises(CannotExport, match="a matrix in no linear module"):
+        export(plan, tool)
+    made = export(plan, tool, nearest=True)
+    assert {difference.path for difference in made.differences} == names
+    left = export(planned(GEMMA3, ["model.vision_tower.head.mlp.*=int8"]), tool)
+    assert (made.bytes, left.differences) == (left.bytes, ())
+
+
+@pytest.mark.parametrize(("precision", "bits"), [("int4", 4), ("int8", 8), ("raw", 16)])
+def test_gptqmodel_is_told_of_the_head(precision: str, bits: int, planned: Planner) -> None:
+    """It leaves the head alone unless it is told, and then takes 8 bits where no rule names it."""
+    plan = planned(policy={"lm_head": precision})
+    document = json_file(plan, "gptqmodel", "quantize_config.json")
+    assert document["lm_head"] is (bits < 16)
+    rule = next(rule for rule in document["dynamic"] if re.match(rule.partition(":")[2], "lm_head"))
+    assert document["dynamic"][rule].get("bits", 16) == bits
+    assert rule.startswith("+:" if bits < 16 else "-:")
+
+
+def test_gptqmodel_takes_the_language_model_and_its_head(planned: Planner) -> None:
+    part = ["model.language_model.layers.*=int4", "0-2=int8", "model.multi_modal_projector.linear_1=int8"]
+    plan = planned(LLAVA, part, policy={"vision": True, "lm_head": "int8"})
+    with pytest.raises(CannotExport, match="the language model and the head alone"):
+        export(plan, "gptqmodel")
+    made = export(plan, "gptqmodel", nearest=True)
+    assert {difference.path.split(".")[1] for difference in made.differences} == {
+        "multi_modal_projector",
+        "vision_tower",
+    }
+    assert json.loads(made.files["quantize_config.json"])["lm_head"] is True
 
 
 def test_openvino_says_where_its_script_does_not_reach(planned: Planner) -> None:
     assert "2 stacks" in export(planned(LLAVA, ["model.language_model.layers.*=int4"]), "openvino").warnings[0]
     assert export(planned(), "openvino").warnings == ()
-
-
-@pytest.mark.parametrize("tool", ["autoround", "bitsandbytes", "llm-compressor", "quanto", "torchao"])
-def test_scripts_load_the_class_of_the_checkpoint(tool: str, planned: Planner) -> None:
-    """AutoModelForCausalLM turns an encoder into another model, and has no class for many multimodal ones."""
-    script = export(planned(), tool, nearest=True).files["quantize.py"]
-    assert "AutoModelForCausalLM.from_pretrained" not in script
-    assert "model = model_class.from_pretrained(" in script
 
 
 def test_ignore_list_names_what_stays(planned: Planner) -> None:

@@ -71,3 +71,25 @@ def test_a_multimodal_model_saved_under_older_names(planned: Planner, written: s
     found = check(assignment, "gptqmodel", tmp_path)
     assert found.wrong == ()
     assert found.written.bytes == 4 * sum(prod(shape) for shape in words.values())
+
+
+def test_a_vit_saved_under_older_names(planned: Planner, tmp_path: Path) -> None:
+    """The transformers library renames the modules of a block when it saves."""
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 2, "num_hidden_layers": 1}
+    config = {"architectures": ["ViTForImageClassification"], "model_type": "vit", "image_size": 32, "patch_size": 8}
+    assignment = TOOLS["autoround"].adapt(
+        assign(planned({**config, **sizes, "dtype": "bfloat16"}, ["0=int4"]), "autoround")
+    )
+    block, linear = "vit.encoder.layer.0.", (8, 64)
+    shapes = {
+        **{f"attention.attention.{name}": linear for name in ("query", "key", "value")},
+        "attention.output.dense": linear,
+        "intermediate.dense": (8, 128),
+        "output.dense": (16, 64),
+    }
+    words = {f"{block}{name}.qweight": list(shape) for name, shape in shapes.items()}
+    (tmp_path / "model.safetensors").write_bytes(safetensors(words))
+    found = check(assignment, "autoround", tmp_path)
+    assert found.wrong == ()
+    assert set(found.written.bits.values()) == {4}
+    assert len(found.written.bits) == len(shapes)

@@ -4,29 +4,26 @@ python quantize.py MODEL OUT [--tune]
 """
 
 import json
-import shutil
 import sys
 from pathlib import Path
 
 import torch
-import transformers
 from auto_round import AutoRound
-from huggingface_hub import snapshot_download
+from checkpoint import copy_small_files, load
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-model_dir, out = sys.argv[1:3]
-if not Path(model_dir).is_dir():
-    model_dir = snapshot_download(model_dir)
+source, out = sys.argv[1:3]
 config = json.loads(Path(__file__).with_name("autoround.json").read_text("utf-8"))
 effort = {} if "--tune" in sys.argv else {"iters": 0, "disable_opt_rtn": True}
-names = transformers.AutoConfig.from_pretrained(model_dir).architectures or [""]
-model_class = getattr(transformers, names[0], transformers.AutoModelForCausalLM)
-model = model_class.from_pretrained(model_dir, dtype="auto")
+model = load(source)
+try:
+    tokenizer = AutoTokenizer.from_pretrained(source)
+except (OSError, ValueError) as error:
+    print(f"without a tokenizer, as a model of pictures alone is: {error}", file=sys.stderr)
+    tokenizer = None
 stored = model.dtype
-AutoRound(model, AutoTokenizer.from_pretrained(model_dir), **config, **effort).quantize_and_save(
-    out, format="auto_round"
-)
+AutoRound(model, tokenizer, **config, **effort).quantize_and_save(out, format="auto_round")
 # AutoRound adds a folder named after the model and the scheme; the files belong into OUT itself.
 written = next(Path(out).rglob("config.json")).parent
 if written != Path(out):
@@ -39,7 +36,4 @@ for file in Path(out).glob("*.safetensors"):
     if any(tensor.dtype == torch.float32 for tensor in tensors.values()):
         narrowed = {name: t.to(stored) if t.dtype == torch.float32 else t for name, t in tensors.items()}
         save_file(narrowed, file, metadata={"format": "pt"})
-for file in Path(model_dir).iterdir():  # the tokenizer, the processor of pictures, the chat template ...
-    wanted = file.suffix in (".json", ".txt", ".model", ".jinja") and not file.name.endswith(".index.json")
-    if wanted and not (Path(out) / file.name).exists():
-        shutil.copy(file, out)
+copy_small_files(source, out)
