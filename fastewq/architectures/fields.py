@@ -291,7 +291,7 @@ class Fields(dict["Size", int]):
         if value is not None and not any(type(value) is type(a) and value == a for a in allowed):
             raise UnsupportedArchitecture(
                 f"{self.where(name)} is {shown(value)}, which changes the blocks of {self.model_type} in a way that "
-                f"is not described; known are {', '.join(map(shown, allowed))}"
+                f"is not described; known are {', '.join(map(shown, allowed)) or 'null'}"
             )
 
     def per_layer(self, name: str, layers: int) -> Sequence[Any]:

@@ -223,6 +223,14 @@ def bitsandbytes(q: Config, _: Config) -> Quantization:
     return Quantization("bitsandbytes", (_kept(q), Rule(packing)))
 
 
+def chatglm(q: Config, _: Config) -> Quantization:
+    """ChatGLM's own: the matrices of blocks, 4 or 8 bits with a float16 scale per row."""
+    bits = _integer(q, "bits", None, 1, 8)
+    if bits not in (4, 8) or q.get("embeddings"):
+        raise NotUnderstood(f"quantization_bit {bits} of chatglm, or embeddings in it,")
+    return Quantization("chatglm", (Rule(grouped(f"stored-int{bits}", bits, 0, 16)),), text=True)
+
+
 def mxfp4(q: Config, _: Config) -> Quantization:
     """gpt-oss: only the experts, 4 bits with an 8-bit scale per 32 inputs."""
     return Quantization("mxfp4", (_kept(q), Rule(MXFP4)), roles=frozenset({"experts"}))
@@ -451,6 +459,7 @@ METHODS: Final[Mapping[str, Callable[[Config, Config], Quantization]]] = {
     "auto-round": auto_round,
     "intel/auto-round": auto_round,
     "bitsandbytes": bitsandbytes,
+    "chatglm": chatglm,
     "mxfp4": mxfp4,
     "bitnet": bitnet,
     "modelopt": modelopt,
@@ -479,6 +488,9 @@ def quantization_of(config: Config) -> tuple[Config | None, bool]:
     own = config.get("quantization")  # MLX; its newer files say it twice
     if isinstance(own, Mapping) and "bits" in own and "group_size" in own:
         return own, False
+    if config.get("model_type") == "chatglm" and config.get("quantization_bit"):
+        bits, embeddings = config["quantization_bit"], config.get("quantization_embeddings")
+        return {"quant_method": "chatglm", "bits": bits, "embeddings": bool(embeddings)}, False
     return None, False
 
 

@@ -575,3 +575,30 @@ def test_mage_vl_is_a_tower_of_its_own_and_qwen3() -> None:
     assert not any("layernorm_post" in name for name in tower)
     with pytest.raises(UnsupportedArchitecture, match="use_head"):
         read_config(kind | {"vision_config": seen | {"use_head": True}, "text_config": text})
+
+
+def test_the_first_chatglm_is_gpt_neox_and_the_later_ones_are_of_llamas_line() -> None:
+    first = PUBLISHED["chatglm-6b"]["config"]
+    neox = {"model_type": "gpt_neox", "hidden_size": 4096, "intermediate_size": 16384, "num_attention_heads": 32}
+    neox = named(read_config(neox | {"num_hidden_layers": 28, "vocab_size": 8}), "gpt_neox.layers.")
+    assert named(read_config(first), "transformer.layers.") == neox
+    assert "lm_head.weight" not in named(read_config(first))
+    assert named(read_config(first | {"tie_word_embeddings": False}))["lm_head.weight"] == (130528, 4096)
+    with pytest.raises(UnsupportedArchitecture, match=r"pre_seq_len is 128.*known are null"):
+        read_config(first | {"pre_seq_len": 128})
+
+
+def test_chatglm_says_in_one_field_that_its_blocks_are_quantized() -> None:
+    later = PUBLISHED["chatglm3-6b"]["config"] | {"torch_dtype": "float16"}
+    for bits, width in ((4, 2048), (8, 4096)):
+        whole = read_config(later | {"quantization_bit": bits})
+        tensors = {tensor.name: tensor for tensor in whole.stacks[0].blocks[0].layout.tensors}
+        stored = tensors["self_attention.dense.weight"].stored
+        assert stored is not None
+        assert stored == (f"stored-int{bits}", bits, 4096 * width + 4096 * 2)  # and a float16 scale per row
+        assert tensors["input_layernorm.weight"].stored is None
+        assert not any(tensor.stored for group in whole.outside for tensor in group.tensors)
+        assert whole.quantization == "chatglm"
+    assert read_config(later | {"quantization_bit": 0}).quantization is None
+    odd = read_config(later | {"quantization_bit": 3})
+    assert "quantization_bit 3 of chatglm" in odd.warnings[-1]

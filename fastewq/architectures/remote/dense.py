@@ -24,7 +24,7 @@ from fastewq.architectures.decoders.dense import (
 )
 from fastewq.architectures.decoders.linear_attention import half_inner
 from fastewq.architectures.fields import Fields
-from fastewq.architectures.heads import NEVER_TIED, Classifier, LMHead, Model, decoder, heads_with, no_head
+from fastewq.architectures.heads import NEVER_TIED, Classifier, LMHead, Model, decoder, heads_with
 from fastewq.architectures.parts import (
     LAYER_NORM,
     MLP,
@@ -165,9 +165,13 @@ def chatglm_bias(f: Fields) -> bool:
     return f.flag("add_bias_linear", False) or f.flag("add_qkv_bias", False)
 
 
-def inside_body(f: Fields, body: Any) -> Tensors:  # noqa: ARG001
-    """ChatGLM's head is the body's output layer."""
-    return ()
+FIRST_CHATGLM = present("inner_hidden_size")
+"""THUDM/chatglm-6b, whose blocks are GPT-NeoX's; the later ones are of llama's line."""
+
+
+def chatglm_head(f: Fields, body: Any) -> Tensors:
+    """In the later ones the body's output layer; the first one's is tied to the embeddings."""
+    return LMHead(tied=tied_by_default)(f, body) if FIRST_CHATGLM(f) else ()
 
 
 # -- LLaDA: GSAI-ML/LLaDA-8B-Base, modeling_llada.py ------------------------------------------------------------------
@@ -534,35 +538,56 @@ REMOTE_DENSE: Mapping[str, Model] = {
         prefix="transformer",
         classes=("QWenLMHeadModel", "QWenModel"),
     ),
-    # the output layer belongs to the body
     "chatglm": decoder(
-        uniform(
-            Attention(
-                prefix="self_attention",
-                fused="query_key_value",
-                names=("", "", "", "dense"),
-                bias=chatglm_bias,
-                out_bias="add_bias_linear",
-                kv_heads=chatglm_heads,
-                dim="kv_channels",
+        Assembly(
+            Only(
+                FIRST_CHATGLM,
+                uniform(
+                    Attention(
+                        prefix="attention",
+                        fused="query_key_value",
+                        names=("", "", "", "dense"),
+                        bias=True,
+                        kv_heads=HEADS,
+                    ),
+                    MLP(names=H_4H, inner="inner_hidden_size"),
+                    count="num_layers",
+                    norm=LAYER_NORM,
+                    embed="word_embeddings",
+                    final_norm="final_layernorm",
+                    only={"pre_seq_len": ()},
+                ),
             ),
-            GatedMLP(fused=H_4H[0], names=("", "", H_4H[1]), inner="ffn_hidden_size", bias="add_bias_linear"),
-            count="num_layers",
-            vocab="padded_vocab_size",
-            norm=Norm(),
-            layers="encoder.layers",
-            embed="embedding.word_embeddings",
-            final_norm="encoder.final_layernorm",
-            beside=(lambda f: linear("output_layer", f["padded_vocab_size"], f["hidden_size"]),),
-            only={
-                "rmsnorm": (True,),
-                "post_layer_norm": (True,),
-                "tie_word_embeddings": (False,),
-                "pre_seq_len": (),
-                "inner_hidden_size": (),
-            },
+            Only(
+                unless(FIRST_CHATGLM),
+                uniform(
+                    Attention(
+                        prefix="self_attention",
+                        fused="query_key_value",
+                        names=("", "", "", "dense"),
+                        bias=chatglm_bias,
+                        out_bias="add_bias_linear",
+                        kv_heads=chatglm_heads,
+                        dim="kv_channels",
+                    ),
+                    GatedMLP(fused=H_4H[0], names=("", "", H_4H[1]), inner="ffn_hidden_size", bias="add_bias_linear"),
+                    count="num_layers",
+                    vocab="padded_vocab_size",
+                    norm=Norm(),
+                    layers="encoder.layers",
+                    embed="embedding.word_embeddings",
+                    final_norm="encoder.final_layernorm",
+                    beside=(lambda f: linear("output_layer", f["padded_vocab_size"], f["hidden_size"]),),
+                    only={
+                        "rmsnorm": (True,),
+                        "post_layer_norm": (True,),
+                        "tie_word_embeddings": (False,),
+                        "pre_seq_len": (),
+                    },
+                ),
+            ),
         ),
-        heads={"Model": no_head, "ForConditionalGeneration": inside_body},
+        heads={"Model": chatglm_head, "ForConditionalGeneration": chatglm_head},
         default="ForConditionalGeneration",
         prefix="transformer",
         classes=("ChatGLMModel", "ChatGLMForConditionalGeneration"),
