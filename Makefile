@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test test-slow lint fuzz docs serve train evaluate clean
+.PHONY: help demo test test-slow lint fuzz soak docs serve train evaluate clean
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -18,7 +18,7 @@ $(BIN)/.installed: pyproject.toml
 # Python compiles what is imported; pip would compile everything, most of which no test imports.
 $(BIN)/.installed-test: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -e '.[api,apply,catalog,cluster,dataset,train,test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-compile -e '.[api,apply,catalog,cluster,dataset,docs,train,test]'
 	touch $@ $(BIN)/.installed
 
 demo: $(BIN)/.installed
@@ -42,6 +42,11 @@ test-slow: $(BIN)/.installed-test
 # make fuzz        ten thousand generated requests and ten thousand damaged configs against a running service
 fuzz: $(BIN)/.installed-test
 	$(BIN)/pytest tests/api/test_fuzz.py -m slow
+
+# make soak        ten minutes of mixed load, then a worker under attack: fails where an answer or the memory is wrong
+soak: $(BIN)/.installed-test
+	$(BIN)/python benchmarks/service_soak.py
+	$(BIN)/python benchmarks/service_memory.py
 
 # make docs        the documentation site in site/
 docs: $(BIN)/.installed-test

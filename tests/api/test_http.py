@@ -215,6 +215,22 @@ def test_more_batches_than_have_a_place_are_refused_and_single_plans_are_not(lla
         assert client.post(BATCH, json=batch).status_code == 200
 
 
+def test_more_requests_than_have_a_place_are_refused_and_probes_are_not(llama):
+    waits = b"POST /v1/plans HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+    with Server(max_concurrency=2) as server, server.client() as client:
+        with send_raw(server, waits), send_raw(server, waits):
+            deadline = time.monotonic() + 20
+            while (response := client.get("/v1/predictor")).status_code == 200 and time.monotonic() < deadline:
+                time.sleep(0.05)  # the waiting ones have not arrived yet
+            assert_error(response, 503, "overloaded")
+            assert response.headers["retry-after"]
+            assert [client.get(path).status_code for path in ("/livez", "/readyz", "/metrics")] == [200] * 3
+        deadline = time.monotonic() + 20
+        while client.get("/v1/predictor").status_code == 503 and time.monotonic() < deadline:
+            time.sleep(0.05)  # their places are free again once the service has noticed that they left
+        assert client.post("/v1/plans", json={"config": llama}).status_code == 200
+
+
 def read_all(connection: socket.socket) -> bytes:
     """What the server sends before it closes the connection."""
     return b"".join(iter(lambda: connection.recv(65536), b""))
