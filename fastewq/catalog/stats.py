@@ -140,7 +140,7 @@ def page(figures: dict[str, Any]) -> str:
             _bars([(_range(s["from"], s["below"]), s["models"], f"{s['models']:,}") for s in figures["sizes"]]),
             "<h2>Models by family</h2>",
             _bars([(f["model_type"], f["models"], f"{f['models']:,}") for f in families]),
-            f"<p>And {others['models']:,} of {others['model_types']:,} other model types.</p>"
+            f"<p>{others['models']:,} more models are of {others['model_types']:,} other types.</p>"
             if others["models"]
             else "",
             _table(("model type", "models", "as stored", "4bit-8bit-mixed"), table),

@@ -53,7 +53,8 @@ BROKEN = {
 
 
 def make_configs(root: Path, count: int = 40) -> dict[str, str]:
-    """id -> config text: variations of the project's example, copies, real configs where there are any, broken ones."""
+    """id -> config text: variations of the project's example, copies, published configs, the defaults of every third
+    class of the transformers library, real configs where there are any, broken ones."""
     base: dict[str, Any] = json.loads((root / "examples" / "llama-3.1-8b.json").read_text("utf-8"))
     generator = np.random.default_rng(0)
     found: dict[str, str] = {}
@@ -70,6 +71,12 @@ def make_configs(root: Path, count: int = 40) -> dict[str, str]:
     found["copy/one"] = json.dumps({**base, "_name_or_path": "one"})
     found["copy/two"] = json.dumps({**base, "_name_or_path": "two", "transformers_version": "4.0"}, indent=1)
     found["copy/quantized"] = json.dumps({**base, "quantization_config": {"quant_method": "gptq", "bits": 4}})
+    tables = root / "tests" / "architectures"
+    published = json.loads((tables / "configs" / "published.json").read_text("utf-8"))
+    for number, model in enumerate(published.values()):
+        found[f"published/m{number:03}"] = json.dumps(model["config"])
+    for path in sorted((tables / "golden").glob("*.json"))[::3]:
+        found[f"defaults/{path.stem}"] = json.dumps(json.loads(path.read_text("utf-8"))["cases"][0]["config"])
     real = root.parent / "shared" / "configs"
     for path in sorted(real.glob("*--*.json")) if real.is_dir() else []:
         found[path.stem.replace("--", "/", 1)] = path.read_text("utf-8")

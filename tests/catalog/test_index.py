@@ -275,7 +275,7 @@ def test_reasons_and_families_beyond_a_page_are_counted(tmp_path, path, monkeypa
     assert sum(row["models"] for row in refused) == whole["coverage"]["refused"]
     assert figures["families"] == []
     assert figures["other_families"]["models"] == len(Catalog(path).search(limit=1000).entries)
-    assert f"{figures['other_families']['model_types']:,} other model types" in page(figures)
+    assert f"of {figures['other_families']['model_types']:,} other types" in page(figures)
 
 
 def test_an_empty_index(tmp_path):
