@@ -602,3 +602,36 @@ def test_chatglm_says_in_one_field_that_its_blocks_are_quantized() -> None:
     assert read_config(later | {"quantization_bit": 0}).quantization is None
     odd = read_config(later | {"quantization_bit": 3})
     assert "quantization_bit 3 of chatglm" in odd.warnings[-1]
+
+
+def test_molmo_point_is_molmo_2_and_what_points() -> None:
+    text = {"hidden_size": 48, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2}
+    text |= {"head_dim": 12, "num_hidden_layers": 2, "vocab_size": 100, "additional_vocab_size": 128}
+    text |= {"qkv_bias": False, "use_qk_norm": True, "qk_norm_type": "qwen3", "model_type": "molmo2_text"}
+    seen = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 12, "num_attention_heads": 4}
+    seen |= {"num_key_value_heads": 4, "head_dim": 16, "image_patch_size": 14, "image_num_pos": 729}
+    pools = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 4}
+    pools |= {"head_dim": 16, "text_hidden_size": 48, "vit_layers": [-3, -9], "positional_embeddings": None}
+    sides = {"text_config": text, "vit_config": seen, "adapter_config": pools}
+    kind = {"model_type": "molmo_point", "architectures": ["MolmoPointForConditionalGeneration"], **TYPED}
+    whole = read_config(kind | sides)
+    assert whole.exact, whole.warnings
+    assert [len(stack.blocks) for stack in whole.stacks] == [2, 10]
+    molmo2 = read_config({"model_type": "molmo2", "architectures": ["Molmo2ForConditionalGeneration"], **TYPED} | sides)
+    ours = named(whole)
+    points = named(whole, "model.point_predictor.") | named(whole, "model.build_vit_embedding.")
+    beside = sum(map(prod, points.values())) + 128 * 48 - (64 * 64 + 64)
+    assert whole.parameters - beside == molmo2.parameters
+    assert ours["model.transformer.wte.embedding"] == (100, 48)
+    assert ours["lm_head.new_output_embeddings"] == (128, 48)
+    assert ours["model.transformer.blocks.1.self_attn.att_proj.weight"] == (96, 48)
+    assert ours["model.vit.transformer.resblocks.9.attention.wo.weight"] == (64, 64)
+    placed = named(read_config(kind | sides | {"adapter_config": pools | {"positional_embeddings": 16}}))
+    assert placed.keys() - ours.keys() == {"model.connector.positional_embeddings.bias"}
+    tied = named(read_config(kind | sides | {"text_config": text | {"tie_word_embeddings": True}}))
+    assert ours.keys() - tied.keys() == {"lm_head.output_embeddings", "lm_head.new_output_embeddings"}
+
+
+def test_the_words_of_molmo_are_bare_tensors() -> None:
+    whole = read_config(PUBLISHED["Molmo-7B-D"]["config"])
+    assert named(whole, "model.transformer.wte.") == {"embedding": (152064, 3584), "new_embedding": (128, 3584)}
