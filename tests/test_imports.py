@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 
@@ -53,13 +52,28 @@ FOLDERS = [
 ]
 
 
-def imported(path: Path) -> set[str]:
-    """The modules that a file names in `from ... import`, in functions as well."""
-    return {
-        node.module
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.ImportFrom) and node.module
-    }
+def imported(source: str) -> set[str]:
+    """What a file imports, in functions as well: modules, and names in modules, which can be modules too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import fastewq.architectures.remote.kimi as kimi",
+        "from fastewq.architectures.remote.kimi import REMOTE_KIMI",
+        "from fastewq.architectures import errors, remote",
+        "def late():\n    import json, fastewq.architectures.remote",
+    ],
+)
+def test_every_form_of_import_is_seen(source):
+    assert any(name.startswith(f"{ARCHITECTURES}remote") for name in imported(source))
 
 
 def modules_after(statement: str) -> set[str]:
@@ -87,7 +101,7 @@ def test_a_plan_needs_nothing_heavy_either(root):
 def test_folders_of_architectures_import_only_those_before_them(root):
     for path in (root / "fastewq" / "architectures").rglob("*.py"):
         folder = path.parent.name
-        for name in imported(path):
+        for name in imported(path.read_text("utf-8")):
             other = name.removeprefix(ARCHITECTURES).split(".")[0]
             if not name.startswith(ARCHITECTURES) or other not in FOLDERS:
                 continue
