@@ -20,6 +20,7 @@ from fastewq.exports.assignment import Assignment, assign
 from fastewq.exports.llama_cpp import gguf_names, outside_types, tensor_rules
 from fastewq.exports.readback import READERS, Check, check
 from fastewq.files import save, writable_folder
+from fastewq.shown import shown
 
 Progress = Callable[[int, int, str], None]
 
@@ -44,8 +45,8 @@ def apply(
 
     `out` appears only when the tool has finished. Raises CannotExport, NotFound, StorageFailure, UnavailableError.
     """
-    if tool not in READERS:
-        raise CannotExport(f"tool is {tool[:40]!r}; `apply` runs {', '.join(READERS)}")
+    if not isinstance(tool, str) or tool not in READERS:
+        raise CannotExport(f"tool is {shown(tool, 40)}; `apply` runs {', '.join(READERS)}")
     exported = export(plan, tool, nearest=nearest)
     if not model.exists():
         raise NotFound(f"{model} does not exist")

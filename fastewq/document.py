@@ -222,7 +222,7 @@ def read_plan(document: Any) -> Plan:
             _number(totals, "saved_fraction", "totals."),
             _number(totals, "bits_per_weight", "totals."),
         ),
-        warnings=tuple(str(warning) for warning in _list(document, "warnings")),
+        warnings=_warnings(document),
         memory=_memory(document["memory"], blocks) if "memory" in document else None,
     )
 
@@ -301,13 +301,25 @@ def _read_tensor(entry: Any, where: str) -> Tensor:
     entry, at = _object(entry, where), f"{where}."
     shape = tuple(_list(entry, "shape", at))
     if len(shape) > 8 or not all(type(n) is int and n >= 0 for n in shape) or prod(shape) > MAX_COUNT:
-        raise InvalidPlan(f"{at}shape is {shape!r:.80}; expected up to eight integers from 0")
+        raise InvalidPlan(f"{at}shape is {_sides(shape)}; expected up to eight integers from 0")
     role = _get(entry, "role", str, at)
     if role not in ROLES:
         raise InvalidPlan(f"{at}role is {shown(role)}; expected one of {', '.join(sorted(ROLES))}")
     if role in ("linear", "experts", "embedding") and (len(shape) < 2 or 0 in shape):
-        raise InvalidPlan(f"{at}shape is {shape}; expected a matrix for the role {role}")
+        raise InvalidPlan(f"{at}shape is {_sides(shape)}; expected a matrix for the role {role}")
     return Tensor(_path(entry, at, "name"), shape, role, entry.get("transposed") is True, _stored(entry, at))
+
+
+def _sides(shape: Sequence[Any]) -> str:
+    return f"[{', '.join(map(shown, shape[:9]))}]"
+
+
+def _warnings(document: Mapping[str, Any]) -> tuple[str, ...]:
+    found = _list(document, "warnings")
+    for i, warning in enumerate(found):
+        if not isinstance(warning, str):
+            raise InvalidPlan(f"warnings[{i}] is {shown(warning)}; expected a string")
+    return tuple(found)
 
 
 def _stored(entry: Mapping[str, Any], at: str) -> Stored | None:

@@ -162,9 +162,9 @@ def read_policy(value: str | Mapping[str, Any] | Policy, card: Mapping[str, Any]
         raise InvalidPolicy(f"policy is {shown(name)}; expected one of {', '.join(named)}")
     if not changes:
         return named[name]
-    unknown = sorted(str(key)[:40] for key in changes if key not in _CHECKS)
+    unknown = sorted(shown(key, 40) for key in changes if key not in _CHECKS)
     if unknown:
-        raise InvalidPolicy(f"policy has the unknown field {unknown[0]!r}; expected {', '.join(_CHECKS)}")
+        raise InvalidPolicy(f"policy has the unknown field {unknown[0]}; expected {', '.join(_CHECKS)}")
     changed = {key: _CHECKS[key](key, entry) for key, entry in changes.items()}
     return replace(named[name], **changed)
 

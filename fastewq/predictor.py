@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from fastewq.architecture import Architecture
 from fastewq.errors import InputError, InvalidArtefact
 from fastewq.features import FEATURES, Columns, block_columns, feature_matrix, values_of
+from fastewq.shown import shown
 
 OBJECTIVES: Final = ("entropy", "sensitivity")
 """What a shipped predictor was trained to find: blocks of low entropy, or those that measurably matter least."""
@@ -254,7 +255,7 @@ def shipped_folder(objective: str) -> Path:
 def known_objective(objective: str) -> str:
     """The name itself. Raises InputError unless it is one of OBJECTIVES."""
     if objective not in OBJECTIVES:
-        raise InputError(f"objective is {objective[:40]!r}; expected one of {', '.join(OBJECTIVES)}")
+        raise InputError(f"objective is {shown(objective, 40)}; expected one of {', '.join(OBJECTIVES)}")
     return objective
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fastewq.architecture import Architecture, Layout, Nameless, Outside, Role, Tensor, nameless, nameless_fields
 from fastewq.errors import InvalidConfig, InvalidPolicy
+from fastewq.shown import shown
 
 Counts = TypeVar("Counts", int, NDArray[np.int64])
 
@@ -291,10 +292,9 @@ DEFAULT_TARGET: Final = "plain"
 
 def target_named(name: str) -> Target:
     """A target by name. Raises InvalidPolicy for any other name."""
-    try:
-        return TARGETS[name]
-    except KeyError:
-        raise InvalidPolicy(f"target is {name[:40]!r}; expected one of {', '.join(TARGETS)}") from None
+    if not isinstance(name, str) or name not in TARGETS:
+        raise InvalidPolicy(f"target is {shown(name, 40)}; expected one of {', '.join(TARGETS)}")
+    return TARGETS[name]
 
 
 def follows(tensor: Tensor, precision: str) -> bool:

@@ -192,6 +192,7 @@ def test_a_tied_head_follows_the_embedding() -> None:
         (7, "policy is a number"),
         ({"name": 3}, "policy is 3; expected one of"),
         ({"threshhold": 0.5}, "unknown field 'threshhold'"),
+        ({10**5000: 0.5}, "unknown field an integer of 16610 bits"),
         ({"threshold": 1.5}, "policy.threshold is 1.5"),
         ({"threshold": True}, "policy.threshold is true"),
         ({"threshold": float("nan")}, "policy.threshold is nan"),
@@ -265,6 +266,12 @@ def test_options_that_only_equal_their_default_are_refused(llama: dict[str, Any]
         fastewq.plan(llama, **option)
 
 
+@pytest.mark.parametrize("target", [None, [], 10**5000, "x" * 1000], ids=type)
+def test_targets_that_are_none_are_refused(llama: dict[str, Any], target: Any) -> None:
+    with pytest.raises(InvalidPolicy, match=r"^target is .{2,40}; expected one of plain"):
+        fastewq.plan(llama, target=target)
+
+
 def test_plan_of_a_config_is_the_plan_of_its_architecture(llama: dict[str, Any]) -> None:
     from fastewq.features import block_columns
 
@@ -336,7 +343,10 @@ def _broken(path: str, value: Any) -> dict[str, Any]:
         ("stacks/0/blocks", {}, "stacks[0].blocks must be a list"),
         ("layouts/0/0/shape", [10**9, 10**9, 10**9], "layouts[0][0].shape"),
         ("layouts/0/0/shape", [0, 1], "layouts[0][0].shape"),
-        ("layouts/0/0/shape", [4], "expected a matrix"),
+        ("layouts/0/0/shape", [4], "layouts[0][0].shape is [4]; expected a matrix"),
+        ("layouts/0/0/shape", [0, 10**5000], "layouts[0][0].shape is [0, an integer of 16610 bits]; expected a matrix"),
+        ("layouts/0/0/shape", [10**5000], "layouts[0][0].shape is [an integer of 16610 bits]; expected up to eight"),
+        ("warnings", ["all is well", 10**5000], "warnings[1] is an integer of 16610 bits; expected a string"),
         ("layouts/0/0/role", "x", "layouts[0][0].role is 'x'"),
         ("layouts/0/0/name", "a b", "layouts[0][0].name is 'a b'"),
         ("totals/bytes", None, "totals.bytes is null"),

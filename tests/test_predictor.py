@@ -146,3 +146,5 @@ def test_a_folder_of_another_objective_and_an_unknown_one_are_refused():
         load_predictor(folder, "sensitivity")
     with pytest.raises(InputError, match="expected one of entropy, sensitivity"):
         load_predictor(objective="luck")
+    with pytest.raises(InputError, match="objective is an integer of 16610 bits"):
+        load_predictor(objective=10**5000)

@@ -27,6 +27,7 @@ from fastewq.exports import (
 from fastewq.exports.assignment import Difference, assign
 from fastewq.exports.base import Export, Tool
 from fastewq.schemes import DEFAULT_TARGET
+from fastewq.shown import shown
 
 __all__ = ["TOOLS", "Export", "export"]
 
@@ -54,9 +55,9 @@ def export(plan: Plan, tool: str, *, nearest: bool = False) -> Export:
     Raises CannotExport where the tool is unknown, does not cover the model, or cannot express the plan; with `nearest`
     the last of these gives the nearest plan it can express instead, its differences listed.
     """
-    if tool not in TOOLS:
+    if not isinstance(tool, str) or tool not in TOOLS:
         raise CannotExport(
-            f"tool is {tool[:40]!r}; expected one of {', '.join(TOOLS)}",
+            f"tool is {shown(tool, 40)}; expected one of {', '.join(TOOLS)}",
             hint="vLLM and SGLang load what llm-compressor, gptqmodel and autoround write.",
         )
     chosen = TOOLS[tool]

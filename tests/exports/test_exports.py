@@ -650,9 +650,10 @@ def test_a_plan_for_another_format_may_not_fit(planned: Planner) -> None:
     assert export(fitting, "mlx").warnings == ()
 
 
-def test_unknown_tool() -> None:
-    with pytest.raises(CannotExport, match="tool is 'x'"):
-        export(None, "x")  # type: ignore[arg-type]
+@pytest.mark.parametrize(("tool", "name"), [("x", "'x'"), (None, "null"), ([], "list of 0"), (2**999, "an integer")])
+def test_unknown_tool(tool: Any, name: str) -> None:
+    with pytest.raises(CannotExport, match=f"tool is {name}"):
+        export(None, tool)  # type: ignore[arg-type]
 
 
 def test_switched_routers_and_embeddings_are_reported(planned: Planner) -> None:

@@ -17,6 +17,7 @@ from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import labels
 from fastewq.architectures.parts import Part, Tensors
 from fastewq.errors import UnsupportedArchitecture
+from fastewq.shown import shown
 
 MAX_DEPTH: Final = 256
 """More layers than a stage of any ResNet has."""
@@ -124,7 +125,7 @@ def timm_name(f: Fields) -> str | None:
         return None
     if not isinstance(name, str) or name not in TIMM_RESNETS:
         raise UnsupportedArchitecture(
-            f"{f.where('backbone')} is {str(name)[:80]!r}; described are {', '.join(TIMM_RESNETS)} of timm"
+            f"{f.where('backbone')} is {shown(name)}; described are {', '.join(TIMM_RESNETS)} of timm"
         )
     return name
 
