@@ -67,7 +67,7 @@ def equals(name: str, *values: object) -> Option:
 
 
 def plus(size: Size, added: Size) -> Size:
-    return lambda f: f[size] + f[added]
+    return lambda f: f.amount(size) + f.amount(added)
 
 
 def times(factor: int, size: Size) -> Size:
@@ -256,9 +256,8 @@ class Each:
     parts: tuple[Part, ...]
 
     def __call__(self, f: Fields) -> Tensors:
-        count = f.count(self.count) if isinstance(self.count, str) else f[self.count]
-        if count > MAX_ENTRIES:
-            raise f.refuse(str(self.count), count, f"at most {MAX_ENTRIES}")
+        few = MAX_ENTRIES
+        count = f.count(self.count, high=few) if isinstance(self.count, str) else f.amount(self.count, few)
         once = tensors(f, self.parts)
         return tuple(t for i in range(count) for t in prefixed(f"{self.name}.{i}", once))
 
@@ -316,9 +315,7 @@ class Layers:
     schedule: Schedule = one_variant
 
     def __call__(self, f: Fields, path: str) -> Body:
-        count = f.layers(self.count) if isinstance(self.count, str) else f[self.count]
-        if count > MAX_LAYERS:
-            raise InvalidConfig(f"{f.where(self.name)} has {count} layers; expected at most {MAX_LAYERS}")
+        count = f.layers(self.count) if isinstance(self.count, str) else f.amount(self.count, MAX_LAYERS)
         kinds = list(zip(self.schedule(f, count), chain([bool(self.first)], repeat(False)), strict=False))
         common = tensors(f, self.parts)
         layouts = {kind: self.layout(f, common, *kind) for kind in dict.fromkeys(kinds)}
@@ -350,7 +347,7 @@ class Layers:
             kv_heads=heads if self.kv_heads is None else f[self.kv_heads],
             head_dim=width // heads if self.head_dim is None and heads else f[self.head_dim or 0],
             ffn_width=f[self.ffn],
-            experts=f[self.experts],
+            experts=f.amount(self.experts),
             norm=self.norm,
         )
 
@@ -372,9 +369,7 @@ class Stages:
         self.count, self.stage, self.level, self.path = count, stage, level, path
 
     def __call__(self, f: Fields, path: str) -> Body:
-        count = f[self.count]
-        if count > MAX_ENTRIES:
-            raise f.refuse(str(self.count), count, f"at most {MAX_ENTRIES}")
+        count = f.amount(self.count, MAX_ENTRIES)
         if count == 0:
             return NOTHING
         stacks = [self.stage(i)(self.level(f, i), path).stacks[0] for i in range(count)]

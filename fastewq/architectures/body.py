@@ -214,7 +214,7 @@ def leading(count: Size, first: str, rest: str) -> Schedule:
     """One part in the first layers and another in the rest; `count` may be 0."""
 
     def schedule(f: Fields, layers: int) -> Sequence[str]:
-        n = min(f.count(count) if isinstance(count, str) else f[count], layers)
+        n = min(f.count(count) if isinstance(count, str) else f.amount(count), layers)
         return [first] * n + [rest] * (layers - n)
 
     return schedule

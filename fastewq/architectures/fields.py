@@ -135,10 +135,10 @@ class Fields(dict["Size", int]):
     several fields mean "derive it" by null.
 
     `f[size]` is the number a size stands for, found once. It raises InvalidConfig where a field named by the size is
-    not a positive integer.
+    not a positive integer, and where a function of fields gives none: a model has no matrix without a width.
     """
 
-    __slots__ = ("_class", "_found", "_raw", "_subs", "model_type", "path")
+    __slots__ = ("_class", "_found", "_raw", "_spelled", "_subs", "model_type", "path")
 
     def __init__(self, raw: Mapping[str, Any], model_type: str, path: str = "") -> None:
         self._class = config_class(model_type)
@@ -147,6 +147,7 @@ class Fields(dict["Size", int]):
         self._raw = {**raw, **renamed} if renamed else raw
         self._subs: dict[str, Fields] = {}
         self._found: dict[int, tuple[object, Any]] = {}
+        self._spelled: Mapping[str, str] = {}
         self.model_type = model_type
         self.path = path
 
@@ -157,10 +158,29 @@ class Fields(dict["Size", int]):
                 found = self._class.fields.get(size)
             if type(found) is not int or not 0 < found <= MAX_SIZE:
                 found = self._product(size) if "*" in size or "." in size else self.count(size, low=1)
+        elif callable(size):
+            found = size(self)
+            if found < 1:
+                raise self._refused(size, f"at least 1, not {found}")
         else:
-            found = size(self) if callable(size) else size
+            found = size
         self[size] = found
         return found
+
+    def amount(self, size: Size, high: int = MAX_SIZE) -> int:
+        """`f[size]`, but 0 where a function says so: how many there are of something, at most `high`."""
+        found = size(self) if callable(size) else self[size]
+        if found > high:
+            raise self._refused(size, f"at most {high}, not {found}")
+        return found
+
+    def _refused(self, size: Size, expected: str) -> InvalidConfig:
+        """The error for a size that the fields it is made of put out of bounds."""
+        watched = _Watched(self, {})
+        _ = size(watched) if callable(size) else watched[size]
+        read = [f"{name} is {shown(value)}" for name, value in watched.read.items()]
+        given = ", ".join(read[:4]) or f"the config of {self.model_type}"
+        return InvalidConfig(f"{given}; expected values that give a size of {expected}")
 
     def _product(self, size: str) -> int:
         found, named = _factors(size)
@@ -205,12 +225,23 @@ class Fields(dict["Size", int]):
 
     def replaced(self, **values: Any) -> Fields:
         """The same level with some fields changed, for a layer that differs from the rest."""
-        return Fields({**self._raw, **values}, self.model_type, self.path)
+        raw, aliases = self._raw, self._class.aliases
+        if aliases:
+            meant = set(map(self._meaning, values))
+            raw = {name: value for name, value in raw.items() if self._meaning(name) not in meant}
+        changed = Fields({**raw, **values}, self.model_type, self.path)
+        if self._spelled:
+            changed._spelled = {name: old for name, old in self._spelled.items() if name not in values}
+        return changed
 
     def renamed(self, spellings: Mapping[str, str]) -> Fields:
         """The same level with old spellings (old -> field) read as the field they stand for."""
-        values = {name: self._raw[old] for old, name in spellings.items() if self._raw.get(old) is not None}
-        return self.replaced(**values) if values else self
+        sent = {name: old for old, name in spellings.items() if self._raw.get(old) is not None}
+        if not sent:
+            return self
+        changed = self.replaced(**{name: self._raw[old] for name, old in sent.items()})
+        changed._spelled = {**changed._spelled, **sent}
+        return changed
 
     def value(self, name: str, default: Any = _MISSING) -> Any:
         """The raw value of a field: as sent, else by its other spelling, else the class default, else `default`."""
@@ -225,10 +256,23 @@ class Fields(dict["Size", int]):
         found = known.fields.get(name, default)
         if found is not _MISSING:
             return found
-        raise InvalidConfig(f"{self.where(name)} is missing; expected a value, as {self.model_type} has no default")
+        reason = f", as {self.model_type} has no default" if self.model_type else ""
+        raise InvalidConfig(f"{self.where(name)} is missing; expected a value{reason}")
 
     def where(self, name: str) -> str:
+        """The place of a field, under the name that the config has for it."""
+        aliases, meant = self._class.aliases, self._meaning(name)
+        if name not in aliases or name not in self._raw:
+            spellings = [other for other in self._raw if self._meaning(other) == meant]
+            name = max(spellings, key=aliases.__contains__, default=name)
+        return self._below(self._spelled.get(name, name))
+
+    def _below(self, name: str) -> str:
         return f"{self.path}.{name}" if self.path else name
+
+    def _meaning(self, name: str) -> str:
+        """The field for which a name is another spelling, or the name itself."""
+        return self._class.aliases.get(name, name)
 
     def refuse(self, name: str, value: Any, expected: str) -> InvalidConfig:
         """The error for a field whose value cannot be used; raise it."""
@@ -289,9 +333,10 @@ class Fields(dict["Size", int]):
         """Raises UnsupportedArchitecture unless the field is null or one of these values."""
         value = self.value(name, None)
         if value is not None and not any(type(value) is type(a) and value == a for a in allowed):
+            whose = self.model_type or self.path
             raise UnsupportedArchitecture(
-                f"{self.where(name)} is {shown(value)}, which changes the blocks of {self.model_type} in a way that "
-                f"is not described; known are {', '.join(map(shown, allowed)) or 'null'}"
+                f"{self.where(name)} is {shown(value)}, which changes the blocks of {whose} in a way that is not "
+                f"described; known are {', '.join(map(shown, (*allowed, None)))}"
             )
 
     def per_layer(self, name: str, layers: int) -> Sequence[Any]:
@@ -341,7 +386,7 @@ class Fields(dict["Size", int]):
         named = value.get("model_type", assumed) if "a" in flags else assumed
         if not isinstance(named, str):
             raise self.refuse(f"{name}.model_type", named, "a string")
-        return Fields(value, named, self.where(name))
+        return Fields(value, named, self._below(name))
 
     def optional_sub(self, name: str, model_type: str | None = None) -> Fields | None:
         """A nested config whose absence means that the model lacks the part; `model_type` as for `sub`."""
@@ -367,3 +412,25 @@ class Fields(dict["Size", int]):
         if top % bottom:
             raise self.refuse(numerator, top, f"a multiple of {self.where(denominator)} = {bottom}")
         return top // bottom
+
+
+class _Watched(Fields):
+    """Fields that note which of them a function reads, by their place in the config."""
+
+    __slots__ = ("read",)
+
+    def __init__(self, fields: Fields, read: dict[str, Any]) -> None:
+        super().__init__(fields._raw, fields.model_type, fields.path)
+        self._spelled, self._subs = fields._spelled, fields._subs
+        self.read = read
+
+    def __missing__(self, size: Size) -> int:
+        plain = isinstance(size, str) and "*" not in size and "." not in size
+        return self.count(str(size), low=1) if plain else super().__missing__(size)
+
+    def value(self, name: str, default: Any = _MISSING) -> Any:
+        found = self.read[self.where(name)] = super().value(name, default)
+        return found
+
+    def sub(self, name: str, model_type: str | None = None) -> Fields:
+        return _Watched(super().sub(name, model_type), self.read)

@@ -26,6 +26,21 @@ def test_both_spellings_are_read_and_the_other_one_wins() -> None:
     assert Fields({"n_embd": 8, "hidden_size": 9}, "gpt2")["hidden_size"] == 9
 
 
+def test_fields_are_named_as_the_config_spells_them() -> None:
+    with pytest.raises(InvalidConfig, match=r"^n_embd is 0;"):
+        Fields({"n_embd": 0}, "gpt2")["hidden_size"]
+    old = Fields({"width": 0, "depth": 2}, "no_such_type").renamed({"width": "hidden_size", "depth": "layers"})
+    with pytest.raises(InvalidConfig, match=r"^width is 0;"):
+        old.replaced(layers=3)["hidden_size"]
+    with pytest.raises(InvalidConfig, match=r"^hidden_size is -1;"):
+        old.replaced(hidden_size=-1)["hidden_size"]
+
+
+def test_a_replaced_field_counts_under_all_its_spellings() -> None:
+    fields = Fields({"n_embd": 8}, "gpt2").replaced(hidden_size=9)
+    assert fields["hidden_size"] == fields["n_embd"] == 9
+
+
 def test_unknown_type_has_no_defaults() -> None:
     with pytest.raises(InvalidConfig, match="hidden_size is missing"):
         Fields({}, "no_such_type")["hidden_size"]
@@ -35,6 +50,33 @@ def test_unknown_type_has_no_defaults() -> None:
 def test_sizes_are_positive_integers(value: Any) -> None:
     with pytest.raises(InvalidConfig, match=r"hidden_size is .*; expected an integer from 1 to 2147483647"):
         Fields({"hidden_size": value}, "llama")["hidden_size"]
+
+
+SIDES = {"image_size": 2, "sub": {"patch_size": 14}}
+
+
+def per_side(f: Fields) -> int:
+    return f["image_size"] // f["sub.patch_size"]
+
+
+def test_functions_that_leave_nothing_are_refused_with_what_they_read() -> None:
+    fields = Fields(SIDES, "no_such_type", "vision")
+    fields.sub("sub", "")
+    read = r"^vision\.image_size is 2, vision\.sub\.patch_size is 14; expected values that give"
+    with pytest.raises(InvalidConfig, match=f"{read} a size of at least 1, not 0$"):
+        fields[per_side]
+    with pytest.raises(InvalidConfig, match=f"{read} a size of at least 1, not -1$"):
+        fields[lambda f: per_side(f) - 1]
+
+
+def test_amounts_may_be_none_but_not_too_many() -> None:
+    fields = Fields({"image_size": 2}, "no_such_type")
+    assert fields.amount(lambda f: f["image_size"] - 2) == 0
+    assert fields.amount("image_size", 2) == fields.amount(2, 2) == 2
+    with pytest.raises(InvalidConfig, match="image_size is 2; expected values that give a size of at most 7, not 8"):
+        fields.amount(lambda f: f["image_size"] ** 3, 7)
+    with pytest.raises(InvalidConfig, match="image_size is 2; expected values that give a size of at most 1"):
+        fields.amount("image_size", 1)
 
 
 def test_integral_floats_are_sizes() -> None:

@@ -491,6 +491,12 @@ def halvings(f: Fields) -> int:
     return f["subsampling_factor"].bit_length() - 1
 
 
+def subsampled(f: Fields) -> int:
+    """Features of a frame after the halvings."""
+    left: int = f["num_mel_bins"] // f["subsampling_conv_stride"] ** halvings(f)
+    return f["subsampling_conv_channels"] * left
+
+
 def parakeet_subsampling(f: Fields) -> Tensors:
     """A convolution, then pairs of one per channel and one across channels, each halving time and frequency."""
     kernel = ("subsampling_conv_kernel_size", "subsampling_conv_kernel_size")
@@ -503,8 +509,7 @@ def parakeet_subsampling(f: Fields) -> Tensors:
             Convolution(f"layers.{i}", channels, 1, kernel),
             Convolution(f"layers.{i + 1}", channels, channels, (1, 1)),
         ]
-    left = f["num_mel_bins"] // f["subsampling_conv_stride"] ** halvings(f)
-    parts.append(Linear("linear", WIDTH, lambda f: f[channels] * left))
+    parts.append(Linear("linear", WIDTH, subsampled))
     return tuple(t for part in parts for t in part(f))
 
 

@@ -172,7 +172,7 @@ class RoutedAndShared(MixtureOfExperts):
     """The router weighs the shared experts, too, which are stacked like the others."""
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden, (inner, experts), always = f[WIDTH], self.facts(f), f.count("n_shared_experts")
+        hidden, (inner, experts), always = f[WIDTH], self.facts(f), f["n_shared_experts"]
         tensors = (
             *linear("gate", experts + always, hidden, role="router"),
             *parameter("gate.global_scale", 1, role="router"),

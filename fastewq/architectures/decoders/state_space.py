@@ -319,6 +319,10 @@ class ZambaMamba(MixerPart):
         return prefixed(self.prefix, tensors)
 
 
+def zamba_head_dim(f: Fields) -> int:
+    return f.optional_size("attention_head_dim") or 2 * f["hidden_size"] // f[HEADS]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ZambaHybrid(MixerPart):
     """A mamba block with the shared transformer before it; only the first such block holds the shared tensors."""
@@ -328,8 +332,7 @@ class ZambaHybrid(MixerPart):
     first: bool
 
     def facts(self, f: Fields) -> Heads:
-        dim = f.optional_size("attention_head_dim") or 2 * f["hidden_size"] // f[HEADS]
-        return Heads(f[HEADS], f["num_key_value_heads"], dim)
+        return Heads(f[HEADS], f["num_key_value_heads"], f[zamba_head_dim])
 
     def __call__(self, f: Fields) -> Tensors:
         hidden, facts = f["hidden_size"], self.facts(f)
@@ -396,8 +399,7 @@ class Zamba2Hybrid(MixerPart):
     kind: ClassVar[MixerKind] = "hybrid"
 
     def facts(self, f: Fields) -> Heads:
-        heads, dim = f[HEADS], f.optional_size("attention_head_dim")
-        return Heads(heads, kv_heads(f), 2 * f["hidden_size"] // heads if dim is None else dim)
+        return Heads(f[HEADS], kv_heads(f), f[zamba_head_dim])
 
     def __call__(self, f: Fields) -> Tensors:
         hidden = f["hidden_size"]

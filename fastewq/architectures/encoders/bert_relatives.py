@@ -336,7 +336,7 @@ def languages(f: Fields) -> Tensors:
     names = f.value("languages")
     if not isinstance(names, list | tuple) or len(names) > 512 or not all(isinstance(n, str) for n in names):
         raise f.refuse("languages", names, "a list of at most 512 names")
-    inner = f[WIDTH] // f["adapter_reduction_factor"]
+    inner = quotient(WIDTH, "adapter_reduction_factor")
     adapter = (*Linear("dense1", inner, WIDTH)(f), *Linear("dense2", WIDTH, inner)(f))
     return tuple(t for name in names for t in prefixed(f"output.adapter_modules.{name}", adapter))
 

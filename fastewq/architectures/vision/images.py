@@ -36,7 +36,7 @@ from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.encoders.bert import ONE_MATRIX, POOLER
 from fastewq.architectures.fields import MAX_LAYERS, Fields, Size
 from fastewq.architectures.heads import labels
-from fastewq.architectures.parts import Option, Part, field_or, head_dim, unless
+from fastewq.architectures.parts import Option, Part, Tensors, field_or, head_dim, parameter, unless
 from fastewq.architectures.vision.clip import PATCH_KERNEL, vision_layers
 
 # -- ViT --------------------------------------------------------------------------------------------------------------
@@ -316,15 +316,14 @@ def masks(f: Fields) -> bool:
 DINOV2 = vit(*CLS_AND_PATCHES, When(masks, Parameter("embeddings.mask_token", (1, WIDTH))), **DINO_FACTS)
 
 
-def registers(f: Fields) -> int:
-    return f.count("num_register_tokens", high=MAX_LAYERS)
+def registers(f: Fields) -> Tensors:
+    return parameter("embeddings.register_tokens", 1, f.count("num_register_tokens", high=MAX_LAYERS), f[WIDTH])
 
 
-REGISTERS = Parameter("embeddings.register_tokens", (1, registers, WIDTH))
 DINOV2_REGISTERS = vit(
     *CLS_AND_PATCHES,
     Parameter("embeddings.mask_token", (1, WIDTH)),
-    When(positive("num_register_tokens"), REGISTERS),
+    When(positive("num_register_tokens"), registers),
     **DINO_FACTS,
 )
 TWO_TOKENS = Rest(Linear("classifier", labels, "2*hidden_size"))
@@ -339,7 +338,7 @@ DINOV3_BODY = Assembly(
     Rest(
         token("cls_token"),
         token("mask_token"),
-        REGISTERS,
+        registers,
         Convolution("embeddings.patch_embeddings", WIDTH, "num_channels", PATCH_KERNEL),
         Norm("norm"),
     ),

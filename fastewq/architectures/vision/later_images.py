@@ -38,10 +38,10 @@ from fastewq.architectures.vision.clip import CLIP_LAYER, PATCH_KERNEL, fused_la
 from fastewq.architectures.vision.images import (
     DINO_FACTS,
     FINAL_NORM,
-    REGISTERS,
     dino_ffn,
     patch_embedding,
     position_table,
+    registers,
     token,
     vit,
     vit_layer,
@@ -64,7 +64,7 @@ def eomt(patch: Part, *layer: Part, ffn: Size = FFN) -> BodyBuilder:
     return Assembly(
         Rest(
             token("cls_token"),
-            REGISTERS,
+            registers,
             patch,
             FINAL_NORM,
             Embedding("query", "num_queries"),
@@ -124,7 +124,7 @@ TIPS_VISION = vit(
     Parameter("embeddings.mask_token", (1, WIDTH)),
     position_table(plus(patches, 1)),
     patch_embedding(),
-    REGISTERS,
+    registers,
     **DINO_FACTS,
 )
 TIPS_TEXT = Assembly(

@@ -187,16 +187,20 @@ def pvt2_blocks(i: int) -> Layers:
     )
 
 
+def pvt_positions(stage: int, kernel: int, last: bool) -> Size:
+    halved = 2 ** (stage + 1) if stage else 1
+    return lambda f: (f["image_size"] // halved // kernel) ** 2 + last
+
+
 def pvt_patches(f: Fields) -> Tensors:
     """Before the blocks of each stage; the last stage has a class token."""
     stages = f.count("num_encoder_blocks", low=1, high=MAX_ENTRIES)
     found: list[Part] = []
     for i in range(stages):
         level = pvt_level(f, i)
-        side = (f["image_size"] // 2 ** (i + 1) if i else f["image_size"]) // level["stage_kernel"]
         last, width, stride = i == stages - 1, level["stage_width"], level["stage_stride"]
         parts: list[Part] = [
-            Parameter("position_embeddings", (1, side**2 + last, width), "embedding"),
+            Parameter("position_embeddings", (1, pvt_positions(i, level["stage_kernel"], last), width), "embedding"),
             Convolution("projection", width, level["before"], (stride, stride)),
             Norm("layer_norm", width),
         ]

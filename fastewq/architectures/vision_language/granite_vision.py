@@ -57,7 +57,7 @@ MAX_BLOCKS = 2048
 
 def projectors(f: Fields, path: str) -> Body:
     """Q-Formers of the tower's width: one for each layer that is read and four more for the last one."""
-    width, read, sub = f[EYE], f[length("deepstack_layer_map")], f.sub("qformer_config")
+    width, read, sub = f[EYE], f.amount(length("deepstack_layer_map")), f.sub("qformer_config")
     if sub.model_type != "blip_2_qformer":
         raise UnsupportedArchitecture(
             f"{sub.where('model_type')} is {sub.model_type[:80]!r}; no exact block layout is known for it here"
@@ -104,7 +104,7 @@ def route(name: str, factor: Size) -> Part:
 
 
 def layers_read(f: Fields) -> int:
-    return 3 if f.value("deepstack_visual_indexes", None) is None else f[length("deepstack_visual_indexes")]
+    return 3 if f.value("deepstack_visual_indexes", None) is None else f.amount(length("deepstack_visual_indexes"))
 
 
 DOCLING_VISION = Assembly(
