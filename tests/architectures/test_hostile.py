@@ -19,7 +19,9 @@ from fastewq.architecture import Architecture
 from fastewq.architectures import supported
 from fastewq.architectures.fields import MAX_LAYERS, MAX_LAYOUTS, config_class
 from fastewq.config import read_config
+from fastewq.document import read_plan
 from fastewq.errors import FastEWQError, InvalidConfig, UnsupportedArchitecture
+from fastewq.plan import plan
 
 PUBLISHED = json.loads((Path(__file__).parent / "configs" / "published.json").read_text("utf-8"))
 SEEDS: list[dict[str, Any]] = [entry["config"] for entry in PUBLISHED.values()] + [
@@ -95,6 +97,31 @@ def test_mutated_configs_add_up_or_are_refused(config: dict[str, Any]) -> None:
         assert 0 < len(result.message) < 500
     else:
         check_sums(result)
+        document = plan(config).as_dict()
+        assert read_plan(document).as_dict() == document
+
+
+LEAVES_NOTHING: list[tuple[str, dict[str, Any]]] = [
+    ("image_size is 1, patch_size is 16", {"model_type": "siglip_vision_model", "image_size": 1}),
+    ("image_size is 8, patch_size is 16", {"model_type": "sam_vision_model", "image_size": 8}),
+    ("num_mel_bins is 5", {"model_type": "audio-spectrogram-transformer", "num_mel_bins": 5}),
+    ("vocab_size is 4, num_visual_indicator_tokens is 5", {"model_type": "ovis2_vision", "vocab_size": 4}),
+    ("mlp_ratio is 0", {"model_type": "swin", "mlp_ratio": 0}),
+    ("hidden_size is 7, num_attention_heads is 16", {"model_type": "zamba", "hidden_size": 7}),
+    ("downsample_ratio is 2", {"model_type": "internvl", "downsample_ratio": 2}),
+    ("adapter_reduction_factor is 1000", {"model_type": "xmod", "adapter_reduction_factor": 1000}),
+    ("image_size is 1", {"model_type": "pvt", "image_size": 1}),
+    ("n_shared_experts is 0", {"model_type": "inkling_text", "n_shared_experts": 0}),
+    ("num_hidden_layers is 0", {"model_type": "embedding_gemma2_text", "num_hidden_layers": 0}),
+]
+
+
+@pytest.mark.parametrize(("fields", "config"), LEAVES_NOTHING, ids=[fields for fields, _ in LEAVES_NOTHING])
+def test_matrices_without_a_width_are_refused_with_the_fields_that_leave_none(
+    fields: str, config: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidConfig, match=rf"{fields}\b.*; expected"):
+        read_config(config)
 
 
 INT4 = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32, "symmetric": True}
@@ -214,6 +241,23 @@ def test_sizes_of_a_layer_of_the_wrong_type_are_refused(name: str, value: Any) -
     config = heterogeneous(2)
     config["block_configs"][1]["ffn"] = {name: value}
     with pytest.raises(InvalidConfig, match=rf"block_configs\.ffn\.{name} is .*; expected a number or null"):
+        read_config(config)
+
+
+@pytest.mark.parametrize(
+    ("half", "option", "value"),
+    [
+        ("attention", "no_op", 1),
+        ("attention", "replace_with_linear", "false"),
+        ("attention", "num_key_value_heads", "8"),
+        ("ffn", "no_op", []),
+        ("ffn", "replace_with_linear", 0.0),
+    ],
+)
+def test_options_of_a_layer_of_the_wrong_type_are_refused(half: str, option: str, value: Any) -> None:
+    config = heterogeneous(2)
+    config["block_configs"][1][half] = {option: value}
+    with pytest.raises(InvalidConfig, match=rf"block_configs\.{half}\.{option} is .*; expected"):
         read_config(config)
 
 

@@ -87,6 +87,23 @@ def test_minicpm_o_4_5_speaks_with_another_voice() -> None:
         read_config(later | {"version": 3})
 
 
+@pytest.mark.parametrize(
+    ("switch", "config", "parts"),
+    [
+        ("init_tts", "tts_config", ("tts",)),
+        ("init_audio", "audio_config", ("apm", "audio_projection_layer")),
+        ("init_vision", "vision_config", ("vpm", "resampler")),
+    ],
+)
+def test_minicpm_o_needs_no_config_for_what_it_lacks(switch: str, config: str, parts: tuple[str, ...]) -> None:
+    omni = PUBLISHED["MiniCPM-o-2_6"]["config"]
+    without = {name: value for name, value in omni.items() if name != config} | {switch: False}
+    others = {name for name in named(read_config(omni)) if not name.startswith(parts)}
+    assert named(read_config(without)).keys() == others
+    with pytest.raises(InvalidConfig, match=f"{config} is missing"):
+        read_config(without | {switch: True})
+
+
 def test_keye_is_siglip_with_more_positions_and_qwen3() -> None:
     text = {"hidden_size": 4096, "intermediate_size": 12288, "num_attention_heads": 32, "num_key_value_heads": 8}
     text |= {"num_hidden_layers": 36, "head_dim": 128, "vocab_size": 151936, "tie_word_embeddings": False}
@@ -171,11 +188,19 @@ def test_projectors_of_nemotron_nano_vl(model_type: str, extra: bool) -> None:
 
 
 def test_radio_that_is_not_described_is_refused() -> None:
-    for changed in ({"args": TRAINED | {"model": "vit_giant"}}, {"video_temporal_patch_size": 2}):
+    extra = ({"video_temporal_patch_size": 2}, {"adaptor_names": 1}, {"adaptor_names": ["clip"]})
+    for changed in ({"args": TRAINED | {"model": "vit_giant"}}, *extra):
         with pytest.raises(UnsupportedArchitecture):
             read_config(nano_vl("NemotronH_Nano_VL_V2", **changed))
-    with pytest.raises(InvalidConfig, match="teachers"):
-        read_config(nano_vl("NemotronH_Nano_VL_V2", args=TRAINED | {"teachers": []}))
+    for teachers in ([], ["clip"], [{"name": 10**5000}], [{}]):
+        with pytest.raises(InvalidConfig, match="teachers is list of"):
+            read_config(nano_vl("NemotronH_Nano_VL_V2", args=TRAINED | {"teachers": teachers}))
+
+
+def test_a_projector_of_nothing_is_refused() -> None:
+    config = nano_vl("Llama_Nemotron_Nano_VL") | {"downsample_ratio": 2}
+    with pytest.raises(InvalidConfig, match="vit_hidden_size is 1280, downsample_ratio is 2; expected"):
+        read_config(config)
 
 
 def test_qwen_vl_sees_with_1_9_billion_and_0_08_between() -> None:
@@ -306,6 +331,22 @@ def test_midashenglm_hears_with_0_6_billion_parameters() -> None:
     assert named(whole, "decoder.") == named(read_config(text))
     scaled = read_config(midashenglm(init_values=1e-5))
     assert scaled.parameters - whole.parameters == 32 * 2 * 1280
+
+
+def test_spectra_of_fewer_rows_than_a_patch_are_refused() -> None:
+    with pytest.raises(InvalidConfig, match=r"config\.n_mels is 63, .*patch_stride is list of 2; expected"):
+        read_config(midashenglm(n_mels=63))
+
+
+@pytest.mark.parametrize("none", [None, 0])
+def test_experts_of_deepseek_may_do_without_shared_ones(none: int | None) -> None:
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "moe_intermediate_size": 32, "num_hidden_layers": 3}
+    sizes |= {"num_attention_heads": 4, "n_routed_experts": 8, "first_k_dense_replace": 1, "vocab_size": 100}
+    for model_type in ("deepseek", "deepseek_v2", "deepseek_v3", "kimi_k2"):
+        config = {"model_type": model_type, "num_key_value_heads": 4, **sizes}
+        one, few = (named(read_config(config | {"n_shared_experts": count})) for count in (1, none))
+        assert few.items() < one.items()
+        assert sum(prod(one[name]) for name in one.keys() - few.keys()) == 2 * 3 * 64 * 32
 
 
 def test_janus_of_its_repository_is_the_librarys_with_a_pooling_head() -> None:

@@ -53,6 +53,13 @@ def shared(inner: str, prefix: str = "shared_experts", **options: Any) -> GatedM
     return GatedMLP(prefix=prefix, inner=inner, **options)
 
 
+def several_shared(
+    count: str = "n_shared_experts", inner: str = "moe_intermediate_size", **options: Any
+) -> FeedForwardPart:
+    """Shared experts as wide as `inner`, in one feed-forward; none where their count is 0 or null."""
+    return shared_if(count, shared(f"{count}*{inner}", **options))
+
+
 def shared_if(count: str, part: FeedForwardPart) -> FeedForwardPart:
     """A part that exists where a count is above zero."""
     return OptionalPart(count=count, part=part)
@@ -289,7 +296,7 @@ def step_heads(f: Fields, layers: int) -> Sequence[Overrides]:
     return [other if kind == "sliding_attention" else () for kind in kinds]
 
 
-EXPERTS = MixtureOfExperts(experts="n_routed_experts", shared=shared("n_shared_experts*moe_intermediate_size"))
+EXPERTS = MixtureOfExperts(experts="n_routed_experts", shared=several_shared())
 LLAMA4_MLP = GatedMLP(prefix="feed_forward", inner="intermediate_size_mlp")
 
 

@@ -10,7 +10,7 @@ from fastewq.architecture import Mixer as MixerKind
 from fastewq.architecture import Tensor
 from fastewq.architectures.body import Decoder, always, listed
 from fastewq.architectures.decoders.dense import HEADS, LLAMA_MLP, uniform
-from fastewq.architectures.decoders.experts import EXPERTS, FIRST_DENSE, MLP_TYPES, shared, sparse
+from fastewq.architectures.decoders.experts import EXPERTS, FIRST_DENSE, MLP_TYPES, several_shared, sparse
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import BodyAndHeads, decoder
 from fastewq.architectures.parts import (
@@ -263,7 +263,7 @@ class LongcatExperts(MixtureOfExperts):
         )
 
 
-V2_EXPERTS = replace(EXPERTS, shared=shared("n_shared_experts*moe_intermediate_size", bias="mlp_bias"))
+V2_EXPERTS = replace(EXPERTS, shared=several_shared(bias="mlp_bias"))
 
 # -- A.X K1, A.X K2 and HY 4 ------------------------------------------------------------------------------------------
 

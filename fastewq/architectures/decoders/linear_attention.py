@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 from fastewq.architecture import Mixer as MixerKind
 from fastewq.architectures.body import Decoder, every, leading, listed
 from fastewq.architectures.decoders.dense import HEADS, POST_NORMS, QA_TRANSFORMER
-from fastewq.architectures.decoders.experts import QWEN_SHARED, qwen_schedule, shared, shared_gate
+from fastewq.architectures.decoders.experts import QWEN_SHARED, qwen_schedule, several_shared, shared_gate
 from fastewq.architectures.decoders.latent import LATENT, LatentAttention
 from fastewq.architectures.decoders.state_space import times
 from fastewq.architectures.fields import Fields, Size
@@ -439,9 +439,7 @@ LINEAR: Mapping[str, Model] = {
             mixer_schedule=listed("layer_types", kimi_layers),
             feed_forwards={
                 "dense": GatedMLP(),
-                "sparse": MixtureOfExperts(
-                    experts="num_local_experts", shared=shared("n_shared_experts*moe_intermediate_size")
-                ),
+                "sparse": MixtureOfExperts(experts="num_local_experts", shared=several_shared()),
             },
             feed_forward_schedule=listed(
                 "mlp_layer_types", leading(field_or("first_k_dense_replace", 1), "dense", "sparse")
@@ -477,9 +475,7 @@ LINEAR: Mapping[str, Model] = {
             mixer_schedule=listed("layer_types", every("layer_group_size", "full_attention", "linear_attention")),
             feed_forwards={
                 "dense": GatedMLP(),
-                "sparse": MixtureOfExperts(
-                    experts="num_local_experts", shared=shared("n_shared_experts*moe_intermediate_size")
-                ),
+                "sparse": MixtureOfExperts(experts="num_local_experts", shared=several_shared()),
             },
             feed_forward_schedule=listed("mlp_layer_types", leading("first_k_dense_replace", "dense", "sparse")),
         ),

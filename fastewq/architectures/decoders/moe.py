@@ -47,9 +47,9 @@ from fastewq.architectures.decoders.experts import (
     mimo_layers,
     privacy_labels,
     qwen_schedule,
+    several_shared,
     shared,
     shared_gate,
-    shared_if,
     sinks,
     sparse,
     step_experts,
@@ -159,10 +159,7 @@ MOE: Mapping[str, BodyAndHeads] = {
             Attention(bias="use_bias"),
             MixtureOfExperts(
                 experts="moe_num_experts",
-                shared=shared_if(
-                    "moe_num_shared_experts",
-                    shared("moe_intermediate_size*moe_num_shared_experts", bias="use_bias"),
-                ),
+                shared=several_shared("moe_num_shared_experts", bias="use_bias"),
                 extras=(
                     lambda f: parameter(
                         "gate.moe_statics.e_score_correction_bias", 1, f.experts("moe_num_experts"), role="router"
@@ -186,7 +183,7 @@ MOE: Mapping[str, BodyAndHeads] = {
     "hy_v3": decoder(
         sparse(
             Attention(bias="attention_bias", qk_norm="head"),
-            MixtureOfExperts(shared=shared("num_shared_experts*moe_intermediate_size", bias="mlp_bias")),
+            MixtureOfExperts(shared=several_shared("num_shared_experts", bias="mlp_bias")),
             LLAMA_MLP,
             MLP_TYPES,
         )
@@ -194,7 +191,7 @@ MOE: Mapping[str, BodyAndHeads] = {
     "exaone_moe": decoder(
         sparse(
             Attention(qk_norm="head"),
-            MixtureOfExperts(shared=shared("num_shared_experts*moe_intermediate_size")),
+            MixtureOfExperts(shared=several_shared("num_shared_experts")),
             GatedMLP(),
             listed("mlp_layer_types", FIRST_DENSE),
         )
@@ -230,7 +227,7 @@ MOE: Mapping[str, BodyAndHeads] = {
             ),
             MixtureOfExperts(
                 router="router.gate",
-                shared=shared_if("num_shared_experts", shared("num_shared_experts*moe_intermediate_size")),
+                shared=several_shared("num_shared_experts"),
                 extras=(lambda f: parameter("expert_bias", f.experts("num_experts"), role="router"),),
             ),
             GatedMLP(),
@@ -243,7 +240,7 @@ MOE: Mapping[str, BodyAndHeads] = {
             LLAMA_ATTENTION,
             MixtureOfExperts(
                 inner="intermediate_size",
-                shared=shared_if("num_shared_experts", shared("num_shared_experts*intermediate_size")),
+                shared=several_shared("num_shared_experts", "intermediate_size"),
             ),
             GatedMLP(inner=field_or("prefix_dense_intermediate_size", "intermediate_size")),
             listed("mlp_layer_types", leading(field_or("first_k_dense_replace", 0), "dense", "sparse")),

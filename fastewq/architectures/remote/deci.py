@@ -47,14 +47,24 @@ def deci_part(f: Fields, layer: Any, name: str, options: Sequence[str]) -> dict[
     return half
 
 
+def replacement(f: Fields, half: Mapping[str, Any], name: str) -> str | None:
+    """What stands in the place of a half of a layer, if anything does."""
+    for option, part in (("no_op", "none"), ("replace_with_linear", "linear")):
+        value = half.get(option)
+        if value is not None and type(value) is not bool:
+            raise f.refuse(f"block_configs.{name}.{option}", value, "true or false")
+        if value:
+            return part
+    return None
+
+
 def deci_attention(f: Fields, layer: Any) -> tuple[str, Overrides]:
     half = deci_part(f, layer, "attention", ("is_mamba", "mamba", "llama4"))
-    if half.get("no_op"):
-        return "none", ()
-    if half.get("replace_with_linear"):
-        return "linear", ()
-    group, keys = half.get("n_heads_in_group"), half.get("num_key_value_heads")
-    if type(keys) is int:
+    instead = replacement(f, half, "attention")
+    if instead:
+        return instead, ()
+    group, keys = half.get("n_heads_in_group"), sent(f, half, "attention", "num_key_value_heads")
+    if keys is not None:
         return "attention", (("num_key_value_heads", keys),)
     heads = f[HEADS]
     if type(group) is not int or group < 1 or heads % group:
@@ -64,18 +74,17 @@ def deci_attention(f: Fields, layer: Any) -> tuple[str, Overrides]:
 
 def deci_feed_forward(f: Fields, layer: Any) -> tuple[str, Overrides]:
     half = deci_part(f, layer, "ffn", ("moe",))
-    if half.get("no_op"):
-        return "none", ()
-    if half.get("replace_with_linear"):
-        return "linear", ()
-    return "dense", tuple([(name, sent(f, half, name)) for name in ("intermediate_size", "ffn_mult")])
+    instead = replacement(f, half, "ffn")
+    if instead:
+        return instead, ()
+    return "dense", tuple([(name, sent(f, half, "ffn", name)) for name in ("intermediate_size", "ffn_mult")])
 
 
-def sent(f: Fields, half: Mapping[str, Any], name: str) -> int | float | None:
+def sent(f: Fields, half: Mapping[str, Any], part: str, name: str) -> int | float | None:
     """A size of a half of a layer."""
     value = half.get(name)
     if value is not None and type(value) not in (int, float):
-        raise f.refuse(f"block_configs.ffn.{name}", value, "a number or null")
+        raise f.refuse(f"block_configs.{part}.{name}", value, "a number or null")
     return value
 
 

@@ -27,7 +27,7 @@ from fastewq.architectures.assembly import (
 )
 from fastewq.architectures.body import Body, Decoder
 from fastewq.architectures.decoders.dense import HEADS
-from fastewq.architectures.decoders.experts import shared
+from fastewq.architectures.decoders.experts import several_shared
 from fastewq.architectures.decoders.latent import LatentAttention, axk_schedule
 from fastewq.architectures.decoders.linear_attention import LINEAR, kimi_layers
 from fastewq.architectures.fields import Fields
@@ -139,7 +139,7 @@ K3_TEXT = decoder(
             "sparse": LatentExperts(
                 experts="num_local_experts",
                 prefix="block_sparse_moe",
-                shared=shared("n_shared_experts*moe_intermediate_size"),
+                shared=several_shared(),
             ),
         },
         feed_forward_schedule=axk_schedule,

@@ -15,7 +15,14 @@ from fastewq.architecture import Tensor
 from fastewq.architectures.assembly import assuming
 from fastewq.architectures.body import Decoder, every, leading
 from fastewq.architectures.decoders.dense import LLAMA_ATTENTION, whole_head_dim
-from fastewq.architectures.decoders.experts import qwen_schedule, shared, shared_if, sparse, step_experts
+from fastewq.architectures.decoders.experts import (
+    qwen_schedule,
+    several_shared,
+    shared,
+    shared_if,
+    sparse,
+    step_experts,
+)
 from fastewq.architectures.decoders.latent import LATENT_LINE, LatentAttention
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import NEVER_TIED, BodyAndHeads, Model, decoder, no_head
@@ -284,7 +291,7 @@ REMOTE_MOE: Mapping[str, Model] = {
     "deepseek": decoder(
         sparse(
             LLAMA_ATTENTION,
-            MixtureOfExperts(experts="n_routed_experts", shared=shared("n_shared_experts*moe_intermediate_size")),
+            MixtureOfExperts(experts="n_routed_experts", shared=several_shared()),
             GatedMLP(),
             leading(field_or("first_k_dense_replace", 0), "dense", "sparse"),
             only={"moe_layer_freq": (1,)},

@@ -325,14 +325,17 @@ def nested(f: Fields, name: str) -> Mapping[str, Any]:
     return value
 
 
-def minicpm_sides(f: Fields, language: str, drops_last: bool) -> Fields:
-    """The same with a nested config for each side; `language` is the type of the text model, whose fields are at the
-    top."""
+def minicpm_speaks(f: Fields, language: str) -> Fields:
+    """The same with a nested config for the text model, whose fields are at the top; `language` is its type."""
+    return f.replaced(model_type=language).unflattened("text_config")
+
+
+def minicpm_sees(f: Fields, drops_last: bool) -> dict[str, Any]:
+    """The tower's config with what the class decides."""
     seen = nested(f, "vision_config")
     depth = f.sub("vision_config").layers() - drops_last
-    sees = {"num_channels": 3, **seen, "num_hidden_layers": depth, "vision_use_head": False}
-    speaks = f.replaced(model_type=language).unflattened("text_config")
-    return speaks.replaced(vision_config={**sees, "model_type": "siglip_vision_model"})
+    decided = {"num_hidden_layers": depth, "vision_use_head": False, "model_type": "siglip_vision_model"}
+    return {"num_channels": 3, **seen, **decided}
 
 
 def numbered(f: Fields) -> str:
@@ -345,7 +348,8 @@ def minicpmv(f: Fields) -> Fields:
     version = numbered(f)
     if version not in MINICPM_SPEAKS:
         raise UnsupportedArchitecture(f"version is {version}; of minicpmv, {list(MINICPM_SPEAKS)} are known")
-    return minicpm_sides(f, MINICPM_SPEAKS[version], f.flag("drop_vision_last_layer", False))
+    sees = minicpm_sees(f, f.flag("drop_vision_last_layer", False))
+    return minicpm_speaks(f, MINICPM_SPEAKS[version]).replaced(vision_config=sees)
 
 
 RESAMPLER: tuple[Part, ...] = (

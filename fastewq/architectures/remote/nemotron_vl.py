@@ -44,10 +44,12 @@ VITS: Mapping[str, tuple[int, int, int]] = {
     "vit_huge_patch16_224": (1280, 32, 16),
 }
 """Names of the timm library -> width, blocks and heads; the feed-forward is four times as wide."""
-NOTHING_MORE = (
-    *("adaptor_names", "feature_normalizer_config", "inter_feature_normalizer_config"),
-    "video_temporal_patch_size",
-)
+NOTHING_MORE: Mapping[str, tuple[int, ...]] = {
+    "adaptor_names": (),
+    "feature_normalizer_config": (),
+    "inter_feature_normalizer_config": (),
+    "video_temporal_patch_size": (1,),
+}
 """What would add tensors, if it were set; videos may be read frame by frame."""
 OF_REPOSITORY = "radio of a repository"
 MAX_TEACHERS = 64
@@ -58,8 +60,10 @@ def radio_tokens(args: Fields) -> int:
     teachers = args.value("teachers")
     if not isinstance(teachers, list | tuple) or not 0 < len(teachers) <= MAX_TEACHERS:
         raise args.refuse("teachers", teachers, f"a list of at most {MAX_TEACHERS} teachers")
-    names = {str(teacher.get("name")) for teacher in teachers if isinstance(teacher, Mapping)}
-    tokens = len(names) if args.flag("cls_token_per_teacher") else 1
+    names = [teacher.get("name") if isinstance(teacher, Mapping) else None for teacher in teachers]
+    if not all(isinstance(name, str) for name in names):
+        raise args.refuse("teachers", teachers, "a list of objects, each with a name")
+    tokens = len(set(names)) if args.flag("cls_token_per_teacher") else 1
     if args.has("cpe_num_registers"):
         return tokens + args.count("cpe_num_registers")
     multiple = args["register_multiple"]
@@ -76,8 +80,8 @@ def radio(f: Fields, name: str = "vision_config") -> Mapping[str, Any]:
     if vit not in VITS:
         raise UnsupportedArchitecture(f"{args.where('model')} is {vit[:80]!r}; of RADIO, {list(VITS)} are known")
     args.require("model_norm", (False,))
-    for unknown in NOTHING_MORE:
-        seen.require(unknown, (1,))
+    for unknown, harmless in NOTHING_MORE.items():
+        seen.require(unknown, harmless)
     width, depth, heads = VITS[vit]
     patch = seen.size("patch_size", 16)
     side = round((args["cpe_max_size"] if args.has("cpe_max_size") else seen["max_resolution"]) / patch)

@@ -39,10 +39,10 @@ from fastewq.architectures.audio.speech import WHISPER_ENCODER
 from fastewq.architectures.decoders.dense import uniform
 from fastewq.architectures.fields import MAX_LAYERS, Fields, Size
 from fastewq.architectures.heads import Model
-from fastewq.architectures.parts import GatedMLP, Option, Part, Tensors, unless
+from fastewq.architectures.parts import GatedMLP, Option, Part, Tensors, chosen, unless
 from fastewq.architectures.remote.dense import QWEN2_ATTENTION
 from fastewq.architectures.remote.heads import one_class
-from fastewq.architectures.remote.multimodal import MINICPM_EYES, minicpm_sides, nested, numbered
+from fastewq.architectures.remote.multimodal import MINICPM_EYES, minicpm_sees, minicpm_speaks, nested, numbered
 from fastewq.architectures.text import TEXT
 from fastewq.architectures.vision_language.multimodal import MOUTH
 from fastewq.errors import UnsupportedArchitecture
@@ -134,24 +134,30 @@ VOICE_VOCABULARY = 32_000
 """It is a Llama of that class's own vocabulary, which nothing reads."""
 
 
+def initialized(name: str) -> Option:
+    return lambda f: f.flag(name, True)
+
+
+SEES, HEARS, SPEAKS = map(initialized, ("init_vision", "init_audio", "init_tts"))
+
+
 def minicpmo(f: Fields) -> Fields:
-    """The same with a nested config for each side; the text model's fields are at the top."""
+    """The same with a nested config for each side that the model has; the text model's fields are at the top."""
     version = numbered(f)
     if version not in VOICES:
         raise UnsupportedArchitecture(f"version is {version}; of minicpmo, {list(VOICES)} are known")
-    voice = {**VOICE, **VOICES[version], **nested(f, "tts_config")}
-    heads = voice["num_key_value_heads"] if version == "4.5" else voice["num_attention_heads"]
-    llama = {name: voice[name] for name in VOICE} | {"num_key_value_heads": heads, "vocab_size": VOICE_VOCABULARY}
-    sides = minicpm_sides(f, MINICPM_O_SPEAKS[version], f.flag("drop_vision_last_layer", True))
-    return sides.replaced(
-        audio_config=whisper(f),
-        tts_config={**voice, "model_type": f"voice {version}"},
-        voice_config={"model_type": "llama", **llama},
-    )
-
-
-def initialized(name: str) -> Option:
-    return lambda f: f.flag(name, True)
+    sides: dict[str, Any] = {}
+    if chosen(f, SEES):
+        sides["vision_config"] = minicpm_sees(f, f.flag("drop_vision_last_layer", True))
+    if chosen(f, HEARS):
+        sides["audio_config"] = whisper(f)
+    if chosen(f, SPEAKS):
+        voice = {**VOICE, **VOICES[version], **nested(f, "tts_config")}
+        heads = voice["num_key_value_heads"] if version == "4.5" else voice["num_attention_heads"]
+        llama = {name: voice[name] for name in VOICE} | {"num_key_value_heads": heads, "vocab_size": VOICE_VOCABULARY}
+        sides["tts_config"] = {**voice, "model_type": f"voice {version}"}
+        sides["voice_config"] = {"model_type": "llama", **llama}
+    return minicpm_speaks(f, MINICPM_O_SPEAKS[version]).replaced(**sides)
 
 
 def two_layers(name: str, inputs: Size, outputs: Size) -> Part:
@@ -221,15 +227,15 @@ def is_voice(version: str) -> Option:
 
 MINICPM_O = Adjusted(
     Assembly(
-        Only(initialized("init_vision"), MINICPM_EYES),
+        Only(SEES, MINICPM_EYES),
         Only(
-            initialized("init_audio"),
+            HEARS,
             hears_as_whisper("apm"),
             Rest(two_layers("audio_projection_layer", quotient("audio_config.encoder_ffn_dim", 4), MOUTH)),
         ),
         Nested("text_config", "llm", TEXT, "ForCausalLM"),
         Only(
-            initialized("init_tts"),
+            SPEAKS,
             In("tts_config", CODES, Only(is_voice("2.6"), CHAT_TTS), Only(is_voice("4.5"), VOICE_4_5), path="tts"),
             Nested("voice_config", "tts.model", {"llama": TEXT["llama"]}, name="voice"),
         ),

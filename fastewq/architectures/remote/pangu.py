@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from fastewq.architectures.body import Body
 from fastewq.architectures.decoders.dense import uniform
-from fastewq.architectures.decoders.experts import FIRST_DENSE, shared, shared_if, sparse
+from fastewq.architectures.decoders.experts import FIRST_DENSE, several_shared, shared, shared_if, sparse
 from fastewq.architectures.decoders.latent import LatentAttention
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import Model, decoder
@@ -73,7 +73,7 @@ ULTRA = {
         LatentAttention(bias=False),
         MixtureOfExperts(
             experts="n_routed_experts",
-            shared=shared_if("n_shared_experts", shared("n_shared_experts*moe_intermediate_size")),
+            shared=several_shared(),
             extras=(expert_bias,),
         ),
         GatedMLP(),

@@ -25,7 +25,7 @@ from fastewq.architectures.assembly import (
 )
 from fastewq.architectures.body import Decoder, listed
 from fastewq.architectures.decoders.dense import LLAMA_MLP, uniform, whole_head_dim
-from fastewq.architectures.decoders.experts import shared, sparse
+from fastewq.architectures.decoders.experts import several_shared, sparse
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import Model, decoder
 from fastewq.architectures.parts import Attention, GatedMLP, MixtureOfExperts
@@ -94,9 +94,7 @@ TEXT: Mapping[str, Model] = dict.fromkeys(
     decoder(
         sparse(
             Attention(bias="attention_bias", dim=whole_head_dim),
-            MixtureOfExperts(
-                experts="n_routed_experts", shared=shared("n_shared_experts*moe_intermediate_size", bias="mlp_bias")
-            ),
+            MixtureOfExperts(experts="n_routed_experts", shared=several_shared(bias="mlp_bias")),
             LLAMA_MLP,
             listed("mlp_layer_types", first_dense),
         )
