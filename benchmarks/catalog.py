@@ -180,11 +180,10 @@ def resume_command(arguments: argparse.Namespace) -> None:
     import pyarrow.parquet as pq
 
     from fastewq.catalog.collect import collect
-    from fastewq.catalog.predict import BATCH_ROWS, predict
+    from fastewq.catalog.predict import BATCH_ROWS, plans_version, predict
     from fastewq.catalog.schema import MODELS
     from fastewq.catalog.store import Store, write_table
     from fastewq.engine import Engine
-    from fastewq.predictor import load_predictor
 
     with tempfile.TemporaryDirectory(prefix="fastewq-catalog-") as temporary:
         generate(Path(temporary) / "rows.parquet", arguments.rows, copies=0.0)
@@ -192,7 +191,7 @@ def resume_command(arguments: argparse.Namespace) -> None:
         with PeakMemory() as memory, store.locked():
             collect(store, str(Path(temporary) / "rows.parquet"))
             numbers = pq.read_table(store.configs, columns=["sequence"])["sequence"]
-            models = store.plans(load_predictor().version) / "models"
+            models = store.plans(plans_version()) / "models"
             models.mkdir(parents=True)
             planned = int(arguments.planned * arguments.rows)
             for start in range(0, planned, BATCH_ROWS):
@@ -305,6 +304,7 @@ def faults_command(arguments: argparse.Namespace) -> None:
             Fault("status", probability=rate, status=429, headers={"Retry-After": "1"}),
             Fault("reset", probability=rate),
             Fault("truncate", probability=rate),
+            Fault("stall", probability=rate / 10),  # each takes a thread fifteen seconds
         )
         started, kept = time.monotonic(), []
         with hub.injecting(*faults):

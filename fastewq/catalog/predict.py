@@ -5,8 +5,8 @@
 The sink writes each batch of results as two files of the same name, blocks first and models second, each under a
 temporary name and then renamed. A models file is therefore the mark that its rows are finished: whatever kills a run,
 the next one keeps every finished batch (the filter leaves its rows out), removes what lacks the mark, and repeats
-nothing else. Plans of another predictor version live in another folder, so a new predictor re-plans everything without
-fetching anything.
+nothing else. Plans of another predictor or another FastEWQ live in another folder, so a new one re-plans everything
+without fetching anything.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from daft.recordbatch import MicroPartition
 from daft.schema import Schema
 from numpy.typing import NDArray
 
+from fastewq import __version__
 from fastewq.catalog.schema import BLOCKS, CONFIGS, MODELS, PLAN
 from fastewq.catalog.store import Store, write_table
 from fastewq.errors import FastEWQError, StorageFailure
@@ -61,7 +62,7 @@ def predict(
 
     Raises InvalidArtefact, StorageFailure. `progress(done, total)` is called as batches arrive.
     """
-    version = load_predictor(artefact).version
+    version = plans_version(artefact)
     folder = store.plans(version)
     _remove_unfinished(folder)
     kept, total = store.rows("models", version), store.rows("configs")
@@ -85,6 +86,11 @@ def predict(
         raise StorageFailure(f"planning stopped: {last_line(error)}") from error
     store.forget_other_plans(version)
     return Predicted(new, kept, folder)
+
+
+def plans_version(artefact: Path | None = None) -> str:
+    """What plans depend on besides their configs: the predictor, and the FastEWQ that reads the configs."""
+    return f"{load_predictor(artefact).version}+{__version__}"
 
 
 def _give_back_memory() -> None:

@@ -1,7 +1,7 @@
 """The files of a catalog folder.
 
     DIR/configs/000007.parquet              what was collected, in the order of the numbers; never rewritten
-    DIR/plans/VERSION/models/NAME.parquet   finished plans by predictor VERSION
+    DIR/plans/VERSION/models/NAME.parquet   finished plans by PREDICTOR+FASTEWQ, their versions
     DIR/plans/VERSION/blocks/NAME.parquet   their blocks
     DIR/index.sqlite                        for lookups
     DIR/lock                                held while something is written
@@ -32,7 +32,7 @@ from fastewq.errors import InvalidDataset, NotFound, StorageFailure
 
 ROW_GROUP: Final = 5000
 """Rows that a reader must hold at once."""
-_VERSION: Final = re.compile(r"[\w.-]{1,100}", re.ASCII)
+_VERSION: Final = re.compile(r"[\w.+-]{1,100}", re.ASCII)
 
 
 class Known(NamedTuple):
@@ -70,7 +70,7 @@ class Store:
             lock.release()
 
     def plans(self, version: str) -> Path:
-        """The folder of the plans by a predictor version."""
+        """The folder of the plans of a version."""
         if not _VERSION.fullmatch(version) or version.startswith("."):
             raise InvalidDataset(
                 f"the predictor's version is {version!r:.100}; expected letters, digits, '.', '-', '_'"
@@ -78,7 +78,7 @@ class Store:
         return self.folder / "plans" / version
 
     def versions(self) -> list[str]:
-        """Predictor versions with plans, the most recently written last."""
+        """Versions with plans, the most recently written last."""
         folder = self.folder / "plans"
         found = [path for path in folder.iterdir() if (path / "models").is_dir()] if folder.is_dir() else []
         return [path.name for path in sorted(found, key=lambda path: (path / "models").stat().st_mtime_ns)]
@@ -91,7 +91,7 @@ class Store:
         return versions[-1]
 
     def forget_other_plans(self, version: str) -> None:
-        """Remove the plans of every other predictor version."""
+        """Remove the plans of every other version."""
         for other in self.versions():
             if other != version:
                 shutil.rmtree(self.plans(other), ignore_errors=True)
@@ -173,7 +173,10 @@ def damaged(path: Path, error: Exception) -> InvalidDataset:
 
 
 def write_table(path: Path, table: pa.Table) -> int:
-    """Write a Parquet file under a temporary name, flush it to the disk, rename it; returns its size in bytes."""
+    """Write a Parquet file under a temporary name, flush it, rename it, flush the name; returns its size in bytes.
+
+    Whatever is written next can then count on the file, even if the power fails.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:
@@ -182,7 +185,18 @@ def write_table(path: Path, table: pa.Table) -> int:
             os.fsync(stream.fileno())
         size = temporary.stat().st_size
         temporary.replace(path)
+        _flush_folder(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise StorageFailure(f"{path} cannot be written: {error.strerror}") from error
     return size
+
+
+def _flush_folder(folder: Path) -> None:
+    if not hasattr(os, "O_DIRECTORY"):  # Windows, which opens no folders
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

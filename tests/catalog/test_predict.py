@@ -18,12 +18,14 @@ from training.source_wheels import make_model
 from fastewq.catalog import predict as predict_module
 from fastewq.catalog.build import build_index
 from fastewq.catalog.collect import collect
+from fastewq.catalog.index import Catalog
 from fastewq.catalog.predict import predict
 from fastewq.catalog.schema import BLOCKS, CONFIGS, MODELS
 from fastewq.catalog.store import Store
 from fastewq.engine import Engine
 from fastewq.errors import InputError, InvalidDataset, NotFound, StorageFailure, UnavailableError
 from fastewq.hub import Filters
+from fastewq.predictor import load_predictor
 from fastewq.training.dataset import build_dataset
 
 # Daft leaves the pipe to its worker processes to the garbage collector.
@@ -123,7 +125,16 @@ def test_another_predictor_plans_everything_anew_without_fetching(
     assert (again.new, again.kept) == (len(configs), 0)
     (new,) = store.versions()
     assert new != old
-    assert {row["predictor"] for row in tables(store)["models"]} == {new}
+    assert {row["predictor"] for row in tables(store)["models"]} == {new.partition("+")[0]}
+
+
+def test_another_fastewq_plans_everything_anew_as_it_may_read_more(store, artefact, configs, monkeypatch):
+    monkeypatch.setattr(predict_module, "__version__", "9")
+    assert predict(store, artefact=artefact, engine=Engine(workers=1)).new == len(configs)
+    (version,) = store.versions()
+    assert version.endswith("+9")
+    build_index(store)
+    assert Catalog(store.index).about["predictor"] == load_predictor(artefact).version
 
 
 def test_several_processes_give_identical_rows(store, undisturbed, artefact):
