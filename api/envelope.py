@@ -35,6 +35,8 @@ SAFE_HEADERS: Final[tuple[tuple[bytes, bytes], ...]] = (
 DOCS_POLICY: Final = CONTENT_POLICY + b"; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'"
 """Swagger UI starts from a script inside its page, and sets styles on elements."""
 DOCS_HEADERS: Final = (*SAFE_HEADERS[:-1], (b"content-security-policy", DOCS_POLICY))
+MAX_LOGGED_PATH: Final = 1000
+"""Characters: what carries logs cuts long lines (Docker at 16 KiB), and half a line is no JSON."""
 CLIENT_GONE: Final = 499
 """Status in logs and metrics of a request whose client left before an answer (nginx's convention)."""
 
@@ -113,7 +115,7 @@ class Exchange:
         line = {
             "request_id": self.request_id,
             "method": method,
-            "path": path,
+            "path": path[:MAX_LOGGED_PATH],
             "route": route,
             "status": self.status,
             "seconds": round(seconds, 6),

@@ -146,6 +146,13 @@ def test_a_request_id_is_echoed_and_logged(client, server):
     assert (line["method"], line["path"], line["status"]) == ("GET", "/livez", 200)
 
 
+def test_a_long_path_makes_no_long_log_line(client, server):
+    response = client.get("/" + "x" * 50_000)
+    error = assert_error(response, 404, "route_not_found")
+    assert len(error["message"]) < 500
+    assert server.log_of(response.headers["x-request-id"])["path"] == "/" + "x" * 999
+
+
 @pytest.mark.parametrize("sent", [None, "", "a b", "x" * 129, "ä", "{}"])
 def test_a_request_id_is_made_where_none_can_be_used(client, sent):
     headers = {} if sent is None else {"X-Request-ID": sent.encode("utf-8")}
