@@ -71,7 +71,7 @@ def refused(client: httpx.Client, dice: random.Random) -> int:
 
 
 def too_large(client: httpx.Client, dice: random.Random) -> int:
-    return client.post("/v1/plans", content=bytes(dice.randint(3_000_000, 6_000_000)), headers=JSON).status_code
+    return client.post("/v1/plans", content=bytes(dice.randint(5_000_000, 8_000_000)), headers=JSON).status_code
 
 
 def gone(client: httpx.Client, _: random.Random) -> int:
