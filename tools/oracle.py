@@ -82,6 +82,10 @@ def truth(config: Mapping[str, Any], class_name: str) -> Shapes:
     names: dict[int, list[str]] = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
+    if config.get("tie_word_embeddings") is False and model.config.tie_word_embeddings and hasattr(model, "lm_head"):
+        # T5's class overrides the field; of a file that has both matrices `from_pretrained` keeps both.
+        model.lm_head.weight = torch.nn.Parameter(torch.empty_like(model.lm_head.weight))
+        names[id(model.lm_head.weight)] = ["lm_head.weight"]
     used = seen(config)
     chosen = {key: next((name for name in ties if name in used), ties[0]) for key, ties in names.items()}
     return {chosen[id(p)]: tuple(p.shape) for p in model.parameters()}

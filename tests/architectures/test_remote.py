@@ -618,6 +618,13 @@ def test_mage_vl_is_a_tower_of_its_own_and_qwen3() -> None:
         read_config(kind | {"vision_config": seen | {"use_head": True}, "text_config": text})
 
 
+def test_unlimited_ocr_is_deepseek_ocr() -> None:
+    config = PUBLISHED["DeepSeek-OCR"]["config"]
+    other = read_config(config | {"model_type": "unlimited-ocr", "architectures": ["UnlimitedOCRForCausalLM"]})
+    assert other.exact, other.warnings
+    assert named(other) == named(read_config(config))
+
+
 def test_the_first_chatglm_is_gpt_neox_and_the_later_ones_are_of_llamas_line() -> None:
     first = PUBLISHED["chatglm-6b"]["config"]
     neox = {"model_type": "gpt_neox", "hidden_size": 4096, "intermediate_size": 16384, "num_attention_heads": 32}

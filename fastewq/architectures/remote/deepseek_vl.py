@@ -162,5 +162,7 @@ DEEPSEEK_VL: Mapping[str, Family] = {
         Assembly(Only(several_towers, OCR), Only(unless(several_towers), VL2)),
         "DeepseekOCRForCausalLM",
         "DeepseekOCR2ForCausalLM",
-    )
+    ),
+    # baidu/Unlimited-OCR, modeling_unlimitedocr.py: DeepSeek-OCR with windows
+    "unlimited-ocr": one_class("UnlimitedOCR", "ForCausalLM", OCR),
 }

@@ -102,11 +102,16 @@ def t5_stack(
     )
 
 
-FORCED_TIE = Rest()
-"""No LM head of its own, whatever `tie_word_embeddings` says: the config class of T5 overrides it."""
+def ties_head(f: Fields) -> bool:
+    return f.flag("tie_word_embeddings", True)
 
 
-def t5_classes(encoder: BodyBuilder, decoder: BodyBuilder, head: BodyBuilder = FORCED_TIE) -> dict[str, BodyBuilder]:
+LM_HEAD = Rest(Linear("lm_head", "vocab_size", "d_model", False, unless(ties_head)))
+"""T5 1.1, Flan-T5 and mT5 have one, as their files say. The library's config class overrides `tie_word_embeddings`; its
+`from_pretrained` keeps the head all the same, since it differs from the embeddings."""
+
+
+def t5_classes(encoder: BodyBuilder, decoder: BodyBuilder) -> dict[str, BodyBuilder]:
     shared = Rest(Embedding("shared", "vocab_size", "d_model"))
     both = Assembly(shared, encoder, decoder)
     alone = Assembly(Expect("is_decoder", False), shared, encoder)
@@ -116,8 +121,8 @@ def t5_classes(encoder: BodyBuilder, decoder: BodyBuilder, head: BodyBuilder = F
     )
     return {
         "Model": both,
-        "ForConditionalGeneration": Assembly(both, head),
-        "WithLMHeadModel": both,
+        "ForConditionalGeneration": Assembly(both, LM_HEAD),
+        "WithLMHeadModel": Assembly(both, LM_HEAD),
         "EncoderModel": alone,
         "ForSequenceClassification": Assembly(At("transformer", both), classification),
         "ForTokenClassification": Assembly(At("transformer", alone), Rest(Linear("classifier", labels, "d_model"))),
@@ -196,14 +201,13 @@ def switch_mlp(side: str) -> str:
 
 
 def with_tokens(side: str) -> BodyBuilder:
-    """A side with an embedding of its own where `tie_word_embeddings` is off, which T5 itself forces on."""
+    """A side with an embedding of its own where `tie_word_embeddings` is off; in T5 the sides still share one."""
     return Assembly(
         At(side, Rest(When(UNTIED, Embedding("embed_tokens", "vocab_size", "d_model")))), switch_stack(side)
     )
 
 
-SWITCH_HEAD = Rest(Linear("lm_head", "vocab_size", "d_model", False, UNTIED))
-SWITCH = t5_classes(with_tokens("encoder"), with_tokens("decoder"), SWITCH_HEAD)
+SWITCH = t5_classes(with_tokens("encoder"), with_tokens("decoder"))
 
 # -- T5Gemma --------------------------------------------------------------------------------------------------------
 
@@ -343,7 +347,7 @@ UDOP = Assembly(UDOP_ENCODER, Rest(pages("decoder.embed_patches"), page_biases("
 UDOP_CLASSES: dict[str, BodyBuilder] = {
     "EncoderModel": UDOP_ENCODER,
     "Model": Assembly(UDOP, Rest(page_biases("encoder", 0), page_biases("decoder", 0))),
-    "ForConditionalGeneration": UDOP,
+    "ForConditionalGeneration": Assembly(UDOP, LM_HEAD),
 }
 
 SEQ2SEQ: dict[str, Family] = {
