@@ -36,6 +36,7 @@ FAMILIES: Final = (
     ("remote.janus", "JANUS"),
     ("remote.bunny", "BUNNY"),
     ("remote.molmo", "MOLMO"),
+    ("remote.jina_vlm", "JINA_VLM"),
     ("remote.moondream", "MOONDREAM"),
     ("remote.falcon_vision", "FALCON_VISION"),
     ("audio_language.phi4", "PHI4_MULTIMODAL"),

@@ -683,3 +683,78 @@ def test_molmo_point_is_molmo_2_and_what_points() -> None:
 def test_the_words_of_molmo_are_bare_tensors() -> None:
     whole = read_config(PUBLISHED["Molmo-7B-D"]["config"])
     assert named(whole, "model.transformer.wte.") == {"embedding": (152064, 3584), "new_embedding": (128, 3584)}
+
+
+JINA_NORM = {"bias": True, "type": "default", "with_affine": True}
+JINA_EYE = {"head_dim": 72, "n_heads": 16, "n_kv_heads": None, "o_bias": True, "lnorm_config": JINA_NORM}
+JINA_ATTENTION = {"head_dim": 128, "n_heads": 16, "n_kv_heads": 8, "q_lnorm": True, "k_lnorm": True}
+JINA_ATTENTION |= {"qkv_lnorm_on_heads": True, "lnorm_config": {"bias": False, "type": "rms", "with_affine": True}}
+JINA_TEXT = {
+    "block_config": {
+        "attn_config": JINA_ATTENTION,
+        "ffn_config": {"gated_activation": True, "size": 6144},
+        "lnorm_config": {"bias": False, "type": "rms", "with_affine": True},
+    },
+    "model_type": "jvlm",
+    "hidden_size": 2048,
+    "n_layers": 28,
+    "rope": True,
+    "tie_word_embeddings": False,
+    "vocab_size": 151936,
+    "embedding_size": 151936,
+    "additional_vocab_size": 128,
+}
+JINA_VISION = {
+    "block_config": {
+        "attn_config": JINA_EYE,
+        "ffn_config": {"bias": True, "gated_activation": False, "size": 4304},
+        "lnorm_config": JINA_NORM,
+    },
+    "vl_connector_config": {
+        "attn_pooling_config": {"head_dim": 72, "n_heads": 16, "o_bias": True},
+        "mlp_projector_config": {"gated_activation": True, "size": 6144},
+        "padding_embed_type": "pad_and_partial_pad",
+        "pooling_type": "attention_meanq",
+        "projector_type": "mlp",
+    },
+    "model_type": "jvlm",
+    "hidden_size": 1152,
+    "n_layers": 27,
+    "n_channels": 3,
+    "output_size": 2048,
+    "input_size": [378, 378],
+    "patch_size": 14,
+    "vit_layers": [-4, -10],
+    "post_lnorm": True,
+    "use_cls_token": False,
+}
+
+
+def jina_vlm(**changed: Any) -> Architecture:
+    kind = {"model_type": "jvlm", "architectures": ["JinaVLMForConditionalGeneration"], **TYPED}
+    return read_config(kind | {"text_config": JINA_TEXT, "vision_config": JINA_VISION} | changed)
+
+
+def test_jina_vlm_is_qwen3_and_siglip_in_blocks_of_its_own() -> None:
+    whole = jina_vlm()
+    assert whole.exact, whole.warnings
+    qwen3 = {"model_type": "qwen3", "hidden_size": 2048, "intermediate_size": 6144, "num_attention_heads": 16}
+    qwen3 |= {"num_key_value_heads": 8, "head_dim": 128, "num_hidden_layers": 28, "vocab_size": 151936}
+    text = read_config(qwen3 | {"architectures": ["Qwen3ForCausalLM"], "tie_word_embeddings": False})
+    names = named(whole)
+    speaks = {n: shape for n, shape in names.items() if n.startswith(("model.language_model.", "lm_head."))}
+    biases = sum(prod(shape) for n, shape in speaks.items() if n.endswith("_b"))
+    assert biases == 28 * (2048 + 1024 + 1024)
+    assert sum(map(prod, speaks.values())) == text.parameters + biases + 128 * 2048
+    eye, siglip = whole.stacks[1].blocks, read_config(SIGLIP).stacks[0].blocks
+    assert [b.layout.parameters for b in eye] == [b.layout.parameters for b in siglip]
+    assert names["model.vision_model.vl_connector.pooling.kv_w.weight"] == (2304, 2304)
+    assert names["model.vision_model.vl_connector.pad_embed"] == (2, 2304)
+
+
+def test_towers_of_jina_vlm_are_read_as_they_are_or_refused() -> None:
+    assert "model.vision_model.pre_lnorm.weight" in named(jina_vlm(vision_config=JINA_VISION | {"pre_lnorm": True}))
+    with pytest.raises(UnsupportedArchitecture, match="use_cls_token"):
+        jina_vlm(vision_config=JINA_VISION | {"use_cls_token": True})
+    with pytest.raises(UnsupportedArchitecture, match="tie_word_embeddings"):
+        jina_vlm(text_config=JINA_TEXT | {"tie_word_embeddings": True})
