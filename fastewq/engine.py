@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
 
 import daft
+from daft.exceptions import DaftCoreException
 
 from fastewq.errors import InputError, StorageFailure, UnavailableError
 
@@ -61,6 +63,10 @@ class Engine:
             daft.set_runner_ray(self.address, noop_if_initialized=True)
         elif self.address:
             raise InputError(f"address is {self.address!r:.100}, but the engine is {self.name}; expected engine ray")
+        else:
+            # Left to itself, Daft loads Ray wherever that is installed, 40 MB of it, and takes it inside a job of Ray.
+            with suppress(DaftCoreException):  # a runner was chosen before
+                daft.set_runner_native()
         return workers
 
 

@@ -46,6 +46,11 @@ class HubFiles:
         return self._hub.read(self._repo_id, self.commit, file, limit=limit)[0]
 
     def range(self, file: str, start: int, stop: int) -> tuple[bytes, int]:
+        data, size = self.segment(file, start, stop)
+        return bytes(data), size
+
+    def segment(self, file: str, start: int, stop: int) -> tuple[memoryview, int]:
+        """`range` without a copy."""
         return self._hub.read_range(self._repo_id, self.commit, file, start, stop)
 
 

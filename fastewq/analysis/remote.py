@@ -9,6 +9,7 @@ arrives broken is fetched again, so a failure costs one segment and not the run 
 
 from __future__ import annotations
 
+import mmap
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -22,11 +23,11 @@ from fastewq.errors import InvalidCheckpoint
 from fastewq.headers import HubFiles, read_headers
 from fastewq.hub import DEFAULT_REVISION, Hub
 
-SEGMENT = 8 << 20
-"""Bytes of one request: a round trip is short beside it, and losing one is cheap."""
-IN_FLIGHT = 4
-KEPT = 12
-"""Segments held in memory: 96 MiB. float32 tensors are read twice; one that fits in here is fetched once."""
+SEGMENT = 2 << 20
+"""Bytes of one request: losing one is cheap, and those in flight hide its round trip."""
+IN_FLIGHT = 8
+KEPT = 16
+"""Segments held in memory: 32 MiB. A float32 tensor that is read twice and fits in here is fetched once."""
 
 
 class HubSource:
@@ -35,7 +36,7 @@ class HubSource:
     def __init__(self, files: HubFiles) -> None:
         self._files = files
         self._pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="fastewq-hub")
-        self._segments: OrderedDict[tuple[str, int], Future[tuple[bytes, int]]] = OrderedDict()
+        self._segments: OrderedDict[tuple[str, int], Future[tuple[memoryview, int]]] = OrderedDict()
         self._sizes: dict[str, int] = {}
         self._lock = threading.Lock()
         self.fetched = 0
@@ -52,15 +53,16 @@ class HubSource:
                     self._segment(file, number)
             while len(self._segments) > max(KEPT, last + 1 - first + IN_FLIGHT):
                 self._segments.popitem(last=False)
-        pieces = [memoryview(future.result()[0]) for future in needed]
-        pieces[-1] = pieces[-1][: stop - last * SEGMENT]
-        pieces[0] = pieces[0][start - first * SEGMENT :]
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        if len(data) != stop - start:
-            raise InvalidCheckpoint(f"{self._files.name}: {file} ended at byte {start + len(data)}; expected {stop}")
-        yield np.frombuffer(data, np.uint8)
+        joined, length = memoryview(mmap.mmap(-1, stop - start)), 0  # not malloc's, as in `Hub`: its heap would keep it
+        for number, future in enumerate(needed, first):
+            piece = future.result()[0][max(0, start - number * SEGMENT) : stop - number * SEGMENT]
+            joined[length : length + len(piece)] = piece
+            length += len(piece)
+        if length != stop - start:
+            raise InvalidCheckpoint(f"{self._files.name}: {file} ended at byte {start + length}; expected {stop}")
+        yield np.frombuffer(joined, np.uint8)
 
-    def _segment(self, file: str, number: int) -> Future[tuple[bytes, int]]:
+    def _segment(self, file: str, number: int) -> Future[tuple[memoryview, int]]:
         """The segment, on its way or here; called with the lock held."""
         future = self._segments.get((file, number))
         if future is None or (future.done() and future.exception() is not None):
@@ -69,12 +71,17 @@ class HubSource:
         self._segments.move_to_end((file, number))
         return future
 
-    def _fetch(self, file: str, number: int) -> tuple[bytes, int]:
-        data, size = self._files.range(file, number * SEGMENT, (number + 1) * SEGMENT)
+    def _fetch(self, file: str, number: int) -> tuple[memoryview, int]:
+        data, size = self._files.segment(file, number * SEGMENT, (number + 1) * SEGMENT)
         with self._lock:
             self._sizes[file] = size
             self.fetched += len(data)
         return data, size
+
+    def forget(self) -> None:
+        """Drop the segments, for as long as another source is read."""
+        with self._lock:
+            self._segments.clear()
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)

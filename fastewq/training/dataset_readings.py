@@ -50,7 +50,7 @@ BATCH = 16
 """Tensors that a worker is given at a time."""
 PARTITIONS_PER_WORKER = 8
 OPEN_SOURCES = 2
-"""Sources that a worker keeps open: a repository on the Hub holds up to 100 MB of segments."""
+"""Sources that a worker keeps open; opening a repository of the Hub again costs a request."""
 WATCH_SECONDS = 0.25
 
 Progress = Callable[[int, int], None]
@@ -119,7 +119,9 @@ def read_sources(
         return {}
     engine = engine or Engine(workers=1)
     in_process = engine.name == "local" and engine.workers in (None, 1)
-    workers = 1 if in_process else engine.start()
+    workers = engine.start()
+    if in_process:
+        workers = 1
     finished = log.readings()
     table = _tensors(sources, finished)
     arguments = (str(log.folder), max(1, (os.cpu_count() or 1) // workers), hub.endpoint, hub.patience)
@@ -224,6 +226,9 @@ class _Reader:
             else:
                 self._sources[where] = LocalFiles(Path(where))
         self._sources.move_to_end(where)
+        for other, source in self._sources.items():
+            if other != where and isinstance(source, HubSource):
+                source.forget()
         return self._sources[where]
 
 

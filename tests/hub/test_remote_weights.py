@@ -94,12 +94,12 @@ def test_several_requests_are_in_flight_and_no_more_than_allowed(hub, loopback):
     running = peak = 0
 
     class Counting(HubFiles):
-        def range(self, file, start, stop):
+        def segment(self, file, start, stop):
             nonlocal running, peak
             running += 1
             peak = max(peak, running)
             try:
-                return super().range(file, start, stop)
+                return super().segment(file, start, stop)
             finally:
                 running -= 1
 

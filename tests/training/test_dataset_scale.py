@@ -129,6 +129,23 @@ def test_several_processes_give_identical_rows(models, undisturbed, tmp_path):
     assert len(list(tmp_path.glob("cache/readings/*/*.jsonl"))) == 2
 
 
+def test_the_local_engine_stays_in_this_process_inside_a_ray_job():
+    """Daft by itself would take Ray there, and load it wherever it is installed."""
+    code = """if True:
+        import os, sys
+        from fastewq.engine import Engine
+        Engine().start()
+        Engine(workers=2).start()
+        import daft
+        assert daft.from_pydict({"a": [1, 2]}).sum("a").to_pylist() == [{"a": 3}]
+        assert "ray" not in sys.modules
+        os._exit(0)  # Daft's threads may fail while Python shuts down; see `resumable`
+    """
+    environment = {**os.environ, "RAY_JOB_ID": "01000000"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 # --- what SOURCES may be ----------------------------------------------------------------------------------------------
 
 
