@@ -758,3 +758,9 @@ def test_towers_of_jina_vlm_are_read_as_they_are_or_refused() -> None:
         jina_vlm(vision_config=JINA_VISION | {"use_cls_token": True})
     with pytest.raises(UnsupportedArchitecture, match="tie_word_embeddings"):
         jina_vlm(text_config=JINA_TEXT | {"tie_word_embeddings": True})
+
+
+@pytest.mark.parametrize(("field", "wrong"), [("patch_size", 0), ("input_size", None), ("vit_layers", [])])
+def test_sizes_of_jina_vlm_that_nothing_has_are_refused(field: str, wrong: object) -> None:
+    with pytest.raises(InvalidConfig, match=f"vision_config.{field}"):
+        jina_vlm(vision_config=JINA_VISION | {field: wrong})

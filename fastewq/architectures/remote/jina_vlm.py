@@ -24,8 +24,8 @@ from fastewq.architectures.assembly import (
     Under,
     When,
     key_width,
+    pair,
     query_width,
-    sizes,
     times,
 )
 from fastewq.architectures.decoders.dense import uniform
@@ -100,8 +100,8 @@ def told(f: Fields) -> Fields:
     settled(pools, "pooling_type", "attention", "attention", "attention_meanq")
     settled(pools, "projector_type", "mlp", "mlp")
     pools.choice("padding_embed_type", ("pad_and_partial_pad",))
-    height, width = sizes(sees, "input_size", 2)
-    side, read = sees.count("patch_size"), sees.value("vit_layers")
+    height, width = pair(sees, "input_size")
+    side, read = sees.count("patch_size", low=1), sees.value("vit_layers")
     if not isinstance(read, list) or not read:
         raise sees.refuse("vit_layers", read, "a list of layers")
     rows = "vocab_size" if speaks.value("embedding_size", None) is None else "embedding_size"
