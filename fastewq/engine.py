@@ -64,7 +64,7 @@ class Engine:
         elif self.address:
             raise InputError(f"address is {self.address!r:.100}, but the engine is {self.name}; expected engine ray")
         else:
-            # Left to itself, Daft loads Ray wherever that is installed, 40 MB of it, and takes it inside a job of Ray.
+            # Left to itself, Daft loads Ray wherever that is installed, and takes it inside a job of Ray.
             with suppress(DaftCoreException):  # a runner was chosen before
                 daft.set_runner_native()
         return workers

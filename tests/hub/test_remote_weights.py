@@ -6,16 +6,20 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from analysis.making import write_raw_safetensors
+from analysis.test_checkpoints import LYING_HEADERS
 from safetensors.numpy import save_file
 
+from fastewq import hub as hub_module
 from fastewq.analysis import remote
 from fastewq.analysis.checkpoints import open_checkpoint
 from fastewq.analysis.remote import HubSource, open_hub_checkpoint
 from fastewq.analysis.report import analyze_checkpoint
-from fastewq.errors import HubUnavailable, InvalidCheckpoint, NonFiniteWeights, NotFound
+from fastewq.errors import AccessDenied, HubUnavailable, InvalidCheckpoint, NonFiniteWeights, NotFound
 from fastewq.headers import HubFiles
 from fastewq.hub import Hub, Patience
 from hub.loopback import Fault
@@ -127,14 +131,38 @@ def test_corrupt_inputs_are_named(hub, name, error, words):
         blocks(checkpoint)
 
 
-@pytest.mark.parametrize(
-    "fault", [Fault("status", path="cdn", status=500), Fault("ignore_range", path="cdn")], ids=lambda f: f.kind
-)
-def test_a_fault_that_stays_ends_the_run_with_its_name(loopback, hub, weights, fault):
+@pytest.mark.parametrize("case", LYING_HEADERS)
+def test_headers_that_lie_are_refused_as_on_disk(hub, loopback, tmp_path, case):
+    header, data, message = LYING_HEADERS[case]
+    write_raw_safetensors(tmp_path / "lie.safetensors", header, bytes(data))
+    name = f"lies/{case.replace(' ', '-')}"
+    loopback.add(name, {"lie.safetensors": (tmp_path / "lie.safetensors").read_bytes()})
+    with pytest.raises(InvalidCheckpoint, match=rf"lie\.safetensors: .*{message}"), open_hub_checkpoint(hub, name):
+        pass
+
+
+LASTING = [
+    (Fault("status", status=500), HubUnavailable, "answered 500"),
+    (Fault("status", status=401), AccessDenied, "answered 401"),
+    (Fault("status", status=404), NotFound, "answered 404"),
+    (Fault("status", status=429, headers={"Retry-After": "600"}), HubUnavailable, "asks to wait 600 s"),
+    (Fault("truncate"), HubUnavailable, "cannot be reached"),
+    (Fault("stall"), HubUnavailable, "cannot be reached"),
+    (Fault("ignore_range"), HubUnavailable, "does not support range requests|expected 206"),
+]
+
+
+@pytest.mark.parametrize(("fault", "error", "words"), LASTING, ids=[f"{f.kind}-{f.status}" for f, _, _ in LASTING])
+def test_a_fault_that_stays_ends_the_run_with_its_name(loopback, hub, weights, monkeypatch, fault, error, words):
+    if fault.kind == "stall":
+        monkeypatch.setattr(hub_module, "READ_SECONDS", 0.5)
     impatient = Hub(endpoint=loopback.endpoint, patience=Patience(attempts=2, longest_wait=1.0))
+    fault = replace(fault, path="cdn|resolve")
     opened = open_hub_checkpoint(impatient, "weights/good")
-    with opened as checkpoint, loopback.injecting(fault), pytest.raises(HubUnavailable, match="model-0000"):
+    with opened as checkpoint, loopback.injecting(fault), pytest.raises(error, match=words) as caught:
         blocks(checkpoint)
+    assert "weights/good@" in caught.value.message
+    assert "model-0000" in caught.value.message
 
 
 def test_analyze_takes_a_hub_id(loopback, weights, local, tmp_path):
