@@ -161,7 +161,7 @@ for folder in folders:
     sys.argv = ["quantize.py", pathlib.Path(folder, "MODEL").read_text(), folder + "/out", *extra]
     try:
         runpy.run_path(folder + "/quantize.py", run_name="__main__")
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         text = f"{type(error).__name__}: {error}".splitlines()[0]
         pathlib.Path(folder, "ERROR").write_text(text)
         traceback.print_exc()

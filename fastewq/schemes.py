@@ -268,7 +268,7 @@ TARGETS: Final[dict[str, Target]] = {
                 "int4": _groups("INT4_SYM", 4, (64, 32), 16),
             },
             small_bytes=4,  # norms, and experts that stay, are constants in float32
-            large=frozenset({"linear", "embedding"}),
+            large=frozenset({"linear", "embedding", "bias"}),
             parameters=False,
             conv1d=False,
         ),

@@ -11,6 +11,7 @@ from typing import Any
 
 from fastewq.exports.assignment import Assignment, Module, engine_names, head_regex, regexes, stacked_experts
 from fastewq.exports.base import Parts, Tool, json_text, script
+from fastewq.exports.names import GPTQMODEL
 from fastewq.exports.text_part import is_text, towers
 from fastewq.modules import TOKEN_HEADS
 from fastewq.policy import KEEP
@@ -53,9 +54,12 @@ def build(assignment: Assignment) -> Parts:
         "lm_head": any(_is_head(module) for modules in quantized.values() for module in modules),
         "dynamic": dynamic,
     }
+    model_type = assignment.plan.model["model_type"]
+    unknown = f"GPTQModel 7.7.0 has no definition of model_type {model_type!r} and guesses where its blocks are"
     return Parts(
         {"quantize_config.json": json_text(config), "quantize.py": script("gptqmodel.py")},
         "python quantize.py MODEL OUT CALIBRATION.txt    # one text per line; load with GPTQModel.load or vLLM\n",
+        () if model_type in GPTQMODEL else (unknown,),
     )
 
 

@@ -280,6 +280,26 @@ _MLX_OTHERWISE: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "qwen3_vl": _HEAD,
 }
 
+_GPTQMODEL_TYPES: Final = """
+    afmoe apertus axk2 baichuan bailing_hybrid bailing_moe bloom chatglm codegen cohere cohere2 cohere2_moe
+    cohere_compass dbrx deci deepseek_ocr2 deepseek_v2 deepseek_v3 deepseek_v32 deepseek_v4 deepseek_vl
+    deepseek_vl_v2 diffusion_gemma dots1 ernie4_5 ernie4_5_moe ernie4_5_vl_moe exaone exaone4 exaone4_5 falcon
+    falcon_h1 falcon_mamba gemma gemma2 gemma3 gemma3_text gemma3n gemma3n_text gemma4 gemma4_text gemma4_unified
+    gemma4_unified_text glm glm4 glm4_moe glm4_moe_lite glm4v glm4v_moe glm4v_moe_text glm5_next glm_moe_dsa glm_ocr
+    glmasr gpt2 gpt_bigcode gpt_neo gpt_neox gpt_oss gptj granite granitemoe granitemoehybrid hrm_text
+    hunyuan_v1_dense hunyuan_v1_moe hunyuan_vl hy_v3 inkling_mm_model internlm internlm2 interns1 internvl
+    internvl_chat jamba kimi_k2 kimi_k25 laguna lfm2 lfm2_moe lfm2_vl llada2_moe llama llama4 llama4_text llava
+    locateanything longcat_flash mage_vl mimo minicpm minicpm3 minicpmo minicpmv minicpmv4_6 minimax minimax_m2
+    minimax_m3_vl ministral3 mistral mistral3 mixtral mllama mllama_text_model mpt muse_glimmer nemotron-nas
+    nemotron_h nemotron_labs_diffusion olmo2 olmo3 olmoe opt ouro ovis ovis2 ovis2_5 phi phi3 phi4mm phimoe qwen
+    qwen2 qwen2_5_omni qwen2_5_vl qwen2_5_vl_text qwen2_audio qwen2_moe qwen2_vl qwen2_vl_text qwen3 qwen3_5
+    qwen3_5_moe qwen3_5_moe_text qwen3_5_text qwen3_moe qwen3_next qwen3_omni_moe qwen3_vl qwen3_vl_moe qwen4_exp
+    qwen4_exp_text seed_oss smollm3 smolvlm solar_open stablelm stablelm_epoch starcoder2 telechat voxtral xverse
+    zamba zamba2
+"""
+GPTQMODEL: Final = frozenset(_GPTQMODEL_TYPES.split())
+"""Model types that GPTQModel 7.7.0 has a definition of: `gptqmodel.models.auto.SUPPORTED_MODELS`."""
+
 _HEADS: Final = {
     "cls.predictions.decoder": (
         "bert big_bird blip_text_model deberta deberta-v2 ernie fnet layoutlm megatron-bert mobilebert mra nomic_bert "

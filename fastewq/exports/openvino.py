@@ -1,7 +1,8 @@
 """OpenVINO: one pass of `nncf.compress_weights` per precision, each ignoring every module of the others.
 
 Patterns are matched from the start against graph nodes, whose names are the module paths below `__module.`. A pass also
-ignores what an earlier pass compressed, the embeddings and the head.
+ignores what an earlier pass compressed, the embeddings and the head. A pattern that matches nothing passes silently, so
+the script looks for the blocks first: optimum-intel needs an older transformers, where ViT's modules have other names.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ def build(assignment: Assignment) -> Parts:
         }
         for scheme in assignment.by_scheme()
     ]
+    blocks = [_node(pattern) for pattern in regexes([module for module in matrices if module.block >= 0])]
     parts = len(assignment.plan.stacks)
     warning = f"OpenVINO keeps the {parts} stacks of this model in files of their own; quantize.py takes models of one"
     return Parts(
-        {"nncf.json": json_text({"passes": passes}), "quantize.py": script("openvino.py")},
+        {"nncf.json": json_text({"blocks": blocks, "passes": passes}), "quantize.py": script("openvino.py")},
         "python quantize.py MODEL OUT    # needs optimum-intel; OUT is an OpenVINO model\n",
         (warning,) if parts > 1 else (),
     )

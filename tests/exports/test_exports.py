@@ -623,6 +623,12 @@ def test_gptqmodel_takes_the_language_model_and_its_head(planned: Planner) -> No
     assert json.loads(made.files["quantize_config.json"])["lm_head"] is True
 
 
+def test_gptqmodel_warns_of_models_it_has_no_definition_of(planned: Planner) -> None:
+    assert export(planned(), "gptqmodel").warnings == ()
+    (warning,) = export(planned(BERT, ["0-2=int4"]), "gptqmodel").warnings
+    assert "no definition of model_type 'bert'" in warning
+
+
 def test_openvino_says_where_its_script_does_not_reach(planned: Planner) -> None:
     assert "2 stacks" in export(planned(LLAVA, ["model.language_model.layers.*=int4"]), "openvino").warnings[0]
     assert export(planned(), "openvino").warnings == ()

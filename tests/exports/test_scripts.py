@@ -135,6 +135,32 @@ def test_torchao_may_quantize_the_head(
     assert packages["transformers"].TorchAoConfig.call_args.kwargs == {"modules_to_not_convert": []}
 
 
+@pytest.mark.parametrize("layers", ["model.layers", "model.encoder.layer"])
+def test_openvino_looks_for_the_blocks(
+    layers: str, planned: Planner, packages: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NNCF takes patterns that match nothing in silence, and would compress what is to be kept."""
+    paths = [f"__module.{layers}.{block}.mlp.up_proj/aten::linear/MatMul" for block in range(12)]
+    nodes = [MagicMock(get_friendly_name=lambda path=path: path) for path in paths]
+    nncf, optimum, openvino = MagicMock(), MagicMock(), MagicMock()
+    model = optimum.intel.OVModelForMaskedLM.from_pretrained.return_value
+    model.model.get_ops.return_value = nodes
+    for name, package in {
+        "nncf": nncf,
+        "openvino": openvino,
+        "optimum": optimum,
+        "optimum.intel": optimum.intel,
+    }.items():
+        monkeypatch.setitem(sys.modules, name, package)
+    if layers == "model.layers":
+        run("openvino", planned, folder, monkeypatch, str(folder / "model"))
+        assert nncf.compress_weights.call_count == 2
+    else:
+        with pytest.raises(SystemExit, match="calls the modules of the model otherwise"):
+            run("openvino", planned, folder, monkeypatch, str(folder / "model"))
+        nncf.compress_weights.assert_not_called()
+
+
 def test_all_scripts_compile(planned: Planner) -> None:
     for tool in TOOLS.keys() - {"devices"}:
         for name, text in export(planned(), tool, nearest=True).files.items():

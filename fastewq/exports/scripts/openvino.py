@@ -4,6 +4,7 @@ python quantize.py MODEL OUT
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import optimum.intel
 from transformers import AutoConfig
 
 model_dir, out = sys.argv[1:3]
-passes = json.loads(Path(__file__).with_name("nncf.json").read_text("utf-8"))["passes"]
+document = json.loads(Path(__file__).with_name("nncf.json").read_text("utf-8"))
 # BertForMaskedLM is run by OVModelForMaskedLM, BertModel by OVModelForFeatureExtraction.
 name = (AutoConfig.from_pretrained(model_dir).architectures or ["ForCausalLM"])[0]
 task = "For" + name.partition("For")[2] if "For" in name else "ForCausalLM" if "LM" in name else "ForFeatureExtraction"
@@ -21,7 +22,11 @@ model = getattr(optimum.intel, f"OVModel{task}").from_pretrained(
     model_dir, export=True, compile=False, load_in_8bit=False
 )
 compressed = model.model
-for step in passes:
+nodes = [node.get_friendly_name() for node in compressed.get_ops()]
+for pattern in document["blocks"]:
+    if not any(re.match(pattern, node) for node in nodes):
+        sys.exit(f"no node of the graph matches {pattern}: this transformers calls the modules of the model otherwise")
+for step in document["passes"]:
     arguments = {"mode": nncf.CompressWeightsMode[step["mode"]]}
     if step["group_size"] > 0:
         arguments |= {"group_size": step["group_size"], "ratio": 1.0, "all_layers": True}
