@@ -13,7 +13,7 @@ import typer
 
 from fastewq import __version__
 from fastewq.cli import catalog, exports, offline
-from fastewq.cli.common import Json, ObjectiveOption, need_extra, print_json
+from fastewq.cli.common import Json, ObjectiveOption, end_at_once, need_extra, print_json
 from fastewq.errors import FastEWQError, StorageFailure, exit_code
 
 app = typer.Typer(
@@ -193,4 +193,6 @@ def _fail(error: Mapping[str, Any], status: int) -> NoReturn:
         typer.echo(f"error: {error['message']}", err=True)
         if error["hint"]:
             typer.echo(f"hint: {error['hint']}", err=True)
+    if "daft" in sys.modules:
+        end_at_once(status)
     sys.exit(status)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -62,10 +62,16 @@ def need_extra(name: str) -> Iterator[None]:
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Say what an interrupt means, and end at once: Daft's threads would abort the process while Python shuts down."""
+    """Say what an interrupt means, and end at once."""
     try:
         yield
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command goes on where it was", err=True)
-        sys.stderr.flush()
-        os._exit(130)
+        end_at_once(130)
+
+
+def end_at_once(status: int) -> NoReturn:
+    """Exit where Daft was stopped in its work: its threads would abort the process while Python shuts down."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)

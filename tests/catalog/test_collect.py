@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -358,6 +359,18 @@ def test_the_commands_end_to_end(command, loopback, configs, tmp_path):
     first = json.loads(done(command("search", "--catalog", catalog, "--limit", "1", "--json")))
     second = json.loads(done(command("search", "--catalog", catalog, "--cursor", first["cursor"], "--json")))
     assert [e["id"] for e in (*first["entries"], *second["entries"])] == ["copy/one", "made/m000"]
+
+
+def test_a_disk_that_takes_no_more_is_an_error_and_no_abort(command, configs, tmp_path):
+    (tmp_path / "x.jsonl").write_text(json.dumps({"id": "a/b", "config": configs["copy/one"]}))
+    build = ("build", str(tmp_path / "x.jsonl"), "-o", str(tmp_path / "d"), "--workers", "1")
+    done(command(*build, "--collect-only"))
+    process = command(*build)
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (4000, 4000))  # too little for a plan on its way
+    output, errors = process.communicate(timeout=300)
+    assert (process.returncode, output) == (5, "")
+    assert re.fullmatch(r"error: planning stopped: .*File too large\n", errors)
+    assert "1 planned" in done(command(*build))
 
 
 def test_a_hub_that_asks_for_too_much_patience_is_an_error(command, loopback, tmp_path):
