@@ -104,7 +104,8 @@ class Checkpoint:
         found = self.scale_of(tensor)
         if found is None:
             return None
-        if found.dtype not in ("F32", "BF16", "F16") or len(tensor.shape) != 2 or found.parameters > tensor.parameters:
+        fits = len(tensor.shape) == 2 and 0 < found.parameters <= tensor.parameters
+        if found.dtype not in ("F32", "BF16", "F16") or not fits:
             raise InvalidCheckpoint(
                 f"{found.file}: tensor {found.name} of type {found.dtype} and shape {found.shape} does not scale "
                 f"{tensor.name} of shape {tensor.shape}"

@@ -289,7 +289,7 @@ def test_float8_weights_are_multiplied_by_their_scales(tmp_path, scale_shape, su
     assert [checkpoint.is_scale(t) for t in checkpoint.tensors] == [False, True]
 
 
-@pytest.mark.parametrize("scale_shape", [(7, 1), (3, 3), (299, 1), (2,)])
+@pytest.mark.parametrize("scale_shape", [(7, 1), (3, 3), (299, 1), (2,), (0,), (0, 3), (3, 0)])
 def test_scales_that_do_not_fit_are_refused(tmp_path, scale_shape):
     tensors = {
         "w": ("F8_E4M3", (300, 200), bytes(60_000)),
