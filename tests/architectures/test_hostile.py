@@ -110,6 +110,7 @@ LEAVES_NOTHING: list[tuple[str, dict[str, Any]]] = [
     ("hidden_size is 7, num_attention_heads is 16", {"model_type": "zamba", "hidden_size": 7}),
     ("downsample_ratio is 2", {"model_type": "internvl", "downsample_ratio": 2}),
     ("adapter_reduction_factor is 1000", {"model_type": "xmod", "adapter_reduction_factor": 1000}),
+    ("hidden_size is 4, num_hash_functions is 8", {"model_type": "canine", "hidden_size": 4, "num_attention_heads": 2}),
     ("image_size is 1", {"model_type": "pvt", "image_size": 1}),
     ("n_shared_experts is 0", {"model_type": "inkling_text", "n_shared_experts": 0}),
     ("num_hidden_layers is 0", {"model_type": "embedding_gemma2_text", "num_hidden_layers": 0}),
@@ -271,6 +272,7 @@ def test_lists_of_the_wrong_length_are_refused() -> None:
     "config",
     [
         {"model_type": "udop", "relative_bias_args": 5},
+        {"model_type": "qwen2_5_omni_bigvgan", "resblock_dilation_sizes": [[1, 3, 5]]},
         {"model_type": "donut-swin", "num_heads": []},
         {"model_type": "swin", "num_heads": [], "depths": []},
     ],

@@ -157,6 +157,7 @@ def residual_sounds(name: str, width: int, kernel: int) -> Part:
 def bigvgan(f: Fields) -> Tensors:
     """Ever more samples of ever fewer channels: BigVGAN, arXiv 2206.04658."""
     kernels = sizes(f, "resblock_kernel_sizes")
+    f.per_layer("resblock_dilation_sizes", len(kernels))
     rates = sizes(f, "upsample_rates")
     upsampled = sizes(f, "upsample_kernel_sizes", len(rates))[: len(rates)]
     widths = [f["upsample_initial_channel"] >> i for i in range(len(rates) + 1)]

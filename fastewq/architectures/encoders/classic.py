@@ -170,7 +170,7 @@ SQUEEZEBERT = Assembly(
 
 def hashed(f: Fields) -> Tensors:
     tables = f.count("num_hash_functions", low=1, high=128)
-    width = f[WIDTH] // tables
+    width = quotient(WIDTH, "num_hash_functions")
     return tuple(
         t
         for i in range(tables)
