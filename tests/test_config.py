@@ -205,3 +205,13 @@ def test_what_has_no_model_type_is_called_by_its_name(sent: dict[str, Any], mess
         read_config(sent)
     assert message in caught.value.message
     assert hint in caught.value.hint
+
+
+def test_a_config_without_any_size_is_planned_by_class_defaults_and_says_so() -> None:
+    scales = {"model_type": "llama", "torch_dtype": "float16", "kv_cache": {"dtype": "float8_e4m3fn"}}
+    expected = "none of hidden_size, num_hidden_layers is given; the class defaults of llama are assumed"
+    assert read_config(scales).warnings == (expected,)
+    own_words = {"model_type": "bloom", "torch_dtype": "float16", "num_layers": 30, "hidden_dim": 4096}
+    assert read_config(own_words).warnings[-1].startswith("none of hidden_size, n_layer is given")
+    assert read_config(own_words | {"n_layer": 2}).warnings == ()
+    assert read_config(LLAMA | {"torch_dtype": "float16"}).warnings == ()

@@ -30,11 +30,12 @@ registry.py, or in text.py where models of several kinds can hold its types.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
 from fastewq.architecture import Architecture
 from fastewq.architectures.body import Body
-from fastewq.architectures.fields import Fields
+from fastewq.architectures.fields import Fields, config_class
 from fastewq.architectures.heads import Model
 from fastewq.architectures.other_files import without_type
 from fastewq.architectures.registry import MODELS
@@ -61,6 +62,13 @@ PARTS: Final = EXPERTS | {
     "lora_adaptations",
 }
 """Fields by which code outside the transformers library adds parts to models of a type that the library has."""
+SIZES: Final = frozenset(
+    {
+        *("hidden_size", "d_model", "n_embd", "emb_dim", "dim", "embed_dim", "hidden_sizes", "embed_dims"),
+        *("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers", "depths"),
+    }
+)
+"""Names of the width and depth of a model."""
 PARTS_AND_SIZES: Final = PARTS | {"llm_config", "language_config", "thinker_config", "talker_config"}
 """These, and where such code can have the sizes of the models."""
 
@@ -125,7 +133,7 @@ def read(config: Mapping[str, Any]) -> Architecture:
         if text.value("initializer_range", None) is not None
         else 0.02,
         exact=not warnings,
-        warnings=(*warnings, *assumed),
+        warnings=(*warnings, *assumed, *assumed_sizes(f)),
     )
 
 
@@ -204,6 +212,21 @@ def unread_positions(f: Fields) -> tuple[str, ...]:
     if kind == "absolute" or not f.value("type_vocab_size", None):
         return ()
     return (f"position_embedding_type is {shown(kind)}; model_type {f.model_type} is read with a table of positions",)
+
+
+def assumed_sizes(f: Fields) -> tuple[str, ...]:
+    """A warning where a config gives neither a width nor a depth under names that its class knows."""
+    names = size_fields(f.model_type)
+    if not names or any(map(f.has, names)):
+        return ()
+    return (f"none of {', '.join(names)} is given; the class defaults of {f.model_type} are assumed",)
+
+
+@cache
+def size_fields(model_type: str) -> tuple[str, ...]:
+    """The fields that say how large a model is; none for models with nested configs, which have them there."""
+    known = config_class(model_type)
+    return () if known.subs else tuple(sorted(SIZES & known.fields.keys()))
 
 
 def dtype(f: Fields, text: Fields) -> tuple[str, tuple[str, ...]]:
