@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ import typer
 
 from fastewq import __version__
 from fastewq.cli import catalog, exports, offline
-from fastewq.cli.common import Json, ObjectiveOption, end_at_once, need_extra, print_json
+from fastewq.cli.common import Json, ObjectiveOption, need_extra, print_error, print_json
 from fastewq.errors import FastEWQError, StorageFailure, exit_code
 
 app = typer.Typer(
@@ -187,12 +186,5 @@ def main() -> NoReturn:
 
 
 def _fail(error: Mapping[str, Any], status: int) -> NoReturn:
-    if "--json" in sys.argv:
-        typer.echo(json.dumps({"error": error}), err=True)
-    else:
-        typer.echo(f"error: {error['message']}", err=True)
-        if error["hint"]:
-            typer.echo(f"hint: {error['hint']}", err=True)
-    if "daft" in sys.modules:
-        end_at_once(status)
+    print_error(error)
     sys.exit(status)

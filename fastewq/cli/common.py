@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from fastewq.errors import MissingExtra
+from fastewq.errors import FastEWQError, MissingExtra, exit_code
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout and nothing else.")]
 
@@ -39,6 +39,16 @@ def print_json(document: dict[str, Any]) -> None:
     typer.echo(json.dumps(_without_nan(document), indent=2, allow_nan=False))
 
 
+def print_error(error: Mapping[str, Any]) -> None:
+    """With --json one JSON object on stderr, else one line and a hint."""
+    if "--json" in sys.argv:
+        typer.echo(json.dumps({"error": error}), err=True)
+        return
+    typer.echo(f"error: {error['message']}", err=True)
+    if error["hint"]:
+        typer.echo(f"hint: {error['hint']}", err=True)
+
+
 def _without_nan(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
@@ -62,9 +72,12 @@ def need_extra(name: str) -> Iterator[None]:
 
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Say what an interrupt means, and end at once."""
+    """Around what runs Daft: an interrupt, which it explains, and an error end the process at once."""
     try:
         yield
+    except FastEWQError as error:
+        print_error(error.as_dict())
+        end_at_once(exit_code(error))
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command goes on where it was", err=True)
         end_at_once(130)

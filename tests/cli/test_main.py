@@ -94,3 +94,11 @@ def test_a_narrow_terminal_cuts_no_figure(
     shown = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
     assert "…" not in shown
     assert max(map(len, shown.splitlines())) <= int(columns)
+
+
+def test_an_error_leaves_a_process_alone_that_has_imported_daft_itself() -> None:
+    pytest.importorskip("daft")
+    code = "import sys, daft\nfrom fastewq.cli import main\ntry: main()\nexcept SystemExit as end: print('left', end)"
+    result = subprocess.run([sys.executable, "-c", code, "plan", "no.json"], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stdout) == (0, "left 4\n")
+    assert result.stderr.startswith("error: ")
