@@ -10,6 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from .guard import OWN_BYTES
+
 
 class Prepared(Response):
     """A response that can be sent many times, its headers encoded already."""
@@ -19,7 +21,13 @@ class Prepared(Response):
 
     async def __call__(self, _: Scope, __: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await send({"type": "http.response.body", "body": self.body})
+        if len(self.body) > OWN_BYTES:
+            # The server takes a body at once, however slowly the client reads, and waits for the client only before the
+            # next piece. Until then this request has to hold the memory.
+            await send({"type": "http.response.body", "body": self.body, "more_body": True})
+            await send({"type": "http.response.body"})
+        else:
+            await send({"type": "http.response.body", "body": self.body})
 
 
 class Answer(Prepared):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import select
 import socket
 import subprocess
@@ -103,6 +104,23 @@ def test_an_answer_beyond_the_memory_is_not_sent(llama):
         assert_error(client.post("/v1/plans/batch", json=batch), 503, "overloaded")
         batch["requests"] = batch["requests"][:5]
         assert client.post("/v1/plans/batch", json=batch).status_code == 200
+
+
+def test_an_answer_holds_memory_until_it_is_read(llama):
+    body = json.dumps({"requests": [{"config": {**llama, "num_hidden_layers": 500}}] * 100}).encode()
+    head = b"POST /v1/plans/batch HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    request = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    with Server(max_held_bytes=12 * 2**20, drain_seconds=0) as server, server.client() as client:
+        host, port = server.url.removeprefix("http://").split(":")
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1000)
+            connection.settimeout(60)
+            connection.connect((host, int(port)))
+            connection.sendall(request)
+            assert connection.recv(300).startswith(b"HTTP/1.1 200 ")
+            json_type = {"Content-Type": "application/json"}
+            assert_error(client.post("/v1/plans/batch", content=body, headers=json_type), 503, "overloaded")
+            assert client.post("/v1/plans", json={"config": llama}).status_code == 200
 
 
 class HubOfLargeConfigs:
