@@ -75,8 +75,8 @@ def _reach(address: str) -> None:
     match = re.fullmatch(r"(?:ray://)?([^/]+):(\d{1,5})", address)
     if match:
         try:
-            socket.create_connection((match[1], int(match[2])), CONNECT_SECONDS).close()
-        except (OSError, OverflowError) as error:
+            socket.create_connection((match[1].strip("[]"), int(match[2])), CONNECT_SECONDS).close()
+        except (OSError, OverflowError, UnicodeError) as error:
             raise UnavailableError(f"the Ray cluster at {address} cannot be reached: {error}") from error
 
 

@@ -18,7 +18,7 @@ ROWS_AT_ONCE = 5000
 def build_index(store: Store) -> int:
     """Write the index of the newest plans; returns the number of entries. Raises NotFound, InvalidDataset."""
     version = store.newest_version()
-    return write_index(store.index, _rows(store.files("models", version)), version.partition("+")[0])
+    return write_index(store.index, _rows(store.files("models", version)), version.rpartition("+")[0])
 
 
 def _rows(files: list[Path]) -> Iterator[dict[str, Any]]:

@@ -116,7 +116,13 @@ def collect(
     if path.suffix == ".txt":
         ids = dict.fromkeys(_wanted_ids(path))
         kept = store.keys(refused=True)
-        return _from_hub(store, hub or Hub(patience=BATCH), ids, Counts(total=len(ids)), report, headers, kept)
+        hub, counts = hub or Hub(patience=BATCH), Counts(total=len(ids))
+        # Main branches after all else: what is collected last of a model is its newest revision.
+        for is_main in (False, True):
+            part = [model for model in ids if (model.revision == DEFAULT_REVISION) is is_main]
+            if part and not counts.stopped:
+                _from_hub(store, hub, part, counts, report, headers, kept)
+        return counts
     raise InvalidDataset(f"{source} has the suffix {path.suffix!r}; expected .parquet, .jsonl, .txt, or a folder")
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastewq.errors import InputError, InvalidDataset, NotFound, StorageFailure
 from fastewq.jsonio import parse_config
+from fastewq.shown import shown
 
 if TYPE_CHECKING:
     from fastewq.architecture import Architecture
@@ -35,6 +36,8 @@ CHECK_SECONDS: Final = 0.5
 MAIN: Final = "main"
 """The branch that a revision stands for where none is named."""
 MAX_PAGE: Final = 1000
+MAX_INTEGER: Final = 2**63 - 1
+"""The largest that SQLite holds."""
 POLICY_COLUMNS: Final[Mapping[str, str]] = {
     "8bit-mixed": "bytes_8bit_mixed",
     "4bit-8bit-mixed": "bytes_4bit_8bit_mixed",
@@ -213,12 +216,16 @@ class Catalog:
         max_bytes   of all weights under `policy`
         error_code  refused models with that error; without it, planned models only
 
-        Raises InputError for a limit, cursor or policy that cannot be.
+        Raises InputError for a limit, cursor, policy or bound that cannot be.
         """
         if not 1 <= limit <= MAX_PAGE:
             raise InputError(f"limit is {limit}; expected 1 to {MAX_PAGE}")
         if policy not in POLICY_COLUMNS:
             raise InputError(f"policy is {policy[:40]!r}; the catalog has {', '.join(POLICY_COLUMNS)}")
+        bounds = {"min_parameters": min_parameters, "max_parameters": max_parameters, "max_bytes": max_bytes}
+        for name, value in bounds.items():
+            if value is not None and not 0 <= value <= MAX_INTEGER:
+                raise InputError(f"{name} is {shown(value)}; expected 0 to {MAX_INTEGER}")
         conditions: list[tuple[str, Any]] = [
             ("number > ?", _after(cursor)),
             ("error_code IS ?", error_code),

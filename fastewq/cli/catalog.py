@@ -82,7 +82,7 @@ def build(
     store = Store(output)
     filters = Filters(author, task, library, min_downloads, since, limit)
     with resumable(), store.locked():
-        with _status("collecting") as show:
+        with _status("collecting", as_json) as show:
             counts = collect(store, source, filters=filters, headers=headers, progress=_counted(show))
         if counts.stopped and not store.files("configs"):
             raise counts.stopped
@@ -95,9 +95,9 @@ def build(
         if not collect_only:
             chosen = Engine(engine.value, address, workers)
             folder = shipped_folder(objective) if objective and artefact is None else artefact
-            with _status("planning") as show:
+            with _status("planning", as_json) as show:
                 plans = predict(store, artefact=folder, engine=chosen, progress=_rate(show))
-            with _status("writing the index"):
+            with _status("writing the index", as_json):
                 entries = build_index(store)
             document |= {"planned": plans.new, "kept": plans.kept, "entries": entries}
     if as_json:
@@ -228,9 +228,12 @@ def _open(path: Path) -> Catalog:
 
 
 @contextmanager
-def _status(what: str) -> Iterator[Callable[[str], None]]:
+def _status(what: str, silent: bool) -> Iterator[Callable[[str], None]]:
     """Yields show(text): a line that is rewritten in place on a terminal; elsewhere, as in the log of a nightly run, a
-    line every LOG_SECONDS."""
+    line every LOG_SECONDS. Silent with --json, which promises that an error is the one object on stderr."""
+    if silent:
+        yield lambda _: None
+        return
     from rich.console import Console
 
     if sys.stderr.isatty():

@@ -127,6 +127,15 @@ def test_a_list_may_name_several_commits_of_a_model_and_one_twice(store, hub, lo
     assert len(rows(store)) == 4
 
 
+def test_a_commit_that_a_list_names_beside_a_model_is_not_its_newest(store, hub, loopback, tmp_path, monkeypatch):
+    old, new = [loopback.add("beside/m", {"config.json": json.dumps({"n": n}).encode()}) for n in range(2)]
+    (tmp_path / "ids.txt").write_text(f"beside/m\nbeside/m@{old}\nbeside/m@{'0' * 40}\n")
+    for _ in range(2):
+        run(store, hub, str(tmp_path / "ids.txt"))
+        found = [row["revision"] for row in rows(store)]
+        assert (sorted(found[:2]), found[2:]) == (sorted(["0" * 40, old]), [new])
+
+
 def test_names_that_no_repository_should_have_stop_nothing(store, loopback, hub, tmp_path):
     for name in ("odd--name", "in order", "fine"):
         loopback.add(f"names/{name}", {"config.json": b"{}"})
@@ -424,6 +433,13 @@ def test_progress_has_counts_rate_time_left_and_failures(loopback, hub_configs, 
         last = [line for line in result.stderr.splitlines() if line.startswith("collecting: ")][-1]
         rate = r"[0-9,]+ a second"
         assert re.fullmatch(rf"collecting: {done:,}{total} models, {rate}{left}; {added} new, failed: {failed}", last)
+
+
+def test_no_progress_with_json(tmp_path, configs, monkeypatch):
+    monkeypatch.setattr("fastewq.cli.catalog.LOG_SECONDS", 0.0)
+    (tmp_path / "org--name.json").write_text(configs["copy/one"])
+    result = CliRunner().invoke(app, ["build", str(tmp_path), "-o", str(tmp_path / "c"), "--collect-only", "--json"])
+    assert (result.stderr, json.loads(result.stdout)["added"]) == ("", 1)
 
 
 def test_an_index_of_nothing_leaves_nothing_behind(tmp_path, configs):

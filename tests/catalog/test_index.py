@@ -125,7 +125,18 @@ def test_search_pages_through_everything_once_and_filters(path, rows):
         assert ids(max_bytes=10**10, policy=policy) == {row["id"] for row in planned if row[column] <= 10**10}
 
 
-@pytest.mark.parametrize("wrong", [{"limit": 0}, {"limit": 10**6}, {"cursor": "1; DROP"}, {"policy": "best"}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"limit": 0},
+        {"limit": 10**6},
+        {"cursor": "1; DROP"},
+        {"policy": "best"},
+        {"min_parameters": 10**19},
+        {"max_parameters": -1},
+        {"max_bytes": 2**63},
+    ],
+)
 def test_searches_that_cannot_be(path, wrong):
     with pytest.raises(InputError, match=next(iter(wrong))):
         Catalog(path).search(**wrong)

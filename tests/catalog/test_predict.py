@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from training.source_wheels import make_model
 
+from fastewq import engine as engine_module
 from fastewq.catalog import predict as predict_module
 from fastewq.catalog.build import build_index
 from fastewq.catalog.collect import collect
@@ -135,6 +137,27 @@ def test_another_fastewq_plans_everything_anew_as_it_may_read_more(store, artefa
     assert version.endswith("+9")
     build_index(store)
     assert Catalog(store.index).about["predictor"] == load_predictor(artefact).version
+
+
+def test_the_index_names_a_predictor_whose_version_holds_a_plus(store):
+    (version,) = store.versions()
+    (store.folder / "plans" / version).rename(store.folder / "plans" / "1.0+local+9")
+    build_index(store)
+    assert Catalog(store.index).about["predictor"] == "1.0+local"
+
+
+@pytest.mark.parametrize("address", ["a..b:1", f"{'a' * 64}.b:1", "ray://127.0.0.1:99999"])
+def test_addresses_that_cannot_be_are_unavailable(address):
+    with pytest.raises(UnavailableError, match="cannot be reached"):
+        Engine("ray", address=address).start()
+
+
+@pytest.mark.parametrize("address", ["[::1]:6379", "ray://[::1]:6379"])
+def test_an_address_of_ipv6_is_asked_without_its_brackets(address, monkeypatch):
+    asked = []
+    monkeypatch.setattr(socket, "create_connection", lambda place, _: asked.append(place) or socket.socket())
+    engine_module._reach(address)
+    assert asked == [("::1", 6379)]
 
 
 def test_several_processes_give_identical_rows(store, undisturbed, artefact):
