@@ -228,7 +228,12 @@ class Fields(dict["Size", int]):
         raw, aliases = self._raw, self._class.aliases
         if aliases:
             meant = set(map(self._meaning, values))
-            raw = {name: value for name, value in raw.items() if self._meaning(name) not in meant}
+            # The names are looked up in the config, as it can have many more fields than its class has aliases.
+            stale = [name for name in (*aliases, *meant) if name in raw and self._meaning(name) in meant]
+            if stale:
+                raw = dict(raw)
+                for name in stale:
+                    del raw[name]
         changed = Fields({**raw, **values}, self.model_type, self.path)
         if self._spelled:
             changed._spelled = {name: old for name, old in self._spelled.items() if name not in values}

@@ -306,6 +306,13 @@ COSTLY = {
     "labels": {"model_type": "llama", "id2label": dict.fromkeys(range(10**5))},
     "indices": {"model_type": "qwen3_moe", "mlp_only_layers": list(range(10**6))},
     "copies": {"model_type": "gemma3n_text", "altup_num_inputs": 10**6},
+    "stages beside many other fields": {
+        "model_type": "convnext",
+        "num_stages": 64,
+        "depths": [1] * 64,
+        "hidden_sizes": [32] * 64,
+        **dict.fromkeys(map(str, range(10**4)), 0),
+    },
 }
 
 
