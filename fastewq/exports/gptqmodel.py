@@ -12,17 +12,17 @@ from typing import Any
 from fastewq.exports.assignment import Assignment, Module, engine_names, head_regex, regexes, stacked_experts
 from fastewq.exports.base import Parts, Tool, json_text, script
 from fastewq.exports.names import GPTQMODEL
-from fastewq.exports.text_part import is_text, towers
+from fastewq.exports.text_part import tower_blocks
 from fastewq.modules import TOKEN_HEADS
 from fastewq.policy import KEEP
 
 
 def adapt(assignment: Assignment) -> Assignment:
     """The blocks of the language model, and the head."""
-    multimodal = towers(assignment.plan)
+    towers = tower_blocks(assignment.plan)
 
     def kept(module: Module) -> tuple[str, str] | None:
-        in_text = module.block >= 0 and (not multimodal or is_text(module.path))
+        in_text = module.block >= 0 and module.block not in towers
         if module.scheme is None or in_text or _is_head(module):
             return None
         return KEEP, "GPTQModel quantizes the blocks of the language model and the head alone"

@@ -18,6 +18,12 @@ def towers(plan: Plan) -> list[str]:
     return [stack.name for stack in plan.stacks if stack.name.startswith(TOWERS)]
 
 
+def tower_blocks(plan: Plan) -> set[int]:
+    """The blocks of these stacks, counted over all stacks."""
+    names = [stack.name for stack in plan.stacks for _ in stack.blocks.paths]
+    return {number for number, name in enumerate(names) if name.startswith(TOWERS)}
+
+
 def text_part(assignment: Assignment, reason: str) -> Assignment:
     """The assignment of the language model alone; where a tower was to be quantized, differences with `reason`."""
     plan = assignment.plan

@@ -623,6 +623,13 @@ def test_gptqmodel_takes_the_language_model_and_its_head(planned: Planner) -> No
     assert json.loads(made.files["quantize_config.json"])["lm_head"] is True
 
 
+def test_gptqmodel_takes_a_language_model_by_whatever_name(planned: Planner) -> None:
+    """The text of a multimodal model need not lie in a `language_model`."""
+    config = {"model_type": "idefics3", "architectures": ["Idefics3ForConditionalGeneration"]}
+    plan = planned(config, ["model.text_model.layers.*=int4"])
+    assert export(plan, "gptqmodel").differences == ()
+
+
 def test_gptqmodel_warns_of_models_it_has_no_definition_of(planned: Planner) -> None:
     assert export(planned(), "gptqmodel").warnings == ()
     (warning,) = export(planned(BERT, ["0-2=int4"]), "gptqmodel").warnings
