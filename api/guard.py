@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -45,10 +46,14 @@ class Memory:
 
 
 class Held:
-    """What one request holds of it, let go at its end. Takes the place of the request's `receive` and `send`."""
+    """What one request holds: a place until its answer begins, so that slow readers keep nobody out, and memory until
+    its end. Takes the place of the request's `receive` and `send`. Raises Overloaded where there is no place.
+    """
 
-    def __init__(self, memory: Memory, receive: Receive, send: Send) -> None:
+    def __init__(self, places: Places, memory: Memory, receive: Receive, send: Send) -> None:
         self._memory, self._receive, self._send = memory, receive, send
+        self._place = ExitStack()
+        self._place.enter_context(places)
         self._size = -OWN_BYTES
         self._taken = 0
 
@@ -63,6 +68,7 @@ class Held:
         """Raises Overloaded instead of sending the head of an answer too large to be held until it is read."""
         if message["type"] == "http.response.start":
             self._take(int(dict(message["headers"]).get(b"content-length", b"0")))
+            self._place.close()
         await self._send(message)
 
     def _take(self, size: int) -> None:
@@ -77,6 +83,7 @@ class Held:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._place.close()
         self._memory.free += self._taken
 
 
@@ -97,7 +104,7 @@ class Guard:
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             await self.app(scope, receive, send)
             return
-        with self._places, Held(self._memory, receive, send) as held:
+        with Held(self._places, self._memory, receive, send) as held:
             if scope["path"].startswith(KEYED):
                 self.access.admit(scope)
             await self.app(scope, held.receive, held.send)

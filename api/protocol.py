@@ -31,10 +31,10 @@ MAX_HEAD_BYTES: Final = 64 * 2**10
 """Request line and headers together; also what may come after a body's last chunk."""
 HEAD_SECONDS: Final = 10.0
 """Time to send a request line and headers, from the opening of the connection or the last answer."""
-READ_SECONDS: Final = 10.0
-MIN_READ_BYTES: Final = 8 * 2**10
-MAX_READS: Final = 30
-"""A client that leaves an answer waiting must take this much of it in every READ_SECONDS, and all of it in so many."""
+READ_SECONDS: Final = 60.0
+MAX_READS: Final = 5
+"""A client that leaves an answer waiting must take some of it in every READ_SECONDS, and all of it in so many. Less
+would not do: of a steady slow client, too, the buffers on the way empty in lumps."""
 TOO_LONG: Final = f"the head of the request has more than {MAX_HEAD_BYTES} bytes"
 OTHER_VERSION: Final = ("Invalid HTTP version", "Pause on PRI/Upgrade")
 """What the parser says of a version it does not know, and of how HTTP/2 begins; as such it knows 0.9 and 2.0."""
@@ -59,7 +59,7 @@ class Protocol(HttpToolsProtocol):
         self._refusal: ServiceError | None = None
         self._in_work: RequestResponseCycle | None = None
         self._unread = 0
-        self._least_read = MIN_READ_BYTES
+        self._reads_left = MAX_READS
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
         self._read_timer: asyncio.TimerHandle | None = None
 
@@ -247,7 +247,7 @@ class Protocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._least_read = max(MIN_READ_BYTES, self.transport.get_write_buffer_size() // MAX_READS)
+        self._reads_left = MAX_READS
         self._watch()
 
     def resume_writing(self) -> None:
@@ -270,7 +270,8 @@ class Protocol(HttpToolsProtocol):
 
     def _check_reading(self) -> None:
         self._read_timer = None
-        if self._unread - self.transport.get_write_buffer_size() < self._least_read:
+        self._reads_left -= 1
+        if self._reads_left == 0 or self.transport.get_write_buffer_size() >= self._unread:
             self.transport.abort()
         else:
             self._watch()
