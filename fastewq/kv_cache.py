@@ -41,6 +41,8 @@ POOL: Final = "position_bias"
 CROSS: Final = ("cross", "encoder", "EncDec")
 """In the names of the attention that reads the source."""
 LATENT: Final = ("kv_a_proj_with_mqa", "kv_a_proj")
+FUSED: Final = ("self_attn.W_pack", "attn.qkv_proj")
+"""Baichuan-M1's and OpenELM's matrix of queries, keys and values: their layers have different numbers of heads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,10 @@ def _cache(f: Fields, stack: Stack, layout: Layout, window: int | None) -> Block
     own, source = _attention(stack, layout)
     if f.model_type == "t5gemma2_decoder":  # the same matrices make keys and values of the source
         source = own
+    if f.model_type == "iquestloopcoder":  # a second run of the blocks looks back over a window, kept in 16 bits
+        state += own * f.size("loop_window_size", 64) // 2
+    if f.model_type in ("falcon_ocr", "falcon_perception"):  # kept once for every head of the queries
+        own = 2 * next(t.oriented[-1] for t in layout.tensors if t.name == "attention.wo.weight")
     return BlockCache(own, source, window, state, pooled, min(pools.values(), default=(1,))[0])
 
 
@@ -155,6 +161,10 @@ def _attention(stack: Stack, layout: Layout) -> tuple[int, int]:
         return _keys_and_values(own) + indexed, _keys_and_values(crossing)
     if any(name.endswith(".q_proj") for name in matrices):
         return indexed, 0
+    for fused in FUSED:
+        if fused in matrices:  # there are as many queries as inputs of the output projection
+            outputs = next(shape for name, shape in matrices.items() if name.endswith(("o_proj", "out_proj")))
+            return matrices[fused][-2] - outputs[-1] + indexed, 0
     # Of GPT-2's kind: one matrix for queries, keys and values, and one for the keys and values of the source.
     read = sum(shape[-2] for name, shape in crossing.items() if name.endswith(".c_attn"))
     return 2 * stack.kv_heads * stack.head_dim + indexed, read

@@ -148,6 +148,7 @@ FULL_LAYERS: Final[Mapping[str, Rule]] = {
     **dict.fromkeys(("gemma3n_text", "kolibri1"), every(5)),
     **dict.fromkeys(("gemma3_text", "t5gemma2_decoder"), every(field_or("sliding_window_pattern", 6))),
     **dict.fromkeys(("diffusion_gemma_text", "gemma4_text", "gemma4_unified_text", "inkling2_text"), every(6)),
+    "baichuan_m1": lambda f, layers: {*range(layers)} - f.indices("sliding_window_layers"),
     "inkling_text": inkling,
     "beam": beam,
     "mimo_v2_flash": mimo,

@@ -115,6 +115,37 @@ def test_a_published_figure(llama: dict[str, Any]) -> None:
     assert sum(cache_bytes(llama, read_config(llama), 131_072, 1, 16)) == 16 * 2**30
 
 
+def kept(config: dict[str, Any], tokens: int) -> list[int]:
+    """Elements per block."""
+    return [size // 2 for size in cache_bytes(config, read_config(config), tokens, batch=1, bits=16)]
+
+
+def test_layers_with_other_numbers_of_heads_keep_other_sizes() -> None:
+    """As modeling_baichuan.py and modeling_openelm.py have them; the sizes of OpenELM-270M are published."""
+    sizes = {"hidden_size": 5120, "intermediate_size": 17408, "num_hidden_layers": 4, "vocab_size": 100}
+    sizes |= {"num_attention_heads": 20, "num_key_value_heads": 2, "conv_window": 2, "sliding_window": 8192}
+    windows = {"num_swa_attention_heads": 40, "num_swa_key_value_heads": 8, "sliding_window_layers": [1, 3]}
+    baichuan = {"model_type": "baichuan_m1", **sizes, **windows}
+    assert kept(baichuan, 1000) == [1000 * 2 * 2 * 256, 1000 * 2 * 8 * 128] * 2
+    assert kept(baichuan, 100_000) == [100_000 * 2 * 2 * 256, 8192 * 2 * 8 * 128] * 2
+    published = Path(__file__).parent / "architectures" / "configs" / "published.json"
+    openelm = json.loads(published.read_text("utf-8"))["OpenELM-270M"]["config"]
+    assert kept(openelm, 1000) == [1000 * 2 * 64 * heads for heads in openelm["num_kv_heads"]]
+
+
+def test_blocks_that_run_again_over_a_window_keep_it() -> None:
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "vocab_size": 100, "head_dim": 8}
+    once = {"model_type": "iquestcoder", **sizes, "num_attention_heads": 4, "num_key_value_heads": 2}
+    (single,) = kept(once, 1000)
+    assert kept({**once, "model_type": "iquestloopcoder"}, 1000) == [single // 1000 * (1000 + 64)]
+
+
+def test_keys_that_are_repeated_before_they_are_kept_count_for_every_head() -> None:
+    config = {"model_type": "falcon_ocr", "dim": 768, "n_layers": 2, "n_heads": 16, "head_dim": 64, "n_kv_heads": 8}
+    config |= {"ffn_dim": 2304, "channel_size": 3, "spatial_patch_size": 16, "temporal_patch_size": 1}
+    assert kept({**config, "vocab_size": 100}, 1000) == [1000 * 2 * 16 * 64] * 2
+
+
 def test_encoders_keep_nothing() -> None:
     config = {"model_type": "bert", "architectures": ["BertModel"], "hidden_size": 64, "num_attention_heads": 4}
     assert set(cache_bytes(config, read_config(config), 512, 1, 16)) == {0}

@@ -171,9 +171,10 @@ def chosen_head(f: Fields, model: Model) -> tuple[str, tuple[str, ...]]:
     if is_known(name, f, model) and head in model.endings:
         return head, other_code(f, model, head)
     used = head if head in model.endings else model.default
+    kind = f"that ends in {used!r}" if used else "without a head"
     return used, (
         f"architectures[0] is {shown(name)}, which is not known for model_type {f.model_type}; "
-        f"it is read as one that ends in {used!r}, whose blocks and other parameters can differ",
+        f"it is read as one {kind}, whose blocks and other parameters can differ",
     )
 
 

@@ -660,6 +660,8 @@ LLAMA_NEMOTRON_VL = Assembly(
 
 LOCATE_ANYTHING = Assembly(
     Expect("mlp_connector_layers", 2),
+    Expect("use_backbone_lora", 0, None),  # with a rank, the modules are wrapped and have other names
+    Expect("use_llm_lora", 0, None),
     Nested("vision_config", "vision_model", MOON_EYES),
     Nested("text_config", "language_model", TEXT, "ForCausalLM"),
     Rest(Norm("mlp1.0", kimi_merged), Linear("mlp1.1", MOUTH, kimi_merged), Linear("mlp1.3", MOUTH, MOUTH)),
