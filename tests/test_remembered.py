@@ -25,6 +25,7 @@ WIDE = "\U0001f600"
 """A character that takes four bytes."""
 BASE: dict[str, Any] = {"model_type": "llama", "num_hidden_layers": 16}
 OURS_TO_FILL = {
+    "fastewq.architectures.size_fields",
     "fastewq.architectures.fields._factors",
     "fastewq.architectures.fields._known",
     "fastewq.policy.policies",
