@@ -14,7 +14,7 @@ from typing import Final
 from fastewq.architecture import Architecture, Block, Layout, Outside, Role, Stored, Tensor
 from fastewq.document import Common, PlannedBlocks, PlannedGroup, PlannedStack
 from fastewq.errors import InvalidPolicy
-from fastewq.modules import TOKEN_HEADS, fused, module_name, modules
+from fastewq.modules import fused, is_token_head, module_name, modules
 from fastewq.policy import KEEP, PRECISIONS, Pattern, Policy, stack_precisions
 from fastewq.schemes import BITS, MATRICES, OUTSIDE_MATRICES, Target, follows, raw_precision
 
@@ -169,7 +169,7 @@ class Draft:
                     f"the same as policy.embeddings, {self.policy.embeddings!r}"
                 )
             return self.policy.embeddings
-        return self.policy.lm_head if group.path.rpartition(".")[2] in TOKEN_HEADS else KEEP
+        return self.policy.lm_head if is_token_head(group.path) else KEEP
 
     def _override(self) -> None:
         """Overrides apply in order, so a later one wins. Raises InvalidPolicy where one names nothing quantizable."""

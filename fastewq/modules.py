@@ -24,6 +24,12 @@ TOKEN_HEADS: Final = frozenset({"lm_head", "embed_out"})
 OUTPUTS: Final = TOKEN_HEADS | {"norm", "norm_f", "ln_f", "final_layernorm", "final_layer_norm", "pooler", "score"}
 """Last names of modules that run after the last block."""
 
+
+def is_token_head(path: str) -> bool:
+    """Whether a module, by its path, gives token scores."""
+    return path.rpartition(".")[2] in TOKEN_HEADS
+
+
 _GROUP: Final = {part: whole for whole, parts in FUSED.items() for part in parts}
 
 

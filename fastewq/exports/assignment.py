@@ -11,7 +11,7 @@ from typing import Final
 from fastewq.architecture import Role, Tensor
 from fastewq.document import Plan
 from fastewq.exports.names import TIED_HEADS
-from fastewq.modules import FUSED, TOKEN_HEADS, module_name
+from fastewq.modules import FUSED, is_token_head, module_name
 from fastewq.policy import KEEP
 from fastewq.schemes import LEVELS, MATRICES, OUTSIDE_MATRICES, Scheme, Target, raw_precision, target_named
 
@@ -269,7 +269,7 @@ def stacked_experts(assignment: Assignment) -> list[Module]:
 
 def tied_head(assignment: Assignment) -> list[str]:
     """The path of the LM head where it is the token embedding: tools see it as one more linear module."""
-    named = any(module.path.rpartition(".")[2] in TOKEN_HEADS for module in assignment.modules)
+    named = any(is_token_head(module.path) for module in assignment.modules)
     return [] if named else [TIED_HEADS.get(assignment.plan.model["model_type"], "lm_head")]
 
 

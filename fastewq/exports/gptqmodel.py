@@ -13,7 +13,7 @@ from fastewq.exports.assignment import Assignment, Module, engine_names, head_re
 from fastewq.exports.base import Parts, Tool, json_text, script
 from fastewq.exports.names import GPTQMODEL
 from fastewq.exports.text_part import tower_blocks
-from fastewq.modules import TOKEN_HEADS
+from fastewq.modules import is_token_head
 from fastewq.policy import KEEP
 
 
@@ -31,7 +31,7 @@ def adapt(assignment: Assignment) -> Assignment:
 
 
 def _is_head(module: Module) -> bool:
-    return module.block < 0 and module.path.rpartition(".")[2] in TOKEN_HEADS
+    return module.block < 0 and is_token_head(module.path)
 
 
 def build(assignment: Assignment) -> Parts:

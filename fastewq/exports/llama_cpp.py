@@ -21,7 +21,7 @@ from fastewq.exports.assignment import Assignment, Module, whole_blocks
 from fastewq.exports.base import Parts, Tool
 from fastewq.exports.names import GGUF, GGUF_STACKS, gguf_leaves
 from fastewq.exports.text_part import TEXT, text_part
-from fastewq.modules import TOKEN_HEADS, module_name
+from fastewq.modules import is_token_head, module_name
 from fastewq.policy import KEEP
 from fastewq.schemes import Scheme
 
@@ -197,7 +197,7 @@ def outside_types(assignment: Assignment) -> tuple[str, str]:
 
 def is_head(module: Module) -> bool:
     """Whether a matrix outside the blocks turns the last hidden state into token scores."""
-    return module.path.rpartition(".")[2] in TOKEN_HEADS
+    return is_token_head(module.path)
 
 
 def never_quantized(name: str, model_type: str) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from fastewq.document import Plan
 from fastewq.exports.assignment import Assignment
-from fastewq.modules import TOKEN_HEADS
+from fastewq.modules import is_token_head
 from fastewq.policy import KEEP
 
 TOWERS = ("vision", "audio")
@@ -20,8 +20,9 @@ def towers(plan: Plan) -> list[str]:
 
 def tower_blocks(plan: Plan) -> set[int]:
     """The blocks of these stacks, counted over all stacks."""
+    seeing = towers(plan)
     names = [stack.name for stack in plan.stacks for _ in stack.blocks.paths]
-    return {number for number, name in enumerate(names) if name.startswith(TOWERS)}
+    return {number for number, name in enumerate(names) if name in seeing}
 
 
 def text_part(assignment: Assignment, reason: str) -> Assignment:
@@ -45,4 +46,4 @@ def text_part(assignment: Assignment, reason: str) -> Assignment:
 
 def is_text(path: str) -> bool:
     """Whether a module of a multimodal model belongs to its language model."""
-    return TEXT in path.split(".") or path.rpartition(".")[2] in TOKEN_HEADS
+    return TEXT in path.split(".") or is_token_head(path)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from fastewq.errors import InvalidConfig, UnsupportedArchitecture
-from fastewq.modules import TOKEN_HEADS
+from fastewq.modules import TOKEN_HEADS, is_token_head
 from fastewq.quantized.module_names import LATER_EXPERT, ModuleNames, Room, TooMuch, names
 from fastewq.quantized.packing import MXFP4, MXFP8, Packing, Quantization, Rule, grouped
 from fastewq.shown import json_kind, shown
@@ -188,7 +188,7 @@ def auto_round(q: Config, _: Config) -> Quantization:
         for module, change in _single_modules(q.get("extra_config"), "extra_config")
     ]
     rules = _own_formats(((_auto_round(own), module) for module, own in listed), "extra_config")
-    head = any(str(module).rpartition(".")[2] in TOKEN_HEADS for module, _ in listed)
+    head = any(is_token_head(str(module)) for module, _ in listed)
     return Quantization("auto-round", (_kept(q), *rules, Rule(_auto_round(q))), text=True, head=head)
 
 
