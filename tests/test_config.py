@@ -100,6 +100,28 @@ def test_layers_may_differ() -> None:
     assert stack.blocks[0].layout is stack.blocks[2].layout
 
 
+@pytest.mark.parametrize(
+    ("config", "absent"),
+    [
+        ({"model_type": "yolos", "num_hidden_layers": 1}, "mid_position_embeddings"),
+        ({"model_type": "inkling_text", "n_shared_experts": 0, "num_hidden_layers": 3}, "shared_experts"),
+        ({"model_type": "embedding_gemma2_text", "num_hidden_layers": 0}, "per_layer_model_projection"),
+        ({"model_type": "qwen2_moe", "shared_expert_intermediate_size": 0, "num_hidden_layers": 1}, "shared_expert."),
+        ({"model_type": "laguna", "shared_expert_intermediate_size": 0, "num_hidden_layers": 2}, "shared_expert"),
+        ({"model_type": "qwen3_moe", "num_experts": 0, "num_hidden_layers": 1}, "experts"),
+    ],
+)
+def test_what_there_are_none_of_is_left_out(config: dict[str, Any], absent: str) -> None:
+    def names(config: dict[str, Any]) -> list[str]:
+        found = read_config(config)
+        inside = [t.name for stack in found.stacks for block in stack.blocks for t in block.layout.tensors]
+        return inside + [f"{group.path}.{t.name}" for group in found.outside for t in group.tensors]
+
+    count = next(name for name in config if name != "model_type")
+    assert not any(absent in name for name in names(config))
+    assert any(absent in name for name in names(config | {count: 2, "num_hidden_layers": 3}))
+
+
 def test_skipped_halves_of_blocks() -> None:
     """Puzzle-searched models drop attention or feed-forward in some blocks."""
     blocks = [
@@ -196,6 +218,9 @@ def test_a_precision_that_had_to_be_assumed_is_a_warning() -> None:
         ({"schema": "fastewq.plan/1"}, "a document of ours", "unmodified config.json"),
         ({"hidden_size": 768, "do_sample": False}, "model_type is missing", "lack it: add it. Otherwise"),
         ({"architectures": ["BertForMaskedLM"]}, "model_type is missing", "For 'BertForMaskedLM' it is 'bert'."),
+        ({"architectures": ["LlamaForCausalLM"]}, "model_type is missing", "For 'LlamaForCausalLM' it is 'llama'."),
+        ({"architectures": ["Qwen3_5ForCausalLM"], "quantization_config": {}}, "missing", "it is 'qwen3_5_text'."),
+        ({"architectures": ["Qwen3_5ForCausalLM"], "text_config": {}}, "model_type is missing", "it is 'qwen3_5'."),
         ({"architectures": [None]}, "model_type is missing", "lack it: add it. Otherwise"),
         ({"model_type": None}, "model_type is null", "unmodified config.json"),
     ],

@@ -128,7 +128,7 @@ def read(config: Mapping[str, Any]) -> Architecture:
         stacks=body.stacks,
         outside=body.outside,
         vocab_size=body.vocab_size,
-        tied_embeddings=f.flag("tie_word_embeddings", False),
+        tied_embeddings=model.ties(f, head),
         initializer_range=text.number("initializer_range")
         if text.value("initializer_range", None) is not None
         else 0.02,

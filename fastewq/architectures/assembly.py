@@ -559,7 +559,7 @@ class Family:
     """The model classes of one model_type: ending of the class name, without `prefix` -> builder at the root.
 
     `default` is the class to assume where a config names none; `base` the one that other models embed; `classes` are
-    names that the transformers library no longer has.
+    names that the transformers library no longer has; `tied` says whether the token embedding is the LM head.
     """
 
     prefix: str
@@ -567,6 +567,7 @@ class Family:
     default: str = "Model"
     base: str = "Model"
     classes: tuple[str, ...] = ()
+    tied: Option = tied
 
     @property
     def endings(self) -> Collection[str]:
@@ -582,3 +583,6 @@ class Family:
         if body.vocab_size or f.value("vocab_size", None) is None:
             return body
         return body._replace(vocab_size=f.count("vocab_size"))
+
+    def ties(self, f: Fields, ending: str) -> bool:  # noqa: ARG002
+        return chosen(f, self.tied)

@@ -82,7 +82,8 @@ class Model(Protocol):
 
     A config's class is named by its ending (ForCausalLM, Model ...): `endings` are those described, `default` the one
     assumed where a config names no class, `base` the body alone. `classes` are names of classes that the transformers
-    library does not have. `build` places the model at a module path, "" for the root.
+    library does not have. `build` places the model at a module path, "" for the root. `ties` says whether the token
+    embedding is the LM head.
     """
 
     @property
@@ -95,6 +96,7 @@ class Model(Protocol):
     def classes(self) -> Collection[str]: ...
     def ending(self, name: str) -> str: ...
     def build(self, f: Fields, ending: str, path: str = "") -> Body: ...
+    def ties(self, f: Fields, ending: str) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,10 @@ class BodyAndHeads:
         body = self.body(f, join(path, self.prefixes.get(ending, self.prefix)))
         around = body.outside + outside(path, head(f, body))
         return Body(body.stacks, around, body.warnings, body.width, body.vocab_size)
+
+    def ties(self, f: Fields, ending: str) -> bool:
+        head = self.heads[ending]
+        return chosen(f, head.tied) if isinstance(head, LMHead) else f.flag("tie_word_embeddings", False)
 
 
 def decoder(

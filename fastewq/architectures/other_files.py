@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from fastewq.architectures.fields import types_of_class
+from fastewq.architectures.fields import config_class, types_of_class
 from fastewq.errors import InvalidConfig
 from fastewq.shown import shown
 
@@ -53,10 +53,23 @@ def without_type(config: Mapping[str, Any]) -> InvalidConfig:
         return InvalidConfig(f"model_type is {shown(config['model_type'])}; {expected}")
     named = config.get("architectures")
     name = named[0] if isinstance(named, list) and named else None
-    known = types_of_class(name) if isinstance(name, str) else ()
+    known = likely_types(config, name) if isinstance(name, str) else ()
     meant = f" For {shown(name)} it is {' or '.join(map(repr, known))}." if known else ""
     hint = f"Configs older than that field lack it: add it.{meant} Otherwise send the model's unmodified config.json."
     return InvalidConfig(f"model_type is missing; {expected}", hint=hint)
+
+
+def likely_types(config: Mapping[str, Any], name: str) -> Sequence[str]:
+    """Of the types that a class belongs to, those that nest as the config does; of these, those it is named after."""
+    known = types_of_class(name)
+    nesting = [one for one in known if config.keys() & config_class(one).subs.keys()]
+    alike = nesting or [one for one in known if not config_class(one).subs] or known
+    return [one for one in alike if name.lower().startswith(letters(one))] or alike
+
+
+def letters(model_type: str) -> str:
+    """A type as names of classes have it, but for capitals."""
+    return "".join(filter(str.isalnum, model_type.lower()))
 
 
 def base_model(config: Mapping[str, Any]) -> str:

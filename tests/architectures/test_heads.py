@@ -62,6 +62,26 @@ def test_tied_head_is_counted_once() -> None:
     assert read_config(TINY | {"tie_word_embeddings": True}).parameters == BODY
 
 
+@pytest.mark.parametrize(
+    ("config", "ties"),
+    [
+        ({"model_type": "t5"}, True),
+        ({"model_type": "t5", "tie_word_embeddings": False}, False),
+        ({"model_type": "umt5"}, True),
+        ({"model_type": "gpt2"}, True),
+        (TINY, False),
+        (TINY | {"tie_word_embeddings": True}, True),
+        (TINY | {"tie_word_embeddings": True, "architectures": ["LlamaModel"]}, True),
+        ({**TINY, "model_type": "internlm2", "num_key_value_heads": 4, "tie_word_embeddings": None}, False),
+        ({**{k: v for k, v in TINY.items() if k != "tie_word_embeddings"}, "model_type": "internlm2"}, True),
+    ],
+)
+def test_tied_embeddings_are_those_of_the_class_where_the_config_does_not_say(
+    config: dict[str, Any], ties: bool
+) -> None:
+    assert read_config(config).tied_embeddings is ties
+
+
 @pytest.mark.parametrize("named", [None, []])
 def test_without_a_class_the_usual_one_is_assumed(named: Any) -> None:
     architecture = read_config(TINY | {"architectures": named})

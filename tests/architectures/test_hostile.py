@@ -112,8 +112,7 @@ LEAVES_NOTHING: list[tuple[str, dict[str, Any]]] = [
     ("adapter_reduction_factor is 1000", {"model_type": "xmod", "adapter_reduction_factor": 1000}),
     ("hidden_size is 4, num_hash_functions is 8", {"model_type": "canine", "hidden_size": 4, "num_attention_heads": 2}),
     ("image_size is 1", {"model_type": "pvt", "image_size": 1}),
-    ("n_shared_experts is 0", {"model_type": "inkling_text", "n_shared_experts": 0}),
-    ("num_hidden_layers is 0", {"model_type": "embedding_gemma2_text", "num_hidden_layers": 0}),
+    ("num_hidden_layers is 0", {"model_type": "yolos", "num_hidden_layers": 0}),
 ]
 
 

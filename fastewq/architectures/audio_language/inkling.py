@@ -32,7 +32,7 @@ from fastewq.architectures.assembly import (
     scaled,
 )
 from fastewq.architectures.body import Decoder, listed
-from fastewq.architectures.fields import Fields, Size
+from fastewq.architectures.fields import MAX_EXPERTS, Fields, Size
 from fastewq.architectures.heads import NEVER_TIED, Model, decoder
 from fastewq.architectures.parts import (
     GatedMLP,
@@ -172,16 +172,19 @@ class RoutedAndShared(MixtureOfExperts):
     """The router weighs the shared experts, too, which are stacked like the others."""
 
     def __call__(self, f: Fields) -> Tensors:
-        hidden, (inner, experts), always = f[WIDTH], self.facts(f), f["n_shared_experts"]
+        hidden, (inner, experts), always = f[WIDTH], self.facts(f), f.count("n_shared_experts", high=MAX_EXPERTS)
         tensors = (
             *linear("gate", experts + always, hidden, role="router"),
             *parameter("gate.global_scale", 1, role="router"),
             *self.stacked("experts.gate_up_proj", experts, 2 * inner, hidden, False),
             *self.stacked("experts.down_proj", experts, hidden, inner, False),
-            *self.stacked("shared_experts.gate_proj", always, inner, hidden, False),
-            *self.stacked("shared_experts.up_proj", always, inner, hidden, False),
-            *self.stacked("shared_experts.down_proj", always, hidden, inner, False),
         )
+        if always:
+            tensors += (
+                *self.stacked("shared_experts.gate_proj", always, inner, hidden, False),
+                *self.stacked("shared_experts.up_proj", always, inner, hidden, False),
+                *self.stacked("shared_experts.down_proj", always, hidden, inner, False),
+            )
         return prefixed("mlp", tensors)
 
 

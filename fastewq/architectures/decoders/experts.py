@@ -86,7 +86,9 @@ FIRST_DENSE = leading("first_k_dense_replace", "dense", "sparse")
 
 
 def qwen_schedule(f: Fields, layers: int) -> Sequence[str]:
-    """Experts in every `decoder_sparse_step`-th layer except those in `mlp_only_layers`."""
+    """Experts in every `decoder_sparse_step`-th layer except those in `mlp_only_layers`; none where there are none."""
+    if not f.count("num_experts"):
+        return ["dense"] * layers
     step, dense = f["decoder_sparse_step"], f.indices("mlp_only_layers")
     return ["sparse" if i not in dense and (i + 1) % step == 0 else "dense" for i in range(layers)]
 
@@ -123,7 +125,19 @@ GRANITE_EXPERTS = MixtureOfExperts(
 )
 GPT_OSS_ATTENTION = Attention(bias="attention_bias", extras=(sinks,))
 
-QWEN_SHARED = shared("shared_expert_intermediate_size", "shared_expert")
+
+@dataclass(frozen=True, kw_only=True)
+class OneShared(GatedMLP):
+    """One shared expert; nothing is left of one that is 0 wide."""
+
+    inner: str = "shared_expert_intermediate_size"
+    prefix: str = "shared_experts"
+
+    def __call__(self, f: Fields) -> Tensors:
+        return super().__call__(f) if f.count(self.inner) else ()
+
+
+QWEN_SHARED = OneShared(prefix="shared_expert")
 
 
 def shared_gate(f: Fields) -> Tensors:

@@ -221,9 +221,9 @@ def embedding_gemma_heads(f: Fields, layers: int) -> Sequence[Overrides]:
 
 def layer_inputs_and_output(f: Fields) -> Tensors:
     """What every block gets beside the residual stream, and the width of an embedding."""
-    width, hidden = f["hidden_size_per_layer_input"], f["hidden_size"]
+    width, hidden, layers = f["hidden_size_per_layer_input"], f["hidden_size"], f.layers()
     return (
-        *linear("ple.per_layer_model_projection", f["num_hidden_layers"] * width, hidden),
+        *(linear("ple.per_layer_model_projection", layers * width, hidden) if layers else ()),
         *norm("ple.per_layer_projection_norm", width),
         *linear("embedding_projection", f["embedding_dim"], hidden),
     )

@@ -29,6 +29,7 @@ from fastewq.architectures.decoders.experts import (
     DogeExperts,
     JetMoeAttention,
     JetMoeExperts,
+    OneShared,
     beam_gate,
     doge_experts,
     doge_residuals,
@@ -209,7 +210,7 @@ MOE: Mapping[str, BodyAndHeads] = {
     "kolibri1": decoder(
         sparse(
             Attention(qk_norm="head"),
-            MixtureOfExperts(shared=shared("shared_expert_intermediate_size")),
+            MixtureOfExperts(shared=OneShared()),
             norms=(
                 "input_layernorm",
                 "post_attention_layernorm",
@@ -280,7 +281,7 @@ MOE: Mapping[str, BodyAndHeads] = {
                 extras=(laguna_gate,),
             ),
             MixtureOfExperts(
-                shared=shared("shared_expert_intermediate_size"),
+                shared=OneShared(),
                 extras=(lambda f: parameter("gate.e_score_correction_bias", f.experts("num_experts"), role="router"),),
             ),
             GatedMLP(),

@@ -355,7 +355,7 @@ SEQ2SEQ: dict[str, Family] = {
         "Pop2Piano", {"ForConditionalGeneration": POP2PIANO}, "ForConditionalGeneration", "ForConditionalGeneration"
     ),
     "udop": Family("Udop", UDOP_CLASSES, "ForConditionalGeneration"),
-    "t5": Family("T5", T5, "ForConditionalGeneration", classes=("T5WithLMHeadModel",)),
+    "t5": Family("T5", T5, "ForConditionalGeneration", classes=("T5WithLMHeadModel",), tied=ties_head),
     "mt5": Family("MT5", T5, "ForConditionalGeneration"),
     "longt5": Family("LongT5", t5_classes(long_encoder, t5_stack("decoder")), "ForConditionalGeneration"),
     "switch_transformers": Family("SwitchTransformers", SWITCH, "ForConditionalGeneration"),
@@ -368,5 +368,5 @@ SEQ2SEQ: dict[str, Family] = {
         "T5Gemma2Decoder", {"": Assembly(MARKED_TOKENS, t5gemma_stack("decoder", *QUERY_KEY_NORMS))}, "", ""
     ),
     "t5gemma2_encoder": Family("T5Gemma2Encoder", {"": T5GEMMA2_ENCODER}, "", ""),
-    "umt5": Family("UMT5", UMT5, "ForConditionalGeneration"),
+    "umt5": Family("UMT5", UMT5, "ForConditionalGeneration", tied=ties_head),
 }

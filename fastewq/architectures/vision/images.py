@@ -22,6 +22,7 @@ from fastewq.architectures.assembly import (
     Rest,
     Under,
     When,
+    both,
     entry,
     linears,
     pair,
@@ -381,7 +382,7 @@ YOLOS = vit(
     position_table(yolos_positions),
     patch_embedding(),
     When(
-        "use_mid_position_embeddings",
+        both("use_mid_position_embeddings", lambda f: f.layers() != 1),
         Parameter("encoder.interpolation.mid_position_embeddings", (middle_layers, 1, middle_positions, WIDTH)),
     ),
     layer=older_vit_layer(),
