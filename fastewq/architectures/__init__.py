@@ -87,6 +87,9 @@ OTHER_CLASSES: Final[Mapping[str, str]] = {
 """Names that repositories' own code has for classes of the transformers library -> the model_type."""
 
 OTHER_TYPES: Final[Mapping[tuple[str, str], str]] = {
+    ("AXK1", "AXK1ForCausalLM"): "axk1",
+    ("DeepseekOCR", "DeepseekOCRForCausalLM"): "deepseek_vl_v2",
+    ("deepseek_ref", "DeepseekV4ForCausalLM"): "deepseek_v4",
     ("git", "Grok1ForCausalLM"): "grok",
     ("internlm2", "InternLM2VEForCausalLM"): "internlm2_ve",
 }

@@ -117,6 +117,20 @@ def test_names_that_repositories_have_for_classes_of_the_library(model_type: str
     assert found.parameters == read_config({"model_type": model_type}).parameters
 
 
+@pytest.mark.parametrize(
+    ("model_type", "name", "meant"),
+    [
+        ("AXK1", "AXK1ForCausalLM", "axk1"),
+        ("deepseek_ref", "DeepseekV4ForCausalLM", "deepseek_v4"),
+    ],
+)
+def test_types_that_files_call_otherwise(model_type: str, name: str, meant: str) -> None:
+    found = read_config({"model_type": model_type, "architectures": [name]})
+    assert found == read_config({"model_type": meant, "architectures": [name]})
+    with pytest.raises(UnsupportedArchitecture, match=model_type):
+        read_config({"model_type": model_type})
+
+
 def test_code_of_the_repository_with_another_class_is_flagged() -> None:
     """As jinaai/jina-embeddings-v3 would be, were its adapters on RoBERTa."""
     auto_map = {"AutoModel": "modeling_lora.RobertaLoRA"}

@@ -115,6 +115,56 @@ def test_keye_is_siglip_with_more_positions_and_qwen3() -> None:
     assert named(keye, "model.") == named(read_config({"model_type": "qwen3", **text}), "model.")
 
 
+def test_keye_1_5_normalizes_four_patches_at_once() -> None:
+    text = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 1, "vocab_size": 100}
+    config = {"vision_config": SIGLIP, **text, **TYPED}
+    first, later = (named(read_config({"model_type": name, **config})) for name in ("Keye", "KeyeVL1_5"))
+    assert {name for name in first if first[name] != later[name]} == {"mlp_AR.pre_norm.weight", "mlp_AR.pre_norm.bias"}
+    assert later["mlp_AR.pre_norm.weight"] == (4 * 1152,)
+
+
+def test_ernie_vl_of_a_repository_is_the_librarys_with_its_text_model_at_the_top() -> None:
+    config = PUBLISHED["ERNIE-4.5-VL-424B-A47B"]["config"]
+    left = ("moe_num", "moe_layer", "architectures", "vision")
+    text = {name: value for name, value in config.items() if not name.startswith(left)}
+    text |= {"model_type": "ernie4_5_vl_moe_text", "moe_num_experts": 64, "moe_num_shared_experts": 0}
+    text |= {"mlp_layer_types": ["dense"] * 3 + ["sparse"] * 51}
+    ours = read_config(config)
+    assert ours.exact, ours.warnings
+    assert named(ours, "model.layers.") == named(read_config(text), "model.layers.")
+    assert named(ours, "model.resampler_model.")["temporal_linear.fc1.weight"] == (5120, 10240)
+    with pytest.raises(InvalidConfig, match="as many for images"):
+        read_config(config | {"moe_num_experts": [64, 32]})
+
+
+MIMO_PRO = {"model_type": "mimo_v2", "architectures": ["MiMoV2ForCausalLM"], "hidden_size": 6144, "vocab_size": 152576}
+MIMO_PRO |= {"intermediate_size": 16384, "moe_intermediate_size": 2048, "n_routed_experts": 384, "head_dim": 192}
+MIMO_PRO |= {"v_head_dim": 128, "num_attention_heads": 128, "num_key_value_heads": 8, "swa_num_attention_heads": 128}
+MIMO_PRO |= {"swa_num_key_value_heads": 8, "swa_head_dim": 192, "swa_v_head_dim": 128, "num_hidden_layers": 70}
+MIMO_PRO |= {"moe_layer_freq": [0] + [1] * 69, "add_swa_attention_sink_bias": True, **TYPED}
+MIMO_PRO |= {"hybrid_layer_pattern": [int(i % 7 > 0) for i in range(70)]}
+
+
+def test_mimo_v2_5_pro_activates_42_billion_of_1_02_trillion() -> None:
+    """Its page: 1.02T parameters, 42B activated."""
+    architecture = read_config(MIMO_PRO)
+    assert architecture.exact, architecture.warnings
+    experts = sum(t.parameters for b in architecture.stacks[0].blocks for t in b.layout.tensors if t.role == "experts")
+    assert f"{architecture.parameters / 1e12:.2f}" == "1.02"
+    assert f"{(architecture.parameters - experts * 376 // 384) / 1e9:.0f}" == "42"
+
+
+def test_windows_of_mimo_v2_5_have_sizes_and_sinks_of_their_own() -> None:
+    full, sliding = (
+        named(read_config(MIMO_PRO | {"swa_num_key_value_heads": 4}), f"model.layers.{i}.self_attn.") for i in (7, 8)
+    )
+    assert sliding["k_proj.weight"] == (4 * 192, 6144)
+    assert full["v_proj.weight"] == (8 * 128, 6144)
+    assert sliding.keys() - full.keys() == {"attention_sink_bias"}
+    seeing = read_config(MIMO_PRO | {"vision_config": {"depth": 28}})
+    assert any("vision_config" in warning for warning in seeing.warnings)
+
+
 def test_pangu_embedded_is_llama_with_biases_in_attention() -> None:
     sizes = {"hidden_size": 4096, "intermediate_size": 12800, "num_attention_heads": 32, "num_key_value_heads": 8}
     sizes |= {"num_hidden_layers": 34, "vocab_size": 153376, "tie_word_embeddings": False}

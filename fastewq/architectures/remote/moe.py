@@ -14,8 +14,10 @@ from fastewq.architecture import Mixer as MixerKind
 from fastewq.architecture import Tensor
 from fastewq.architectures.assembly import assuming
 from fastewq.architectures.body import Decoder, every, leading
-from fastewq.architectures.decoders.dense import LLAMA_ATTENTION, whole_head_dim
+from fastewq.architectures.decoders.dense import HEADS, LLAMA_ATTENTION, whole_head_dim
 from fastewq.architectures.decoders.experts import (
+    mimo_experts,
+    mimo_layers,
     qwen_schedule,
     several_shared,
     shared,
@@ -33,6 +35,7 @@ from fastewq.architectures.parts import (
     Heads,
     MixerPart,
     MixtureOfExperts,
+    Part,
     Tensors,
     chosen,
     embedding,
@@ -92,6 +95,33 @@ class StepExperts(FeedForwardPart):
 def step3_layers(f: Fields, layers: int) -> Sequence[str]:
     f.text("moe_layers_enum")
     return step_experts(f, layers)
+
+
+# -- MiMo V2.5: XiaomiMiMo/MiMo-V2.5-Pro; vLLM, models/mimo_v2.py. MiMo V2 Flash with sizes of its own for windows ----
+
+
+def mimo_sinks(option: str) -> Part:
+    return lambda f: parameter("attention_sink_bias", f[HEADS]) if f.flag(option, False) else ()
+
+
+MIMO_FULL = Attention(
+    bias="attention_bias",
+    out_bias=False,
+    value_dim=field_or("v_head_dim", "head_dim"),
+    extras=(mimo_sinks("add_full_attention_sink_bias"),),
+)
+MIMO_SLIDING = replace(
+    MIMO_FULL,
+    heads="swa_num_attention_heads",
+    kv_heads="swa_num_key_value_heads",
+    dim="swa_head_dim",
+    value_dim=field_or("swa_v_head_dim", "swa_head_dim"),
+    extras=(mimo_sinks("add_swa_attention_sink_bias"),),
+)
+
+
+def correction_bias(f: Fields) -> Tensors:
+    return parameter("gate.e_score_correction_bias", f.experts("n_routed_experts"), role="router")
 
 
 # -- Arctic: Snowflake/snowflake-arctic-instruct, modeling_arctic.py --------------------------------------------------
@@ -261,6 +291,20 @@ REMOTE_MOE: Mapping[str, Model] = {
         ),
         heads=UNTIED_BY_DEFAULT,
         classes=("SarvamMLAForCausalLM", "SarvamMLAModel"),
+    ),
+    "mimo_v2": decoder(
+        Decoder(
+            mixers={"full_attention": MIMO_FULL, "sliding_attention": MIMO_SLIDING},
+            mixer_schedule=mimo_layers,
+            feed_forwards={
+                "dense": GatedMLP(),
+                "sparse": MixtureOfExperts(experts="n_routed_experts", extras=(correction_bias,)),
+            },
+            feed_forward_schedule=mimo_experts,
+            only={"n_shared_experts": (0,)},
+        ),
+        heads=UNTIED_BY_DEFAULT,
+        classes=("MiMoV2ForCausalLM", "MiMoV2Model"),
     ),
     "Klear": decoder(
         sparse(

@@ -32,6 +32,7 @@ from fastewq.architectures.assembly import (
     patches,
     plus,
     quotient,
+    sizes,
     times,
 )
 from fastewq.architectures.fields import Fields, Size
@@ -41,6 +42,9 @@ from fastewq.architectures.remote.deepseek_vl import TIMM_SIGLIP
 from fastewq.architectures.remote.heads import one_class
 from fastewq.architectures.text import TEXT
 from fastewq.architectures.vision.clip import CLIP_LAYER, FUSED_LAYERS, PATCH_KERNEL, VISION, vision_layers
+from fastewq.architectures.vision_language.ernie_vl import EYES as ERNIE_EYES
+from fastewq.architectures.vision_language.ernie_vl import RESAMPLER as ERNIE_RESAMPLER
+from fastewq.architectures.vision_language.ernie_vl import TEXT as ERNIE_TEXT
 from fastewq.architectures.vision_language.multimodal import (
     EYE,
     EYES,
@@ -558,22 +562,25 @@ def keye(f: Fields) -> Fields:
     return told.replaced(model_type="qwen3").unflattened("text_config").replaced(vision_config=seen)
 
 
-KEYE_VL = Adjusted(
-    Assembly(
-        Nested("vision_config", "visual.vision_model", VISION),
-        Rest(
-            Embedding("visual.vision_model.embeddings.packing_position_embedding", KEYE_POSITIONS, EYE),
-            Under(
-                "mlp_AR",
-                Norm("pre_norm", EYE),
-                Linear("linear_1", times(4, EYE), times(4, EYE)),
-                Linear("linear_2", MOUTH, times(4, EYE)),
+def keye_vl(normalized: Size) -> Adjusted:
+    """`normalized` is how wide the norm before the projector is."""
+    return Adjusted(
+        Assembly(
+            Nested("vision_config", "visual.vision_model", VISION),
+            Rest(
+                Embedding("visual.vision_model.embeddings.packing_position_embedding", KEYE_POSITIONS, EYE),
+                Under(
+                    "mlp_AR",
+                    Norm("pre_norm", normalized),
+                    Linear("linear_1", times(4, EYE), times(4, EYE)),
+                    Linear("linear_2", MOUTH, times(4, EYE)),
+                ),
             ),
+            Nested("text_config", "", TEXT, "ForCausalLM"),
         ),
-        Nested("text_config", "", TEXT, "ForCausalLM"),
-    ),
-    keye,
-)
+        keye,
+    )
+
 
 # -- OpenCUA: xlangai/OpenCUA-7B, modeling_opencua.py and configuration_opencua.py. Qwen2.5-VL's parts under new names -
 
@@ -710,14 +717,58 @@ MAGE_VL = Adjusted(
     mage,
 )
 
+# -- ERNIE 4.5 VL before the library had it: baidu/ERNIE-4.5-VL-28B-A3B-PT, modeling_ernie4_5_vl.py --------------------
+
+
+def of_both_kinds(f: Fields, name: str) -> tuple[int, ...]:
+    """A number for text and one for images; one may stand for both."""
+    value = f.value(name)
+    return sizes(f, name, 2)[:2] if isinstance(value, list | tuple) else (f[name],)
+
+
+def ernie_vl(f: Fields) -> Fields:
+    """The same as the library has it: nested configs, one number of experts, and which layers have them."""
+    first, last = min(of_both_kinds(f, "moe_layer_start_index")), max(of_both_kinds(f, "moe_layer_end_index"))
+    step, layers = f.size("moe_layer_interval", 1), f.layers()
+    experts = set(of_both_kinds(f, "moe_num_experts"))
+    if len(experts) > 1:
+        raise f.refuse("moe_num_experts", f.value("moe_num_experts"), "as many for images as for text")
+    seen = f.sub("vision_config", "")
+    sees = {
+        **nested(f, "vision_config"),
+        "model_type": "ernie4_5_vl_moe_vision",
+        "intermediate_size": seen[WIDTH] * seen["mlp_ratio"],
+        "temporal_merge_size": f.size("temporal_conv_size", 2),
+    }
+    speaks = f.replaced(
+        model_type="ernie4_5_vl_moe_text",
+        moe_num_experts=experts.pop(),
+        moe_num_shared_experts=f.value("moe_num_shared_experts", None) or 0,
+        mlp_layer_types=["sparse" if first <= i <= last and (i + 1) % step == 0 else "dense" for i in range(layers)],
+    )
+    return speaks.unflattened("text_config").replaced(vision_config=sees)
+
+
+ERNIE_4_5_VL = Adjusted(
+    Assembly(
+        Nested("vision_config", "vision_model", ERNIE_EYES),
+        At("model", Nested("text_config", "", ERNIE_TEXT), ERNIE_RESAMPLER),
+        LM_HEAD,
+    ),
+    ernie_vl,
+)
+
 REMOTE_MULTIMODAL: Mapping[str, Family] = {
+    "ernie4_5_moe_vl": one_class("Ernie4_5_VLMoe", "ForConditionalGeneration", ERNIE_4_5_VL),
     "locateanything": one_class("LocateAnything", "ForConditionalGeneration", LOCATE_ANYTHING),
     "mage_vl": one_class("MageVL", "ForConditionalGeneration", MAGE_VL),
     "llama_nemotron_vl": one_class("LlamaNemotronVL", "Model", LLAMA_NEMOTRON_VL),
     "isaac": one_class("Isaac", "ForConditionalGeneration", ISAAC),
     "minimax_vl_01": one_class("MiniMaxVL01", "ForConditionalGeneration", MINIMAX_VL),
     "opencua": one_class("OpenCUA", "ForConditionalGeneration", OPENCUA),
-    "Keye": one_class("Keye", "ForConditionalGeneration", KEYE_VL),
+    "Keye": one_class("Keye", "ForConditionalGeneration", keye_vl(EYE)),
+    # Kwai-Keye/Keye-VL-1_5-8B; vLLM, models/keye_vl1_5.py: four patches are normalized together
+    "KeyeVL1_5": one_class("KeyeVL1_5", "ForConditionalGeneration", keye_vl(times(4, EYE))),
     "dots_ocr": one_class("DotsOCR", "ForCausalLM", DOTS_OCR),
     "llavaonevision1_5": one_class("LLaVAOneVision1_5_", "ForConditionalGeneration", LLAVA_ONEVISION_1_5),
     "step3_vl": one_class("Step3VL", "ForConditionalGeneration", STEP3_VL),

@@ -99,6 +99,15 @@ EYES = {
         ("Ernie4_5_VL_MoeVisionTransformerPretrainedModel",),
     )
 }
+RESAMPLER = Rest(
+    Under(
+        "resampler_model",
+        merging("spatial_linear", merged_features),
+        merging("temporal_linear", several_frames),
+        Linear("mlp", MOUTH, merged_features),
+        Norm("after_norm", MOUTH, False),
+    )
+)
 ERNIE_VL: Mapping[str, Model] = {
     **TEXT,
     **EYES,
@@ -107,15 +116,7 @@ ERNIE_VL: Mapping[str, Model] = {
         speaking(
             Nested("text_config", "language_model", TEXT),
             Nested("vision_config", "vision_tower", EYES),
-            Rest(
-                Under(
-                    "resampler_model",
-                    merging("spatial_linear", merged_features),
-                    merging("temporal_linear", several_frames),
-                    Linear("mlp", MOUTH, merged_features),
-                    Norm("after_norm", MOUTH, False),
-                )
-            ),
+            RESAMPLER,
         ),
         GENERATE,
         classes=("Ernie4_5_VL_MoeForConditionalGeneration", "Ernie4_5_VL_MoeModel"),
