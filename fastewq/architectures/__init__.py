@@ -92,6 +92,8 @@ OTHER_TYPES: Final[Mapping[tuple[str, str], str]] = {
     ("deepseek_ref", "DeepseekV4ForCausalLM"): "deepseek_v4",
     ("git", "Grok1ForCausalLM"): "grok",
     ("internlm2", "InternLM2VEForCausalLM"): "internlm2_ve",
+    ("llava", "LlavaLlamaForCausalLM"): "llava_llama",
+    ("llava", "LlavaMistralForCausalLM"): "llava_mistral",
 }
 """(model_type, class) of published configs that mean another type: xai-org/grok-2's says "git"."""
 MISUSED: Final = frozenset(model_type for model_type, _ in OTHER_TYPES)

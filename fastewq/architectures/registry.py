@@ -35,6 +35,7 @@ FAMILIES: Final = (
     ("remote.deepseek_vl", "DEEPSEEK_VL"),
     ("remote.janus", "JANUS"),
     ("remote.bunny", "BUNNY"),
+    ("remote.llava", "LLAVA"),
     ("remote.molmo", "MOLMO"),
     ("remote.jina_vlm", "JINA_VLM"),
     ("remote.moondream", "MOONDREAM"),

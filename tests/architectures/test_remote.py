@@ -115,6 +115,56 @@ def test_keye_is_siglip_with_more_positions_and_qwen3() -> None:
     assert named(keye, "model.") == named(read_config({"model_type": "qwen3", **text}), "model.")
 
 
+CLIP_L = {"model_type": "clip_vision_model", "hidden_size": 1024, "image_size": 336, "intermediate_size": 4096}
+CLIP_L |= {"num_attention_heads": 16, "num_hidden_layers": 24, "patch_size": 14}
+SO400M = SIGLIP | {"num_hidden_layers": 26, "vision_use_head": False}
+MISTRAL = {"model_type": "mistral", "hidden_size": 4096, "intermediate_size": 14336, "num_attention_heads": 32}
+MISTRAL |= {"num_key_value_heads": 8, "num_hidden_layers": 32, "vocab_size": 32000, "tie_word_embeddings": False}
+SEES = {"mm_vision_tower": "openai/clip-vit-large-patch14-336", "mm_hidden_size": 1024, **TYPED}
+SEES |= {"mm_projector_type": "mlp2x_gelu", "mm_patch_merge_type": "spatial_unpad"}
+UNTIED = {"tie_word_embeddings": False, "architectures": ["LlavaNextForConditionalGeneration"]}
+
+
+@pytest.mark.parametrize(
+    ("ours", "library"),
+    [
+        (
+            MISTRAL | SEES | {"model_type": "llava_mistral", "architectures": ["LlavaMistralForCausalLM"]},
+            UNTIED | {"model_type": "llava_next", "vision_config": CLIP_L, "text_config": MISTRAL},
+        ),
+        (
+            MISTRAL | SEES | {"model_type": "llava", "architectures": ["LlavaMistralForCausalLM"]},
+            UNTIED | {"model_type": "llava_next", "vision_config": CLIP_L, "text_config": MISTRAL},
+        ),
+        (
+            {**MISTRAL, **SEES, "model_type": "llava_qwen", "architectures": ["LlavaQwenForCausalLM"]}
+            | {"mm_vision_tower": "google/siglip-so400m-patch14-384", "mm_hidden_size": 1152},
+            {"model_type": "llava_onevision", "architectures": ["LlavaOnevisionForConditionalGeneration"]}
+            | {"vision_config": SO400M, "text_config": MISTRAL | {"model_type": "qwen2"}, "tie_word_embeddings": False},
+        ),
+    ],
+)
+def test_llava_of_a_repository_has_what_the_librarys_has(ours: dict[str, Any], library: dict[str, Any]) -> None:
+    found = read_config(ours)
+    assert found.exact, found.warnings
+    assert found.parameters == read_config(library).parameters
+    assert {"mm_projector.2.weight", "image_newline"} < named(found, "model.").keys()
+
+
+def test_projectors_of_llava() -> None:
+    kind = MISTRAL | SEES | {"model_type": "llava_mistral", "architectures": ["LlavaMistralForCausalLM"]}
+    single = named(read_config(kind | {"mm_projector_type": "linear"}), "model.mm_projector.")
+    assert single == {"weight": (4096, 1024), "bias": (4096,)}
+    deeper = named(read_config(kind | {"mm_projector_type": "mlp3x_gelu"}), "model.mm_projector.")
+    assert deeper["4.weight"] == (4096, 4096)
+    with pytest.raises(InvalidConfig, match="mm_projector_type is 'pooler'"):
+        read_config(kind | {"mm_projector_type": "pooler"})
+    with pytest.raises(UnsupportedArchitecture, match="mm_vision_tower is 'imagebind_huge'"):
+        read_config(kind | {"mm_vision_tower": "imagebind_huge"})
+    with pytest.raises(UnsupportedArchitecture, match="mm_resampler_type"):
+        read_config(kind | {"mm_resampler_type": "qformer"})
+
+
 def test_keye_1_5_normalizes_four_patches_at_once() -> None:
     text = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 1, "vocab_size": 100}
     config = {"vision_config": SIGLIP, **text, **TYPED}

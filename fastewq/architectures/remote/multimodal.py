@@ -391,6 +391,17 @@ MINICPMV = Assembly(
 # -- Phi-3-vision: microsoft/Phi-3.5-vision-instruct, modeling_phi3_v.py and image_embedding_phi3_v.py ----------------
 
 
+CLIP_336 = {
+    "model_type": "clip_vision_model",
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_attention_heads": 16,
+    "num_hidden_layers": 24,
+    "image_size": 336,
+    "patch_size": 14,
+}
+
+
 def phi3_v(f: Fields) -> Fields:
     """The image processor names a CLIP model, whose sizes the code knows."""
     seen, embed = (f.sub(name, "") for name in ("img_processor", "embd_layer"))
@@ -398,16 +409,7 @@ def phi3_v(f: Fields) -> Fields:
     embed.choice("projection_cls", ("mlp",))
     embed.choice("use_hd_transform", (True,))
     embed.choice("with_learnable_separator", (True,))
-    clip = {
-        "model_type": "clip_vision_model",
-        "hidden_size": 1024,
-        "intermediate_size": 4096,
-        "num_attention_heads": 16,
-        "num_hidden_layers": 24,
-        "image_size": 336,
-        "patch_size": 14,
-    }
-    return f.replaced(model_type="phi3", vision_config=clip).unflattened("text_config")
+    return f.replaced(model_type="phi3", vision_config=CLIP_336).unflattened("text_config")
 
 
 PHI3_V = Adjusted(
