@@ -148,6 +148,10 @@ def meant(model_type: str, config: Mapping[str, Any]) -> str:
         config.get("lora_adaptations") or config.get("position_embedding_type") == "rotary"
     ):
         return "xlm-roberta-flash"
+    if model_type == "bert" and config.get("alibi_starting_size"):
+        return "mosaic_bert"
+    if model_type == "bert" and config.get("position_embedding_type") == "alibi":
+        return "jina_bert"
     if model_type not in MISUSED:
         return model_type
     named = config.get("architectures")

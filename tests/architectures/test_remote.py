@@ -165,6 +165,21 @@ def test_projectors_of_llava() -> None:
         read_config(kind | {"mm_resampler_type": "qformer"})
 
 
+def test_bert_with_alibi_is_not_bert_whose_type_it_names() -> None:
+    jina, mosaic = (PUBLISHED[name]["config"] for name in ("jina-embeddings-v2-base-en", "DNABERT-2-117M"))
+    masked = [read_config(c | {"architectures": [c["architectures"][0][:-5] + "ForMaskedLM"]}) for c in (jina, mosaic)]
+    assert [one.exact for one in masked] == [one.tied_embeddings for one in masked] == [True, True]
+    assert named(masked[0], "cls.predictions.").keys() == {
+        "bias",
+        *(f"transform.{part}.{kind}" for part in ("dense", "LayerNorm") for kind in ("weight", "bias")),
+    }
+    assert not any("position" in name for one in masked for name in named(one))
+    blocks = [named(one, "bert.encoder.layer.3.attention.self.") for one in masked]
+    assert [len(block) for block in blocks] == [6, 2]
+    plain = read_config(jina | {"architectures": ["BertModel"], "position_embedding_type": "absolute"})
+    assert plain.model_type == "bert"
+
+
 def test_keye_1_5_normalizes_four_patches_at_once() -> None:
     text = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 1, "vocab_size": 100}
     config = {"vision_config": SIGLIP, **text, **TYPED}

@@ -1,8 +1,14 @@
 """Encoders of text whose code lies in the model's repository and is never run.
 
 XLM-RoBERTa with rotary positions and adapters: jinaai/jina-embeddings-v3, whose code is that of
-jinaai/xlm-roberta-flash-implementation, modeling_xlm_roberta.py and modeling_lora.py. Its config says `xlm-roberta`, as
-those of the transformers library do; `meant` of `fastewq.architectures` tells them apart.
+jinaai/xlm-roberta-flash-implementation, modeling_xlm_roberta.py and modeling_lora.py.
+
+BERT with ALiBi and gated feed-forwards: mosaicml/mosaic-bert-base, bert_layers.py; jinaai/jina-embeddings-v2-base-en,
+whose code is that of jinaai/jina-bert-implementation, modeling_bert.py (text-embeddings-inference, models/jina.rs and
+jina_code.rs).
+
+Their configs say `xlm-roberta` or `bert`, as those of the transformers library do; `meant` of `fastewq.architectures`
+tells them apart.
 """
 
 from __future__ import annotations
@@ -15,6 +21,7 @@ from fastewq.architectures.assembly import (
     Assembly,
     Embedding,
     Expect,
+    Family,
     Layers,
     Linear,
     Norm,
@@ -22,11 +29,13 @@ from fastewq.architectures.assembly import (
     Rest,
     When,
     assuming,
+    times,
 )
+from fastewq.architectures.encoders.bert import SELF_ATTENTION, bert_classes
 from fastewq.architectures.fields import MAX_LAYERS, Fields, Size
 from fastewq.architectures.heads import Model
-from fastewq.architectures.parts import Part
-from fastewq.architectures.remote.heads import one_class
+from fastewq.architectures.parts import Part, unless
+from fastewq.architectures.remote.heads import one_class, tied_by_default
 
 
 def tasks(f: Fields) -> int:
@@ -91,11 +100,61 @@ FLASH_DEFAULTS = {
     "type_vocab_size": 1,
     "position_embedding_type": "rotary",
 }
+ALIBI_EMBEDDINGS = Rest(
+    Embedding("embeddings.word_embeddings", "vocab_size"),
+    Embedding("embeddings.token_type_embeddings", "type_vocab_size"),
+    Norm("embeddings.LayerNorm"),
+)
+GATED: tuple[Part, ...] = (
+    Norm("attention.output.LayerNorm"),
+    Linear("mlp.gated_layers", times(2, FFN), WIDTH, False),
+    Linear("mlp.wo", WIDTH, FFN),
+    Norm("mlp.layernorm"),
+)
+FUSED_ATTENTION: tuple[Part, ...] = (
+    Linear("attention.self.Wqkv", "3*hidden_size", WIDTH),
+    Linear("attention.output.dense", WIDTH, WIDTH),
+)
+NORMALIZED: tuple[Part, ...] = (
+    *(Norm(f"attention.{name}") for name in ("self.layer_norm_q", "self.layer_norm_k", "output.LayerNorm")),
+    Linear("mlp.up_gated_layer", times(2, FFN), WIDTH, False),
+    Linear("mlp.down_layer", WIDTH, FFN),
+    Norm("layer_norm_1"),
+    Norm("layer_norm_2"),
+)
+"""What jinaai/jina-bert-v2-qk-post-norm has instead, the code of jina-embeddings-v2-base-code and of the rerankers."""
+
+
+def normalizes_queries(f: Fields) -> bool:
+    """Whether `auto_map` names the second of the two repositories; nothing else in these configs tells them apart."""
+    named = f.value("auto_map", None)
+    return isinstance(named, Mapping) and any("qk-post-norm" in str(place)[:200] for place in named.values())
+
+
+JINA = Assembly(
+    Expect("feed_forward_type", "geglu", "reglu"),
+    ALIBI_EMBEDDINGS,
+    Layers(
+        "encoder.layer",
+        (*SELF_ATTENTION, When(unless(normalizes_queries), *GATED), When(normalizes_queries, *NORMALIZED)),
+    ),
+)
+MOSAIC = Assembly(ALIBI_EMBEDDINGS, Layers("encoder.layer", (*FUSED_ATTENTION, *GATED)))
+TASKS = ("Model", "ForMaskedLM", "ForSequenceClassification")
+
+
+def alibi_bert(prefix: str, body: Assembly) -> Family:
+    classes = {task: assuming(built, tie_word_embeddings=True) for task, built in bert_classes("bert", body).items()}
+    return Family(prefix, classes, classes=tuple(f"{prefix}{task}" for task in TASKS), tied=tied_by_default)
+
+
 REMOTE_ENCODERS: Mapping[str, Model] = {
+    "jina_bert": alibi_bert("JinaBert", JINA),
+    "mosaic_bert": alibi_bert("Bert", MOSAIC),
     "xlm-roberta-flash": one_class(
         "XLMRoberta",
         "Model",
         assuming(Assembly(FLASH, Rest(*matrix("pooler.dense", WIDTH, WIDTH))), **FLASH_DEFAULTS),
         "XLMRobertaLoRA",
-    )
+    ),
 }
