@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Final
 
 from fastewq.document import Plan
-from fastewq.errors import CannotExport
+from fastewq.errors import CannotExport, InvalidPlan
 from fastewq.exports import (
     autoround,
     bitsandbytes,
@@ -26,6 +26,7 @@ from fastewq.exports import (
 )
 from fastewq.exports.assignment import Difference, assign
 from fastewq.exports.base import Export, Tool
+from fastewq.memory import MAX_BYTES
 from fastewq.schemes import DEFAULT_TARGET
 from fastewq.shown import shown
 
@@ -53,7 +54,8 @@ def export(plan: Plan, tool: str, *, nearest: bool = False) -> Export:
     """The plan in the form `tool` takes.
 
     Raises CannotExport where the tool is unknown, does not cover the model, or cannot express the plan; with `nearest`
-    the last of these gives the nearest plan it can express instead, its differences listed.
+    the last of these gives the nearest plan it can express instead, its differences listed. Raises InvalidPlan for one
+    whose tensors no memory can hold.
     """
     if not isinstance(tool, str) or tool not in TOOLS:
         raise CannotExport(
@@ -72,16 +74,19 @@ def export(plan: Plan, tool: str, *, nearest: bool = False) -> Export:
             f"{tool} cannot express this plan: {summary(assignment.differences)}",
             hint="Ask for the nearest plan it can express (--nearest), or plan with a policy and target it has.",
         )
+    size = assignment.tensor_bytes()
+    if size > MAX_BYTES:
+        raise InvalidPlan(f"the tensors of the plan take {size} bytes; expected at most {MAX_BYTES}")
     parts = chosen.build(assignment)
     return Export(
         tool=tool,
         verified=chosen.verified,
         files=parts.files,
         usage=parts.usage,
-        bytes=assignment.tensor_bytes(),
+        bytes=size,
         header_bytes=parts.header_bytes,
         differences=assignment.differences,
-        warnings=(*parts.warnings, *_over_budget(plan, assignment.tensor_bytes() + parts.header_bytes, chosen)),
+        warnings=(*parts.warnings, *_over_budget(plan, size + parts.header_bytes, chosen)),
     )
 
 

@@ -20,6 +20,15 @@ def test_an_export_is_that_of_the_library(client, llama, tool):
     assert client.post(f"/v1/exports/{tool}", json={"plan": plan, "nearest": True}).json() == made.json()
 
 
+def test_a_plan_larger_than_any_number_in_json_is_refused(client, llama):
+    plan = fastewq.plan(llama).as_dict()
+    plan["layouts"][0][0]["shape"] = [2**30, 2**30]  # of which each block has one
+    request = {"plan": plan, "nearest": True}
+    for tool in TOOLS:
+        error = assert_error(client.post(f"/v1/exports/{tool}", json=request), 422, "invalid_plan")
+        assert "the tensors of the plan take" in error["message"]
+
+
 def test_the_tools_are_listed(client):
     assert [tool["name"] for tool in client.get("/v1/exports").json()["tools"]] == list(TOOLS)
 
