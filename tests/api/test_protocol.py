@@ -6,13 +6,21 @@ import contextlib
 import json
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 import uvicorn
 from fastewq.api import protocol
 from fastewq.api.app import create_app
 from fastewq.api.settings import Settings
+
+
+def wait_until(reached: Callable[[], object], pause: Callable[[], object] = lambda: time.sleep(0.05)) -> None:
+    deadline = time.monotonic() + 60
+    while not reached():
+        assert time.monotonic() < deadline, "not reached within a minute"
+        pause()
 
 
 @pytest.fixture
@@ -24,8 +32,7 @@ def server(monkeypatch) -> Iterator[uvicorn.Server]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
     thread.start()
-    while not server.started:
-        threading.Event().wait(0.01)
+    wait_until(lambda: server.started)
     yield server
     server.should_exit = True
     thread.join()
@@ -105,17 +112,20 @@ def asked_for_much(address, llama) -> Iterator[socket.socket]:
 
 def test_a_client_that_reads_no_answer_is_let_go(server, asked_for_much):
     assert server.server_state.connections
-    while server.server_state.connections:
-        threading.Event().wait(0.05)
+    wait_until(lambda: not server.server_state.connections)
 
 
 def test_a_client_that_reads_a_large_answer_in_drops_is_let_go(server, asked_for_much):
     """It takes some at any time, but would need far longer than a client is waited for."""
     taken = 0
-    while server.server_state.connections:
-        threading.Event().wait(0.1)
+
+    def take_a_drop() -> None:
+        nonlocal taken
+        time.sleep(0.1)
         taken += len(asked_for_much.recv(2**14))
-        assert taken < 2**21
+
+    wait_until(lambda: not server.server_state.connections, take_a_drop)
+    assert taken < 2**21
 
 
 def test_a_client_that_is_refused_is_let_go(address):
@@ -132,6 +142,5 @@ def test_requests_sent_ahead_end_with_a_client_that_reads_no_answer(server, addr
         connection.connect(address)
         connection.sendall(b"GET /docs/static/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n" * 20)
         connection.recv(1)
-        while server.server_state.connections or server.server_state.tasks:
-            threading.Event().wait(0.05)
+        wait_until(lambda: not (server.server_state.connections or server.server_state.tasks))
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
