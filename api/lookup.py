@@ -89,7 +89,8 @@ class Lookup:
         key = (model, revision)
         kept = self._kept.get(key)
         if kept is not None:
-            return Found(parse_config(kept.text, f"{model}@{revision}: config.json"), kept.commit, warning=kept.warning)
+            config = await self._threads.run(parse_config, kept.text, f"{model}@{revision}: config.json")
+            return Found(config, kept.commit, warning=kept.warning)
         answer = await self._threads.run(hub.config, *key)
         self._kept[key] = Kept(answer.text, answer.commit, answer.warning)
         return Found(answer.config, answer.commit, warning=answer.warning)

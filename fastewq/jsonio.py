@@ -15,6 +15,8 @@ from fastewq.shown import json_kind
 
 MAX_CONFIG_BYTES: Final = 8 * 2**20
 """The largest config.json seen, which lists the format of every expert, has 2.4 MB."""
+MAX_CONFIG_VALUES: Final = 1_000_000
+"""Each takes far more time and memory than its text, and no other thread of the process runs while a text is read."""
 MAX_INTEGER_DIGITS: Final = 64
 
 
@@ -22,10 +24,17 @@ def parse_config(text: bytes, source: str, *, limit: int = MAX_CONFIG_BYTES) -> 
     """A JSON object from at most `limit` bytes. `source` names it in errors. Raises InvalidConfig."""
     if len(text) > limit:
         raise InvalidConfig(f"{source} has {len(text)} bytes; expected at most {limit}")
+    if len(text) > MAX_CONFIG_VALUES < (values := values_in(text)):
+        raise InvalidConfig(f"{source} holds about {values} JSON values; expected at most {MAX_CONFIG_VALUES}")
     value = parse_json(text, source)
     if not isinstance(value, dict):
         raise InvalidConfig(f"{source} holds {json_kind(value)}; expected an object")
     return value
+
+
+def values_in(text: bytes) -> int:
+    """About how many values a JSON text holds: each but the first follows one of these."""
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
 
 
 def parse_json(text: bytes, source: str) -> Any:

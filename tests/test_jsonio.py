@@ -5,7 +5,7 @@ import math
 import pytest
 
 from fastewq.errors import InvalidConfig, NotFound
-from fastewq.jsonio import MAX_CONFIG_BYTES, load_config, parse_config
+from fastewq.jsonio import MAX_CONFIG_BYTES, MAX_CONFIG_VALUES, load_config, parse_config
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,8 @@ from fastewq.jsonio import MAX_CONFIG_BYTES, load_config, parse_config
         (b'{"a": 1, "a": "\\u003a"}', "'a' appears twice"),
         (b"[" * 200_000, "nested too deeply"),
         (b'{"a":' * 200_000, "nested too deeply"),
-        (b" " * (MAX_CONFIG_BYTES + 1), "at most"),
+        (b" " * (MAX_CONFIG_BYTES + 1), "bytes; expected at most"),
+        (b'{"a": [' + b"1," * MAX_CONFIG_VALUES + b"1]}", "JSON values; expected at most"),
     ],
 )
 def test_hostile_text_is_an_invalid_config_that_names_the_source(text, words):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from collections.abc import Iterator
 
 import httpx
 import pytest
+from fastewq.api import lookup
+from fastewq.api.settings import Settings
 from hub.loopback import Fault, LoopbackHub
 
 import fastewq
+from fastewq.jsonio import parse_config
 
 from .server import Server, assert_error
 
@@ -50,6 +55,23 @@ def test_a_model_by_its_name_gets_the_plan_of_its_config(asking, commit, llama_t
     assert asking.post("/v1/plans", json={"model": "served/plain"}).json() == expected
     assert asking.get(ROUTE, params={"revision": commit}).json() == expected
     assert asking.get(ROUTE, headers={"If-None-Match": response.headers["etag"]}).status_code == 304
+
+
+def test_a_config_that_is_kept_is_read_beside_the_requests(monkeypatch):
+    """It may be large, and nobody would be answered meanwhile."""
+    readers = []
+
+    def read(text: bytes, source: str) -> dict[str, object]:
+        readers.append(threading.current_thread())
+        return parse_config(text, source)
+
+    monkeypatch.setattr(lookup, "parse_config", read)
+    looking = lookup.Lookup(Settings())
+    looking._kept["a/b", "main"] = lookup.Kept(b'{"model_type": "llama"}', "0" * 40, None)
+    found = asyncio.run(looking._from_hub(None, "a/b", "main"))
+    assert found.config == {"model_type": "llama"}
+    assert readers
+    assert threading.main_thread() not in readers
 
 
 def test_policy_and_memory_of_a_lookup(asking, llama_text, commit):
