@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
+from starlette.types import Message, Receive
 
 from fastewq import jsonio
 from fastewq.errors import InvalidConfig
@@ -17,7 +19,10 @@ from .errors import BodyTooLarge, ClientGone, InvalidRequest, MalformedRequest, 
 Model = TypeVar("Model", bound=BaseModel)
 
 MAX_FIELDS: Final = 64
-"""Of a request. Beyond it, fields are not read at all."""
+"""Of a request, of which none has so many. Beyond it, the unknown ones are not named one by one."""
+LOOKS: Final = 4
+"""Turns of the event loop in which bytes that wait in the socket become a message: one to receive them, one to wake who
+waits for them; and as many again in case the loop was in the middle of a turn."""
 BODY_IS_HERE: Final = "body_is_here"
 """Set in a request's state by our protocol once the whole body has arrived: a timer would cost more than reading it."""
 
@@ -33,18 +38,37 @@ async def read_body(request: Request, *, limit: int, seconds: float) -> bytes:
     if declared.isdigit() and (len(declared) > 18 or int(declared) > limit):
         raise BodyTooLarge(f"the body has {declared[:20].decode()} bytes; expected at most {limit}")
     if BODY_IS_HERE in request.scope["state"]:
-        return await _receive(request, limit)
+        return await _receive(request.receive, limit)
+    deadline = asyncio.get_running_loop().time() + seconds
     try:
-        async with asyncio.timeout(seconds):
-            return await _receive(request, limit)
+        return await _receive(partial(_in_time, request.receive, deadline), limit)
     except TimeoutError:
         raise SlowRequest(f"the body did not arrive within {seconds:g} seconds") from None
 
 
-async def _receive(request: Request, limit: int) -> bytes:
+async def _in_time(receive: Receive, deadline: float) -> Message:
+    """The next message, if it arrives before the deadline, or is on this machine by then. Raises TimeoutError.
+
+    A busy service takes its time to receive what the client has sent long ago, and that is not the client's fault:
+    after the deadline it goes on for as long as there is more each time that it looks.
+    """
+    loop = asyncio.get_running_loop()
+    message = asyncio.ensure_future(receive())
+    try:
+        await asyncio.wait([message], timeout=max(0, deadline - loop.time()))
+        for _ in range(LOOKS):
+            if message.done():
+                return message.result()
+            await asyncio.sleep(0)
+        raise TimeoutError
+    finally:
+        message.cancel()
+
+
+async def _receive(receive: Receive, limit: int) -> bytes:
     parts, size, more = [], 0, True
     while more:
-        message = await request.receive()
+        message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
         part, more = message.get("body", b""), message.get("more_body", False)
@@ -102,7 +126,8 @@ def depth_exceeds(document: Any, limit: int) -> bool:
 def parse_model(model: type[Model], document: Any) -> Model:
     """The request model in a parsed body. Raises InvalidRequest, which names the fields at fault."""
     if isinstance(document, dict) and len(document) > MAX_FIELDS:  # each unknown one would take a kilobyte
-        raise InvalidRequest(f"the body has {len(document)} fields; expected at most {len(model.model_fields)}")
+        known = ", ".join(model.model_fields)
+        raise InvalidRequest(f"the request has {len(document)} fields; expected no others than {known}")
     try:
         return model.model_validate(document)
     except ValidationError as error:
@@ -115,6 +140,6 @@ def describe_problems(problems: Sequence[Any]) -> str:
 
 
 def _problem(location: tuple[int | str, ...], message: str) -> str:
-    where = ".".join(str(part)[:80] for part in location) or "the body"
+    where = ".".join(str(part)[:80] for part in location) or "the request"
     message = message.removeprefix("Value error, ")
     return f"{where}: {message[:1].lower()}{message[1:]}"

@@ -84,7 +84,7 @@ class PlanRequest(Request):
     @model_validator(mode="after")
     def _names_a_model(self) -> PlanRequest:
         if self.config is None and self.model is None and getattr(self, "plan", None) is None:
-            raise ValueError("the body names no model; expected config or model")
+            raise ValueError("the request names no model; expected config or model")
         return self
 
 

@@ -96,6 +96,19 @@ def test_a_body_that_is_no_batch_is_refused(client, document):
     assert_error(client.post(BATCH, json=document), 422, "invalid_request")
 
 
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        ({f"field{i}": 1 for i in range(100)}, "the request has 100 fields; expected no others than config, model, "),
+        ([], "the request: "),
+        ({}, "the request names no model"),
+    ],
+)
+def test_what_is_wrong_with_one_request_is_not_said_of_the_body(client, request_, words):
+    result = client.post(BATCH, json={"requests": [request_]}).json()["results"][0]
+    assert words in result["error"]["message"]
+
+
 def test_a_model_named_without_a_config_is_not_looked_up_in_a_batch(client):
     result = client.post(BATCH, json={"requests": [{"model": "a/b"}]}).json()["results"][0]
     assert result["error"]["code"] == "invalid_request"

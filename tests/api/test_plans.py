@@ -122,8 +122,8 @@ def test_a_config_that_cannot_be_is_refused_by_field(client, llama, change, code
     ("document", "named"),
     [
         ({}, "config"),
-        ([], "the body"),
-        ("config", "the body"),
+        ([], "the request"),
+        ("config", "the request"),
         ({"config": []}, "config"),
         ({"config": {}, "modle": "a/b"}, "modle"),
         ({"config": {}, "model": "../../etc/passwd"}, "model"),
