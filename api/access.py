@@ -27,9 +27,9 @@ NAME: Final = re.compile(r"[\w.-]{1,64}", re.ASCII)
 KEY_LINE: Final = re.compile(rf"(?P<name>{NAME.pattern})\s+(?P<digest>[0-9a-f]{{64}})", re.ASCII)
 MAX_KEY_FILE_BYTES: Final = 2**20
 RELOAD_SECONDS: Final = 1.0
-MAX_CALLERS: Final = 2**14
-"""Whose requests are counted at a time. Where there are more, all are counted anew: whoever has so many addresses is
-not held up by a rate per address, and must not fill the memory."""
+MAX_COUNTS: Final = 2**15
+"""Kept at a time; a caller has up to two, of this window of time and the one before. Where there are more, all requests
+are counted anew: whoever has so many addresses is not held up by a rate per address, and must not fill the memory."""
 
 
 class Keyring:
@@ -126,7 +126,7 @@ class Access:
             self._count(self._rate, name or network(scope))
 
     def _count(self, rate: RateLimitItem, caller: str) -> None:
-        if len(self._counted.storage) >= MAX_CALLERS:
+        if len(self._counted.storage) >= MAX_COUNTS:
             self._counted = MemoryStorage()
         limiter = SlidingWindowCounterRateLimiter(self._counted)
         if not limiter.hit(rate, caller):

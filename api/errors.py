@@ -15,7 +15,7 @@ FastEWQError
     ├── TooLarge                 more than the service takes or gives in one exchange
     │   ├── BodyTooLarge
     │   ├── BatchTooLarge        too many requests in one batch
-    │   └── AnswerTooLarge       the plans of one batch take too many bytes
+    │   └── AnswerTooLarge       the plans of one batch, or one answer, take too many bytes
     ├── UnsupportedMediaType     the body is not declared as JSON
     ├── RetryLater               passes by itself; the answer has Retry-After
     │   ├── RateLimited          too many requests with one key or from one address
@@ -133,10 +133,10 @@ class BatchTooLarge(TooLarge):
 
 
 class AnswerTooLarge(TooLarge):
-    """The plans of one batch take more bytes than the service gives."""
+    """The plans of one batch, or one answer, take more bytes than the service gives."""
 
     code = "answer_too_large"
-    default_hint = "Send this request in another batch."
+    default_hint = "Ask for fewer plans in one batch."
 
 
 class UnsupportedMediaType(ServiceError):

@@ -7,8 +7,10 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fastewq.jsonio import values_in
+
 from .access import Access
-from .errors import Overloaded
+from .errors import AnswerTooLarge, BodyTooLarge, Overloaded, TooLarge
 
 OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/metrics"})
 """Answered even when the service is full: whoever watches it must be able to."""
@@ -42,7 +44,7 @@ class Memory:
     """
 
     def __init__(self, size: int) -> None:
-        self.free = size
+        self.size = self.free = size
 
 
 class Held:
@@ -58,21 +60,26 @@ class Held:
         self._taken = 0
 
     async def receive(self) -> Message:
-        """Raises Overloaded."""
+        """Raises Overloaded, BodyTooLarge."""
         message = await self._receive()
         if body := message.get("body"):
-            self._take(len(body) + VALUE_BYTES * (body.count(b",") + body.count(b"{") + body.count(b"[")))
+            self._take(len(body) + VALUE_BYTES * values_in(body), BodyTooLarge)
         return message
 
     async def send(self, message: Message) -> None:
-        """Raises Overloaded instead of sending the head of an answer too large to be held until it is read."""
+        """Raises Overloaded or AnswerTooLarge instead of sending the head of an answer that cannot be held until it is
+        read.
+        """
         if message["type"] == "http.response.start":
-            self._take(int(dict(message["headers"]).get(b"content-length", b"0")))
+            self._take(int(dict(message["headers"]).get(b"content-length", b"0")), AnswerTooLarge)
             self._place.close()
         await self._send(message)
 
-    def _take(self, size: int) -> None:
+    def _take(self, size: int, never: type[TooLarge]) -> None:
+        """Raises Overloaded where others hold the memory, `never` where all of it would not do."""
         self._size += size
+        if self._size > self._memory.size:
+            raise never(f"the request alone takes more memory than the {self._memory.size} bytes for all in work")
         if (more := self._size - self._taken) > 0:
             if more > self._memory.free:
                 raise Overloaded("the requests in work hold all the memory that they may")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from limits import parse
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from .errors import InvalidSettings
@@ -44,7 +44,8 @@ class Settings(BaseSettings):
     max_held_bytes: int = Field(
         default=256 * 2**20,
         ge=1,
-        description="Memory for bodies and answers in work per worker, as far as it can be told; more get 503.",
+        description="Memory for bodies and answers in work per worker, as far as it can be told; more get 503. "
+        "At least that of the largest body.",
     )
     drain_seconds: float = Field(default=5, ge=0, description="After SIGTERM: time of unready service before refusing.")
     grace_seconds: int = Field(default=30, ge=0, description="After draining: time for running requests to finish.")
@@ -69,6 +70,14 @@ class Settings(BaseSettings):
                 parse(value)
             except ValueError:
                 raise ValueError("expected a rate such as 600/minute") from None
+        return value
+
+    @field_validator("max_held_bytes")
+    @classmethod
+    def _holds_every_body(cls, value: int, others: ValidationInfo) -> int:
+        for name in ("max_body_bytes", "max_batch_body_bytes"):
+            if value < others.data.get(name, 0):
+                raise ValueError(f"expected at least {_variable(name)}, which is {others.data[name]}")
         return value
 
     def as_environment(self) -> dict[str, str]:

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 from fastewq.api import access
 from fastewq.api.access import Access, network
-from fastewq.api.errors import InvalidRequest, RateLimited
+from fastewq.api.errors import InvalidRequest, InvalidSettings, RateLimited
 from fastewq.api.lookup import KEPT_BYTES, Lookup
 from fastewq.api.reading import parse_model
 from fastewq.api.schemas import PlanRequest
-from fastewq.api.settings import Settings
+from fastewq.api.settings import Settings, load_settings
 
 from fastewq.hub import HubConfig
 
@@ -79,7 +79,8 @@ BODY = b" " * 2**20
 
 def test_large_bodies_hold_so_much_memory_together_and_keep_no_small_one_out(llama):
     head = b"POST /v1/plans HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-    with Server(max_held_bytes=6 * 2**20, drain_seconds=0) as server, server.client() as client, ExitStack() as stack:
+    settings = {"max_held_bytes": 6 * 2**20, "max_batch_body_bytes": 4 * 2**20, "drain_seconds": 0}
+    with Server(**settings) as server, server.client() as client, ExitStack() as stack:
         host, port = server.url.removeprefix("http://").split(":")
         connections = [stack.enter_context(socket.create_connection((host, int(port)), timeout=60)) for _ in range(9)]
         for connection in connections:  # each says that there will be a byte more
@@ -98,19 +99,32 @@ def test_large_bodies_hold_so_much_memory_together_and_keep_no_small_one_out(lla
         assert client.post("/v1/plans", json=large).status_code == 200
 
 
-def test_an_answer_beyond_the_memory_is_not_sent(llama):
+def test_what_no_memory_would_hold_is_refused_for_good(llama):
     batch = {"requests": [{"config": {**llama, "num_hidden_layers": 500}}] * 50}
-    with Server(max_held_bytes=2**20, drain_seconds=0) as server, server.client() as client:
-        assert_error(client.post("/v1/plans/batch", json=batch), 503, "overloaded")
+    settings = dict.fromkeys(("max_held_bytes", "max_body_bytes", "max_batch_body_bytes"), 2**20)
+    with Server(**settings, drain_seconds=0) as server, server.client() as client:
+        refused = client.post("/v1/plans/batch", json=batch)
+        assert_error(refused, 413, "answer_too_large")
+        many_values = {"config": {**llama, "unread": [1] * 60_000}}
+        assert_error(client.post("/v1/plans", json=many_values), 413, "body_too_large")
+        assert "retry-after" not in refused.headers
         batch["requests"] = batch["requests"][:5]
         assert client.post("/v1/plans/batch", json=batch).status_code == 200
+
+
+def test_a_body_that_may_be_sent_can_be_held():
+    load_settings(max_held_bytes=16 * 2**20)
+    for given in ({"max_held_bytes": 16 * 2**20 - 1}, {"max_body_bytes": 2**30}):
+        with pytest.raises(InvalidSettings, match=r"FASTEWQ_MAX_HELD_BYTES is .*: expected at least FASTEWQ_MAX_"):
+            load_settings(**given)
 
 
 def test_an_answer_holds_memory_until_it_is_read(llama):
     body = json.dumps({"requests": [{"config": {**llama, "num_hidden_layers": 500}}] * 100}).encode()
     head = b"POST /v1/plans/batch HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
     request = head + b"Content-Length: %d\r\n\r\n" % len(body) + body
-    with Server(max_held_bytes=12 * 2**20, drain_seconds=0) as server, server.client() as client:
+    settings = {"max_held_bytes": 12 * 2**20, "max_batch_body_bytes": 4 * 2**20, "drain_seconds": 0}
+    with Server(**settings) as server, server.client() as client:
         host, port = server.url.removeprefix("http://").split(":")
         with socket.socket() as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1000)
@@ -166,7 +180,7 @@ def test_a_rate_is_that_of_a_network(client, counted):
 
 
 def test_whose_requests_are_counted_is_bounded(monkeypatch):
-    monkeypatch.setattr(access, "MAX_CALLERS", 100)
+    monkeypatch.setattr(access, "MAX_COUNTS", 100)
     door = Access(Settings(rate_limit="2/day"))
 
     def admit(number: int) -> None:
