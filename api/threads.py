@@ -27,9 +27,17 @@ class Threads:
         """The result of the work. Raises OutOfTime where it is not there in time; work not begun by then never is."""
         try:
             async with asyncio.timeout(self._seconds):
-                return await asyncio.get_running_loop().run_in_executor(self._pool, partial(work, *arguments))
+                return await asyncio.get_running_loop().run_in_executor(self._pool, partial(_done, work, *arguments))
         except TimeoutError:
             raise OutOfTime(f"the answer took longer than {self._seconds:g} seconds") from None
+
+
+def _done(work: Callable[..., T], *arguments: object) -> T:
+    """A defect that ends in StopIteration must end the wait too: no future takes that error."""
+    try:
+        return work(*arguments)
+    except StopIteration as error:
+        raise RuntimeError("the work raised StopIteration") from error
 
 
 @asynccontextmanager

@@ -136,8 +136,9 @@ def _cache(f: Fields, stack: Stack, layout: Layout, window: int | None) -> Block
         source = own
     if f.model_type == "iquestloopcoder":  # a second run of the blocks looks back over a window, kept in 16 bits
         state += own * f.size("loop_window_size", 64) // 2
-    if f.model_type in ("falcon_ocr", "falcon_perception"):  # kept once for every head of the queries
-        own = 2 * next(t.oriented[-1] for t in layout.tensors if t.name == "attention.wo.weight")
+    outputs = [t.oriented[-1] for t in layout.tensors if t.name == "attention.wo.weight"]
+    if outputs and f.model_type in ("falcon_ocr", "falcon_perception"):  # kept once for every head of the queries
+        own = 2 * outputs[0]
     return BlockCache(own, source, window, state, pooled, min(pools.values(), default=(1,))[0])
 
 

@@ -188,3 +188,12 @@ def test_real_configs_grow_with_the_context(name: str, real_configs: Path) -> No
     short, long = (cache_bytes(config, architecture, tokens, 1, 16) for tokens in (4096, 65_536))
     assert len(short) == sum(len(stack.blocks) for stack in architecture.stacks)
     assert 0 < sum(short) < sum(long)
+
+
+def test_a_nested_type_that_the_model_does_not_have_is_no_defect(llama: dict[str, Any]) -> None:
+    """Falcon OCR keeps more heads than its matrices show. A Llama with a text_config of this type does not."""
+    sizes = [
+        cache_bytes(config, read_config(config), 4096, 1, 16)
+        for config in (llama, {**llama, "text_config": {"model_type": "falcon_ocr"}})
+    ]
+    assert sizes[0] == sizes[1]

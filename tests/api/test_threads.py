@@ -29,3 +29,11 @@ def test_work_that_is_given_up_keeps_its_thread():
 
     asyncio.run(ask())
     assert len(begun) == 2
+
+
+def test_work_that_raises_what_no_future_takes_ends_its_wait():
+    def work() -> None:
+        next(iter(()))
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        asyncio.run(Threads(1, seconds=60).run(work))
