@@ -10,7 +10,10 @@ Counted as serving engines store it (vLLM, SGLang, llama.cpp):
  - linear attention and state-space blocks: the last inputs of the convolution and the state, whatever the context.
    The state is counted at 32 bits per element, which is how engines keep it for accuracy;
  - blocks that a token runs through several times: keys and values of each time;
- - cross attention: keys and values of the source as well, counted with the same context.
+ - cross attention: keys and values of the source as well, which is as long as the context where its length is not
+   fixed (`fastewq.cache_tokens`);
+ - what writes the codes of one frame: at most so many tokens;
+ - encoders that hear while the decoder writes: their windows.
 
 Sizes come from the shapes of the block's projections wherever these tell them, so that layers that differ are counted
 as they are. What only the config knows (windows, state sizes) is read from it.
@@ -20,16 +23,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import chain, pairwise
 from math import prod
 from typing import Any, Final
 
 from fastewq.architecture import Architecture, Layout, Stack
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.parts import head_dim
+from fastewq.cache_tokens import GUIDED, STREAMED, UNCACHED, codes_of_frame, least_source, tokens_before
 from fastewq.errors import InvalidConfig, InvalidPolicy
 from fastewq.windows import first_size, layer_windows
 
 STATE_BITS: Final = 32
+SCALED: Final = 32
+"""Elements of 8 or 4 bits with one 16-bit scale, as in llama.cpp's q8_0 and q4_0; MLX has two for 64. Caches in fp8 do
+without: they are counted a sixteenth too large."""
 MAX_CACHE: Final = 2**53
 """Bytes, which every reader of JSON holds exactly."""
 KEYS: Final = ("k_proj", "key", "k", "wk", "key_proj")
@@ -41,14 +49,17 @@ POOL: Final = "position_bias"
 CROSS: Final = ("cross", "encoder", "EncDec")
 """In the names of the attention that reads the source."""
 LATENT: Final = ("kv_a_proj_with_mqa", "kv_a_proj")
-FUSED: Final = ("self_attn.W_pack", "attn.qkv_proj")
-"""Baichuan-M1's and OpenELM's matrix of queries, keys and values: their layers have different numbers of heads."""
+FUSED: Final = frozenset(
+    {"W_pack", "Wqkv", "att_proj", "c_attn", "qkv", "qkv_proj", "qkv_w", "query_key_value", "wqkv"}
+)
+"""One matrix of queries, keys and values, before that of the outputs."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockCache:
     """Elements per token (up to `window` tokens, where one is set), per token of the source that cross attention reads,
-    per `pool` tokens, and of a state of fixed size."""
+    per `pool` tokens, and of a state of fixed size. There are `before` tokens besides, and at least `least_source` of
+    the source."""
 
     per_token: int = 0
     source: int = 0
@@ -56,35 +67,35 @@ class BlockCache:
     state: int = 0
     pooled: int = 0
     pool: int = 1
+    before: int = 0
+    least_source: int = 0
 
     def bytes(self, context: int, batch: int, bits: int) -> int:
-        tokens = context if self.window is None else min(context, self.window)
-        elements = self.per_token * tokens + self.source * context + self.pooled * (context // self.pool)
-        return batch * (-(-elements * bits // 8) + self.state * STATE_BITS // 8)
+        tokens = context + self.before
+        tokens = tokens if self.window is None else min(tokens, self.window)
+        source = max(context, self.least_source)
+        elements = self.per_token * tokens + self.source * source + self.pooled * (context // self.pool)
+        scales = -(-elements // SCALED) * 2 if bits < 16 else 0
+        return batch * (-(-elements * bits // 8) + scales + self.state * STATE_BITS // 8)
 
 
 def cache_bytes(
     config: Mapping[str, Any], architecture: Architecture, context: int, batch: int, bits: int
 ) -> list[int]:
-    """Bytes of cache of every block, stack after stack. Encoder stacks and vision towers keep none.
+    """Bytes of cache of every block, stack after stack.
 
     Raises InvalidConfig where a field it needs is not usable, InvalidPolicy for more than MAX_CACHE bytes in all.
     """
-    f = decoder_fields(config)
-    found = [
-        cache.bytes(context, batch, bits)
-        for stack in architecture.stacks
-        for cache in (block_caches(f, stack) if stack.role == "decoder" else [BlockCache()] * len(stack.blocks))
-    ]
+    caches = chain.from_iterable(block_caches(config, stack) for stack in architecture.stacks)
+    found = [cache.bytes(context, batch, bits) for cache in caches]
     if sum(found) > MAX_CACHE:
         asked = f"context {context}, batch {batch}"
         raise InvalidPolicy(f"the KV cache of {asked} takes {sum(found)} bytes; expected at most {MAX_CACHE}")
     return found
 
 
-def decoder_fields(config: Mapping[str, Any]) -> Fields:
+def decoder_fields(f: Fields) -> Fields:
     """The level of the config that describes the text decoder: the top, or the nested config with its layers."""
-    f = Fields(config, str(config["model_type"]))
     for _ in range(MAX_NESTED):
         nested = next((name for name in DECODER_CONFIGS if f.nests(name)), None)
         if nested is None:
@@ -100,18 +111,42 @@ MAX_NESTED: Final = 8
 DECODER_CONFIGS: Final = ("text_config", "llm_config", "language_config", "decoder", "thinker_config")
 
 
-def block_caches(f: Fields, stack: Stack) -> list[BlockCache]:
-    """The cache of every block of a generating stack. Raises InvalidConfig where a field it needs is not usable."""
-    layers, passes = len(stack.blocks), _passes(f, stack)
+def block_caches(config: Mapping[str, Any], stack: Stack) -> list[BlockCache]:
+    """The cache of every block of a stack; encoders and towers keep none, but for those that hear while the decoder
+    writes. Raises InvalidConfig where a field it needs is not usable."""
+    top = Fields(config, str(config["model_type"]))
+    if stack.role == "decoder" and (top.model_type, stack.name) not in UNCACHED:
+        return _decoder_caches(top, stack)
+    if top.model_type == "xlnet":  # keeps what came into each block, and makes keys and values of it anew
+        return [BlockCache(per_token=stack.width)] * len(stack.blocks)
+    streamed = STREAMED.get(top.model_type)
+    if streamed is None or stack.name != streamed.stack:
+        return [BlockCache()] * len(stack.blocks)
+    f, rate = top.sub(streamed.config), top[streamed.rate]
+    window = first_size(f, "sliding_window")
+    caches = [_cache(f, stack, layout, window and -(-window // rate)) for layout in stack.blocks.layouts]
+    return [replace(cache, per_token=cache.per_token * rate) for cache in caches]
+
+
+def _decoder_caches(top: Fields, stack: Stack) -> list[BlockCache]:
+    f = decoder_fields(top)
+    layers, sequences = len(stack.blocks), _sequences(top, f, stack)
+    before, source = tokens_before(top), least_source(top)
     # What else a model writes with (codes of sounds, say) has a config of its own, which is not looked for.
-    windows = layer_windows(f, layers) if stack.name == "decoder" else [None] * layers
+    windows = layer_windows(f, layers) if stack.name == "decoder" else [codes_of_frame(top, stack.name)] * layers
     known: dict[tuple[Layout, int | None], BlockCache] = {}
     caches = []
     for layout, window in zip(stack.blocks.layouts, windows, strict=True):
         key = (layout, window)
         if key not in known:
             cache = _cache(f, stack, layout, window)
-            known[key] = replace(cache, per_token=cache.per_token * passes)
+            known[key] = replace(
+                cache,
+                per_token=cache.per_token * sequences,
+                source=cache.source * sequences,
+                before=before,
+                least_source=source,
+            )
         caches.append(known[key])
     return caches
 
@@ -132,7 +167,7 @@ def _cache(f: Fields, stack: Stack, layout: Layout, window: int | None) -> Block
     pooled = sum(t.shape[0] for t in layout.tensors if t.name.removesuffix("kv_norm.weight") in pools)
     state += 2 * sum(map(prod, pools.values()))  # values and weights of the tokens that wait to be pooled
     own, source = _attention(stack, layout)
-    if f.model_type == "t5gemma2_decoder":  # the same matrices make keys and values of the source
+    if f.model_type in ("t5gemma2_decoder", "musicgen_melody_decoder"):  # the same matrices read the source
         source = own
     if f.model_type == "iquestloopcoder":  # a second run of the blocks looks back over a window, kept in 16 bits
         state += own * f.size("loop_window_size", 64) // 2
@@ -157,17 +192,16 @@ def _attention(stack: Stack, layout: Layout) -> tuple[int, int]:
     if latent:
         return sum(latent) + indexed, 0
     crossing = {name: shape for name, shape in matrices.items() if any(word in name for word in CROSS)}
+    own = {name: shape for name, shape in matrices.items() if name not in crossing}
     if any(name.rpartition(".")[2] in KEYS for name in matrices):
-        own = {name: shape for name, shape in matrices.items() if name not in crossing}
         return _keys_and_values(own) + indexed, _keys_and_values(crossing)
     if any(name.endswith(".q_proj") for name in matrices):
         return indexed, 0
-    for fused in FUSED:
-        if fused in matrices:  # there are as many queries as inputs of the output projection
-            outputs = next(shape for name, shape in matrices.items() if name.endswith(("o_proj", "out_proj")))
-            return matrices[fused][-2] - outputs[-1] + indexed, 0
-    # Of GPT-2's kind: one matrix for queries, keys and values, and one for the keys and values of the source.
+    # Of GPT-2's kind: one matrix for the keys and values of the source.
     read = sum(shape[-2] for name, shape in crossing.items() if name.endswith(".c_attn"))
+    for (name, fused), (_, output) in pairwise(own.items()):
+        if name.rpartition(".")[2] in FUSED:  # as many queries as the output projection has inputs
+            return fused[-2] - output[-1] + indexed, read
     return 2 * stack.kv_heads * stack.head_dim + indexed, read
 
 
@@ -186,8 +220,13 @@ def _keys_and_values(matrices: Mapping[str, tuple[int, ...]]) -> int:
     return keys + (values or keys)
 
 
-def _passes(f: Fields, stack: Stack) -> int:
-    """How often a token runs through the blocks, each time with keys and values of its own."""
+def _sequences(top: Fields, f: Fields, stack: Stack) -> int:
+    """How many sequences of keys and values there are for one of the batch: of a token that runs through the blocks
+    several times each time has its own."""
+    if top.model_type in GUIDED:
+        return 2
+    if top.model_type == "rag":  # reads each document on its own
+        return top["n_docs"]
     if f.model_type == "ouro":
         return f.size("total_ut_steps", 4)
     if f.model_type == "hrm_text":
@@ -200,25 +239,29 @@ def _linear_state(f: Fields, width: int, layout: Layout) -> int:
     shapes = {t.name: t.oriented for t in layout.tensors}
     if "attention.time_decay" in shapes:  # RWKV: the last input of both halves; numerator, denominator, maximum
         return 2 * width + 3 * shapes["attention.time_decay"][0]
-    values = next(shape[-1] for name, shape in shapes.items() if name.endswith((".out_proj.weight", ".o_proj.weight")))
+    values = next(shape[-1] for name, shape in shapes.items() if name.endswith(OUTPUTS))
     if "mlstm_layer.out_proj.weight" in shapes:  # xLSTM: beside the matrix a vector of keys and a maximum
         rows = sum(shapes.get(f"mlstm_layer.{name}.weight", (0,))[0] for name in XLSTM)
         keys, heads = rows // 2 - values, f["num_heads"]
         return values * keys // heads + keys + heads
     decay = next((shape for name, shape in shapes.items() if name.endswith(".A_log")), None)
-    if decay is None:  # lightning attention
-        return values * head_dim(f)
+    if decay is None:  # lightning attention; RWKV-7 also keeps the last input of both halves
+        return values * head_dim(f) + (2 * width if "attn.x_r" in shapes else 0)
     # Delta rules: a convolution runs over queries, keys and values; keys may have fewer heads than values.
     channels = sum(shape[0] for name, shape in shapes.items() if name.endswith("conv1d.weight"))
     return values * ((channels - values) // 2) // (f.optional_size("linear_num_key_heads") or prod(decay))
 
 
+OUTPUTS: Final = (".out_proj.weight", ".o_proj.weight", "attention.dense.weight")
+"""The last is Ring's."""
 XLSTM: Final = ("q", "k", "v", "ogate_preact", "qkv_opreact")
 """Queries, keys, values and the gate of the outputs: four matrices, or all in one."""
 
 
 def _state_space(f: Fields, layout: Layout) -> int:
     """Mamba 1: a state per channel. Mamba 2: one per head, whose size only the config knows."""
+    if not any(t.role == "conv" for t in layout.tensors):  # Phi-4-mini-flash: a gate on what an earlier layer gave out
+        return 0
     shapes = {t.name: t.shape for t in layout.tensors}
     for name, shape in shapes.items():
         if name.endswith(".rg_lru.recurrent_param"):

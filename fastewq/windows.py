@@ -153,6 +153,7 @@ FULL_LAYERS: Final[Mapping[str, Rule]] = {
     "beam": beam,
     "mimo_v2_flash": mimo,
     "olmo3": every(4),
+    "phi4flash": lambda _, layers: range(layers // 2, layers),
     "cohere2": every(field_or("sliding_window_pattern", 4)),
     "cohere2_moe": cohere2_moe,
     "afmoe": every("global_attn_every_n_layers"),

@@ -10,7 +10,7 @@ import pytest
 
 from fastewq import read_config
 from fastewq.errors import InvalidConfig, InvalidPolicy
-from fastewq.kv_cache import block_caches, cache_bytes, decoder_fields
+from fastewq.kv_cache import block_caches, cache_bytes
 
 GOLDEN = json.loads((Path(__file__).parent / "data" / "kv_cache.json").read_text("utf-8"))
 
@@ -31,7 +31,7 @@ def test_elements_are_those_the_library_keeps(name: str) -> None:
     case, tokens = GOLDEN["cases"][name], GOLDEN["tokens"]
     config = {"model_type": name.partition(" ")[0], **case["config"], "dtype": "float32"}
     stacks = [stack for stack in read_config(config).stacks if stack.role == "decoder"]
-    caches = [cache for stack in stacks for cache in block_caches(decoder_fields(config), stack)]
+    caches = [cache for stack in stacks for cache in block_caches(config, stack)]
     layers = of_blocks(case["layers"])
     for block, layer in zip([block for stack in stacks for block in stack.blocks], layers, strict=True):
         assert layer.get("block", block.path) == block.path
@@ -46,12 +46,23 @@ def test_elements_are_those_the_library_keeps(name: str) -> None:
             assert cache.window == (None if layer["tokens"] == tokens else layer["tokens"] + 1)
 
 
+@pytest.mark.parametrize("name", GOLDEN["runs"])
+def test_models_that_read_more_than_text_keep_no_more_than_is_counted(name: str) -> None:
+    config, elements = GOLDEN["runs"][name]["config"], GOLDEN["runs"][name]["elements"]
+    counted = sum(cache_bytes(config, read_config(config), GOLDEN["tokens"], batch=1, bits=32)) // 4
+    assert elements <= counted <= 1.1 * elements
+
+
 def test_bytes() -> None:
     from fastewq.kv_cache import BlockCache
 
     assert BlockCache(per_token=10).bytes(context=100, batch=3, bits=16) == 3 * 10 * 100 * 2
-    assert BlockCache(per_token=10, window=64).bytes(context=100, batch=3, bits=8) == 3 * 10 * 64
-    assert BlockCache(per_token=10, window=64).bytes(context=50, batch=1, bits=8) == 10 * 50
+    assert BlockCache(per_token=10, window=64).bytes(context=100, batch=3, bits=16) == 3 * 10 * 64 * 2
+    assert BlockCache(per_token=10, window=64).bytes(context=50, batch=1, bits=16) == 10 * 50 * 2
+    assert BlockCache(per_token=64).bytes(context=100, batch=1, bits=8) == 200 * (32 + 2)  # q8_0
+    assert BlockCache(per_token=64).bytes(context=100, batch=2, bits=4) == 2 * 200 * (16 + 2)  # q4_0
+    assert BlockCache(per_token=10, before=5, window=64).bytes(context=50, batch=1, bits=16) == 10 * 55 * 2
+    assert BlockCache(source=10, least_source=70).bytes(context=50, batch=1, bits=16) == 10 * 70 * 2
     assert BlockCache(state=7).bytes(context=10**6, batch=2, bits=4) == 2 * 7 * 4
 
 
@@ -72,14 +83,14 @@ def test_lists_of_layers_and_nesting_are_bounded(llama: dict[str, Any]) -> None:
 def test_letters_for_the_layers_in_turn() -> None:
     config = {"model_type": "exaone4", "num_hidden_layers": 5, "sliding_window": 128, "sliding_window_pattern": "LLG"}
     [stack] = read_config(config).stacks
-    assert [c.window for c in block_caches(decoder_fields(config), stack)] == [128, 128, None, 128, 128]
+    assert [c.window for c in block_caches(config, stack)] == [128, 128, None, 128, 128]
 
 
 def test_windows_are_those_of_the_stack_that_the_config_describes() -> None:
     config = {"model_type": "moshi"}
     text, depth = (stack for stack in read_config(config).stacks if stack.role == "decoder")
-    assert {c.window for c in block_caches(decoder_fields(config), text)} == {3000}
-    assert {c.window for c in block_caches(decoder_fields(config), depth)} == {None}
+    assert {c.window for c in block_caches(config, text)} == {3000}
+    assert {c.window for c in block_caches(config, depth)} == {8 + 1}  # the codes of one frame, and what comes before
 
 
 def test_what_is_not_known_is_full_attention(llama: dict[str, Any]) -> None:
@@ -90,7 +101,7 @@ def test_what_is_not_known_is_full_attention(llama: dict[str, Any]) -> None:
         llama | {"sliding_window": 128, "layer_types": [10**5000, "reference_sliding_attention"] * 16},
     ):
         [stack] = read_config(config).stacks
-        assert {c.window for c in block_caches(decoder_fields(config), stack)} == {None}
+        assert {c.window for c in block_caches(config, stack)} == {None}
 
 
 def test_a_window_that_is_switched_off_is_none() -> None:
@@ -107,7 +118,7 @@ def test_a_window_that_is_switched_off_is_none() -> None:
 def test_how_windows_alternate_is_not_asked_where_there_is_none(period: int | None) -> None:
     config = {"model_type": "exaone4", "sliding_window": None, "sliding_window_pattern": period}
     [stack] = read_config(config).stacks
-    assert {c.window for c in block_caches(decoder_fields(config), stack)} == {None}
+    assert {c.window for c in block_caches(config, stack)} == {None}
 
 
 def test_a_published_figure(llama: dict[str, Any]) -> None:
@@ -172,7 +183,9 @@ def test_a_writer_behind_another_model_is_a_decoder_and_keeps_the_source_too(mod
     config = {"model_type": "vision-encoder-decoder", "encoder": encoder, "decoder": decoder}
     architecture = read_config(config)
     assert [stack.role for stack in architecture.stacks] == ["vision", "decoder"]
-    assert cache_bytes(config, architecture, 10, 1, 16) == [0, 0] + [2 * 2 * 64 * 10 * 2] * 3
+    assert cache_bytes(config, architecture, 300, 1, 16) == [0, 0] + [2 * 2 * 64 * 300 * 2] * 3
+    image = 14 * 14 + 2  # is read whole, however little is written
+    assert cache_bytes(config, architecture, 10, 1, 16) == [0, 0] + [2 * 64 * (10 + image) * 2] * 3
 
 
 @pytest.mark.parametrize("name", [
@@ -197,3 +210,49 @@ def test_a_nested_type_that_the_model_does_not_have_is_no_defect(llama: dict[str
         for config in (llama, {**llama, "text_config": {"model_type": "falcon_ocr"}})
     ]
     assert sizes[0] == sizes[1]
+
+
+def published(name: str) -> dict[str, Any]:
+    path = Path(__file__).parent / "architectures" / "configs" / "published.json"
+    return json.loads(path.read_text("utf-8"))[name]["config"]
+
+
+def test_the_second_half_of_phi_4_mini_flash_reads_the_first() -> None:
+    """As modeling_phi4flash.py has it: only the last layer of attention of its own looks back without a window."""
+    own = 2 * 20 * 64
+    state = 2 * (16 + 4) * 2 * 2560  # in elements of 16 bits
+    first = [state, own * 512] * 8 + [state, own * 10_000]
+    assert kept(published("Phi-4-mini-flash"), 10_000) == first + [0] * 14
+
+
+def test_linear_attention_of_models_outside_the_library() -> None:
+    """RWKV-7 as in flash-linear-attention: a matrix per head, and the last input of both halves."""
+    sizes = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "vocab_size": 100}
+    ranks = dict.fromkeys(("decay_low_rank_dim", "v_low_rank_dim", "a_low_rank_dim", "gate_low_rank_dim"), 16)
+    rwkv = {"model_type": "rwkv7", **sizes, **ranks, "head_dim": 64}
+    assert kept(rwkv, 1000) == [2 * (128 * 64 + 2 * 128)] * 2
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "layer_group_size": 2}
+    experts = {"num_experts": 2, "moe_intermediate_size": 32, "num_shared_experts": 1, "first_k_dense_replace": 1}
+    ring = {"model_type": "bailing_moe_linear", **sizes, **heads, **experts}
+    assert kept(ring, 1000) == [2 * 4 * 32 * 32, 1000 * 2 * 2 * 32]
+
+
+def test_encoders_that_hear_while_the_decoder_writes_keep_their_windows() -> None:
+    config: dict[str, Any] = {"model_type": "kyutai_speech_to_text"}
+    by_stack = {}
+    for stack in read_config(config).stacks:
+        by_stack[stack.name] = [c.bytes(10_000, 1, 16) for c in block_caches(config, stack)]
+    assert by_stack["codec_encoder"] == [250 * 2 * 512 * 2] * 8
+    assert set(by_stack["codec_decoder"]) == {0}
+    config = {"model_type": "nemotron_asr_streaming"}
+    [stack] = read_config(config).stacks
+    kernels = 1024 * 9  # of the convolution, whose inputs are kept at 32 bits
+    assert {c.bytes(10_000, 1, 16) for c in block_caches(config, stack)} == {71 * 2 * 1024 * 2 + kernels * 4}
+
+
+def test_guided_models_write_two_sequences() -> None:
+    sizes = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 96}
+    text = {"model_type": "qwen2", **sizes, "num_key_value_heads": 2, "vocab_size": 100}
+    config = {"model_type": "vibevoice", "text_config": text}
+    [stack] = (stack for stack in read_config(config).stacks if stack.role == "decoder")
+    assert [c.per_token for c in block_caches(config, stack)] == [2 * 2 * 2 * 16] * 2

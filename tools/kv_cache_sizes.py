@@ -6,6 +6,8 @@ Each case is a small config; the model is built with random weights and run over
 elements per token of keys and values (of the source too, where there is cross attention), the tokens that were kept,
 and the elements of convolution and recurrent states. Where blocks have several layers of the cache, or run several
 times, each layer names its block.
+
+Each run is a whole model that sees, hears or reads more than text, as it generates: the elements it keeps in all.
 """
 
 from __future__ import annotations
@@ -193,6 +195,96 @@ CASES = {
 }  # fmt: skip
 
 
+TEXT = torch.arange(3, 3 + TOKENS)[None]
+DECODER = {**COMMON, "num_hidden_layers": 2}
+BART = {
+    "d_model": 64, "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4, "encoder_ffn_dim": 96, "decoder_ffn_dim": 96, "vocab_size": 64,
+}  # fmt: skip
+WRITER = {
+    "model_type": "trocr", "d_model": 64, "decoder_layers": 3, "decoder_attention_heads": 4, "decoder_ffn_dim": 96,
+    "vocab_size": 64, "cross_attention_hidden_size": 64,
+}  # fmt: skip
+VIT = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4, "patch_size": 16}
+SWIN = {"model_type": "swin", "image_size": 144, "depths": [1, 1, 1], "num_heads": [2, 2, 2], "embed_dim": 16}
+READS_SOUND = {
+    **DECODER, "num_hidden_layers": 3, "feature_size": 64, "sliding_window": 30, "head_dim": 16, "num_mel_bins": 16,
+}  # fmt: skip
+MELODY = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 96, "vocab_size": 64}
+Run = tuple[str, str, dict[str, Any], dict[str, Any]]
+RUNS: dict[str, Run] = {
+    # name: model_type, class, config, inputs beside the tokens
+    "whisper": (
+        "whisper", "WhisperForConditionalGeneration", {**BART, "num_mel_bins": 16, "max_source_positions": 150},
+        {"input_features": torch.zeros(1, 16, 300), "decoder_input_ids": TEXT},
+    ),
+    "ViT and TrOCR": (
+        "vision-encoder-decoder", "VisionEncoderDecoderModel",
+        {"encoder": {"model_type": "vit", **VIT, "image_size": [96, 64]}, "decoder": WRITER},
+        {"pixel_values": torch.zeros(1, 3, 96, 64), "decoder_input_ids": TEXT},
+    ),
+    "Swin and TrOCR": (
+        "vision-encoder-decoder", "VisionEncoderDecoderModel", {"encoder": SWIN, "decoder": WRITER},
+        {"pixel_values": torch.zeros(1, 3, 144, 144), "decoder_input_ids": TEXT},
+    ),
+    "BLIP": (
+        "blip", "BlipForConditionalGeneration",
+        {
+            "text_config": {**DECODER, "encoder_hidden_size": 64, "projection_dim": 64},
+            "vision_config": {**VIT, "image_size": 96},
+        },
+        {"pixel_values": torch.zeros(1, 3, 96, 96), "input_ids": TEXT},
+    ),
+    "Llama 3.2 Vision": (
+        "mllama", "MllamaForConditionalGeneration",
+        {
+            "text_config": {**COMMON, "cross_attention_layers": [1], "pad_token_id": 0},
+            "vision_config": {"image_size": 56, "patch_size": 14, "max_num_tiles": 4, "num_hidden_layers": 1,
+                              "num_global_layers": 1, "hidden_size": 32, "attention_heads": 2,
+                              "intermediate_size": 48, "vision_output_dim": 64, "intermediate_layers_indices": [0]},
+        },
+        {"cross_attention_states": torch.zeros(1, 4 * (4 * 4 + 1), 64), "input_ids": TEXT},
+    ),
+    "RAG": (
+        "rag", "RagTokenForGeneration",
+        {
+            "question_encoder": {"model_type": "dpr", **VIT, "vocab_size": 64},
+            "generator": {"model_type": "bart", **BART}, "n_docs": 3,
+        },
+        {"context_input_ids": TEXT.expand(3, -1), "context_attention_mask": torch.ones(3, TOKENS),
+         "doc_scores": torch.ones(1, 3), "decoder_input_ids": TEXT},
+    ),
+    "CPM-Ant": (
+        "cpmant", "CpmAntForCausalLM",
+        {"hidden_size": 64, "num_attention_heads": 4, "dim_head": 16, "dim_ff": 96, "num_hidden_layers": 2,
+         "vocab_size": 64, "prompt_length": 8},
+        {"input_ids": TEXT},
+    ),
+    "XLNet": (
+        "xlnet", "XLNetLMHeadModel", {"d_model": 64, "n_layer": 3, "n_head": 4, "d_inner": 96, "vocab_size": 64},
+        {"input_ids": TEXT},
+    ),
+    "Voxtral Realtime": (
+        "voxtral_realtime", "VoxtralRealtimeForConditionalGeneration",
+        {"audio_config": READS_SOUND, "text_config": {**DECODER, "head_dim": 16}, "hidden_size": 64},
+        {"encoder_inputs_embeds": torch.zeros(1, 4 * TOKENS, 64), "num_delay_tokens": torch.tensor(6),
+         "input_ids": TEXT},
+    ),
+    "MusicGen Melody": (  # guided by a second sequence
+        "musicgen_melody", "MusicgenMelodyForConditionalGeneration",
+        {
+            "text_encoder": {"model_type": "t5", "d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 2,
+                             "num_heads": 4, "vocab_size": 64},
+            "audio_encoder": {"model_type": "encodec"},
+            "decoder": {"model_type": "musicgen_melody_decoder", **MELODY},
+            "chroma_length": 30,
+        },
+        {"input_ids": TEXT.expand(2, -1), "input_features": torch.zeros(2, 30, 12),
+         "decoder_input_ids": TEXT.expand(2 * 4, -1)},
+    ),
+}  # fmt: skip
+
+
 def layer_record(layer: object) -> dict[str, int]:
     """An indexer's keys count with the keys; entries for several tokens are counted as elements kept after TOKENS."""
     fields = vars(layer)
@@ -252,12 +344,53 @@ def kept(name: str, fields: dict[str, Any]) -> list[dict[str, Any]]:
     return layers
 
 
+def elements(held: object) -> int:
+    """Of all floating-point tensors in a cache, or in a list of what a model remembers."""
+    if torch.is_tensor(held):
+        return held.numel() if held.is_floating_point() else 0
+    if isinstance(held, EncoderDecoderCache):
+        return elements(held.self_attention_cache) + elements(held.cross_attention_cache)
+    if isinstance(held, Cache):
+        return sum(elements(vars(layer)[name]) for layer in held.layers for name in ("keys", "values"))
+    return sum(map(elements, held)) if isinstance(held, list | tuple) else 0
+
+
+def kept_in_all(run: Run) -> int:
+    model_type, name, fields, inputs = run
+    tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    config = AutoConfig.for_model(model_type, **deepcopy(fields), **tokens, dtype="float32")
+    config._attn_implementation = "eager"
+    model = getattr(transformers, name)(config).eval()
+    made = []
+    with mock.patch.object(Cache, "__init__", noting(Cache.__init__, made)), torch.no_grad():
+        answer = model(**inputs, use_cache=True)
+    names = ("past_key_values", "encoder_past_key_values", "mems")
+    found = sum(elements(getattr(answer, name, None)) for name in names)
+    return found or sum(map(elements, made))  # BLIP does not hand out its cache
+
+
+def noting(init: Any, made: list[Cache]) -> Any:
+    def noted(self: Cache, *given: Any, **named: Any) -> None:
+        init(self, *given, **named)
+        made.append(self)
+
+    return noted
+
+
 def main() -> None:
     transformers.logging.set_verbosity_error()
     versions = {"torch": torch.__version__, "transformers": transformers.__version__}
     found = {name: {"config": fields, "layers": kept(name, fields)} for name, fields in CASES.items()}
-    cases = ",\n".join(f"{json.dumps(name)}: {json.dumps(case)}" for name, case in found.items())
-    print(f'{{"versions": {json.dumps(versions)}, "tokens": {TOKENS}, "cases": {{\n{cases}\n}}}}')
+    runs = {
+        name: {"config": {"model_type": run[0], "architectures": [run[1]], **run[2]}, "elements": kept_in_all(run)}
+        for name, run in RUNS.items()
+    }
+    print(f'{{"versions": {json.dumps(versions)}, "tokens": {TOKENS}, {lines("cases", found)}, {lines("runs", runs)}}}')
+
+
+def lines(name: str, found: dict[str, Any]) -> str:
+    """One line of JSON for each entry."""
+    return f'"{name}": {{\n' + ",\n".join(f"{json.dumps(k)}: {json.dumps(v)}" for k, v in found.items()) + "\n}"
 
 
 if __name__ == "__main__":

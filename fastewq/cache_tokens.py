@@ -1,0 +1,105 @@
+"""How many tokens a cache holds where it is not the context of the text: sources of a fixed length, the codes of one
+frame of sound, tokens that a model puts before the others, sound that is heard while it comes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from fastewq.architectures.fields import Fields, Size
+
+
+def image_tokens(f: Fields) -> int:
+    """At most so many for one image: its patches, of which a pyramid merges four at each further stage, and two more
+    (DeiT's). 0 where the config has no size of images."""
+    if f.value("image_size", None) is None or f.value("patch_size", None) is None:
+        return 0
+    stages = f.value("depths", None)
+    merged = 2 ** (min(len(stages), MAX_STAGES) - 1) if isinstance(stages, list | tuple) and stages else 1
+    (height, width), (rows, columns) = sides(f, "image_size"), sides(f, "patch_size")
+    return -(-height // (rows * merged)) * -(-width // (columns * merged)) + 2
+
+
+MAX_STAGES: Final = 8
+"""Swin has four."""
+
+
+def sides(f: Fields, name: str) -> tuple[int, int]:
+    """A height and a width; one number stands for both."""
+    if isinstance(f.value(name), list | tuple):
+        height, width = f.sizes(name, 2)
+        return height, width
+    return f[name], f[name]
+
+
+def tiles_of_image(f: Fields) -> int:
+    """All tiles are kept, also those that an image leaves empty."""
+    return f["max_num_tiles"] * image_tokens(f)
+
+
+SOURCES: Final[Mapping[str, tuple[str, Size]]] = {
+    "blip": ("vision_config", image_tokens),
+    "florence2": ("", 24 * 24 + 1),
+    "mllama": ("vision_config", tiles_of_image),
+    "pix2struct": ("vision_config", "seq_len"),
+    "udop": ("", image_tokens),
+    "vision-encoder-decoder": ("encoder", image_tokens),
+    "whisper": ("", "max_source_positions"),
+}
+"""model_type -> the nested config and the tokens of a source that is never shorter: Whisper fills up its 30 seconds."""
+BEFORE: Final[Mapping[str, Size]] = {"cpmant": "prompt_length", "musicgen_melody": "chroma_length"}
+"""model_type -> learnt prompts, or a melody, before the tokens of the context."""
+UNCACHED: Final = frozenset({("idefics", "cross")})
+"""(model_type, stack) that makes the keys and values of the source anew for each token."""
+GUIDED: Final = frozenset({"dia", "musicgen", "musicgen_melody", "vibevoice"})
+"""Generate with a second sequence, without the text, that says what to move away from."""
+FRAMES: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
+    "csm": (("depth_decoder_config",), "num_codebooks"),
+    "csm_depth_decoder_model": ((), "num_codebooks"),
+    "moshi": (("depth_decoder_config",), "num_codebooks"),
+    "moshi_depth": ((), "num_codebooks"),
+    "qwen3_omni_moe": (("talker_config", "code_predictor_config"), "num_code_groups"),
+    "qwen3_omni_moe_talker_code_predictor": ((), "num_code_groups"),
+}
+"""model_type -> where the number of codes is that its DEPTH stack writes for each frame, starting anew each time."""
+DEPTH: Final = frozenset({"depth", "code_predictor"})
+
+
+class Streamed(NamedTuple):
+    """A stack that hears while the decoder writes: its nested config, and its tokens for each one of the decoder."""
+
+    stack: str
+    config: str
+    rate: Size
+
+
+STREAMED: Final[Mapping[str, Streamed]] = {
+    "kyutai_speech_to_text": Streamed("codec_encoder", "codec_config", 2),
+    "nemotron3_5_asr": Streamed("audio", "encoder_config", 1),
+    "nemotron_asr_streaming": Streamed("audio", "encoder_config", 1),
+    "voxtral_realtime": Streamed("audio", "audio_config", "downsample_factor"),
+}
+
+
+def least_source(f: Fields) -> int:
+    """Tokens that cross attention reads whatever the context; 0 where the source is as long as the context."""
+    if f.model_type not in SOURCES:
+        return 0
+    nested, size = SOURCES[f.model_type]
+    return (f.sub(nested) if nested else f).amount(size)
+
+
+def codes_of_frame(f: Fields, stack: str) -> int | None:
+    """Most tokens of a stack that begins anew with each frame, with what it begins from; None for other stacks."""
+    if stack not in DEPTH or f.model_type not in FRAMES:
+        return None
+    nested, field = FRAMES[f.model_type]
+    for name in nested:
+        f = f.sub(name)
+    return f[field] + 1
+
+
+def tokens_before(f: Fields) -> int:
+    """Tokens that a model itself puts before those of the context."""
+    return f[BEFORE[f.model_type]] if f.model_type in BEFORE else 0
