@@ -180,6 +180,57 @@ def test_bert_with_alibi_is_not_bert_whose_type_it_names() -> None:
     assert plain.model_type == "bert"
 
 
+def test_step3_vl_is_the_librarys_tower_of_step_3_7_before_qwen3() -> None:
+    sees = {"image_size": 28, "width": 48, "layers": 2, "heads": 4, "patch_size": 14, "mlp_ratio": 5.5}
+    sees |= {"ls_init_value": 0.1, "use_cls_token": False, "use_ln_pre": True, "use_ln_post": False}
+    sees |= {"use_abs_posemb": True, "use_rope2d": True}
+    kind = {"model_type": "step_robotics", "architectures": ["StepVLForConditionalGeneration"], **TYPED}
+    whole = read_config(kind | {"projector_bias": False, "vision_config": sees, "text_config": NANO})
+    assert whole.exact, whole.warnings
+    tower = named(whole, "vision_model.")
+    assert sum(map(prod, tower.values())) == read_config({"model_type": "step3p5_vision", **sees}).parameters
+    assert named(whole)["vit_large_projector.weight"] == (64, 4 * 48)
+    marked = named(
+        read_config(
+            kind | {"projector_bias": True, "vision_config": sees | {"use_cls_token": True}} | {"text_config": NANO}
+        )
+    )
+    assert marked["vision_model.positional_embedding"] == (5, 48)
+    assert marked["vit_large_projector.bias"] == (64,)
+
+
+def test_neo_bert_has_a_gate_two_thirds_as_wide() -> None:
+    sizes = {"hidden_size": 768, "num_hidden_layers": 28, "num_attention_heads": 12, "intermediate_size": 3072}
+    config = {"model_type": "neobert", "architectures": ["NeoBERTLMHead"], "vocab_size": 30522, **sizes, **TYPED}
+    whole = read_config(config)
+    assert whole.exact, whole.warnings
+    assert named(whole, "model.transformer_encoder.27.")["ffn.w12.weight"] == (2 * 2048, 768)
+    body = read_config(config | {"architectures": ["NeoBERT"]})
+    assert whole.parameters - body.parameters == 30522 * 769
+    uneven = named(read_config(config | {"intermediate_size": 100}), "model.transformer_encoder.0.")
+    assert uneven["ffn.w3.weight"] == (768, 72)
+
+
+def test_glm_4v_sees_by_a_tower_in_front_of_chatglm() -> None:
+    config = PUBLISHED["glm-4v-9b"]["config"]
+    blind = {name: value for name, value in config.items() if name != "vision_config"}
+    whole, alone = named(read_config(config)), named(read_config(blind))
+    assert alone.items() < whole.items()
+    assert all(name.startswith("transformer.vision.") for name in whole.keys() - alone.keys())
+
+
+def test_olmo_of_2024_is_the_librarys_with_fused_matrices() -> None:
+    config = PUBLISHED["OLMo-7B of 2024"]["config"]
+    sizes = {"hidden_size": 4096, "intermediate_size": 11008, "num_attention_heads": 32, "num_hidden_layers": 32}
+    library = read_config({"model_type": "olmo", "vocab_size": 50304, "tie_word_embeddings": False, **sizes})
+    assert library.parameters == read_config(config).parameters
+    assert read_config(config | {"weight_tying": True}).tied_embeddings
+    grouped = named(read_config(config | {"n_kv_heads": 8}), "model.transformer.blocks.0.")
+    assert grouped["att_proj.weight"] == (4096 + 2 * 8 * 128, 4096)
+    with pytest.raises(InvalidConfig, match="layer_norm_with_affine"):
+        read_config(config | {"layer_norm_with_affine": True})
+
+
 def test_keye_1_5_normalizes_four_patches_at_once() -> None:
     text = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 1, "vocab_size": 100}
     config = {"vision_config": SIGLIP, **text, **TYPED}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from fastewq.architecture import FeedForward as FeedForwardKind
-from fastewq.architectures.assembly import Assembly, Only
+from fastewq.architectures.assembly import Adjusted, Assembly, Only
 from fastewq.architectures.body import Decoder, Overrides
 from fastewq.architectures.decoders.dense import (
     H_4H,
@@ -28,6 +28,7 @@ from fastewq.architectures.heads import NEVER_TIED, Classifier, LMHead, Model, d
 from fastewq.architectures.parts import (
     LAYER_NORM,
     MLP,
+    NO_NORM,
     Attention,
     FeedForwardPart,
     GatedMLP,
@@ -47,6 +48,7 @@ from fastewq.architectures.parts import (
     present,
     unless,
 )
+from fastewq.architectures.remote.glm_4v import glm_eyes
 from fastewq.architectures.remote.heads import TIED_BY_DEFAULT, UNTIED_BY_DEFAULT, tied_by_default
 from fastewq.architectures.remote.qwen_vl import qwen_eyes
 
@@ -339,7 +341,56 @@ def internlm2(mlp: GatedMLP, *classes: str) -> Model:
     )
 
 
+# -- OLMo before the library had it: allenai/OLMo-7B; allenai/OLMo, hf_olmo/modeling_olmo.py and olmo/model.py ---------
+
+OLMO_SPELLINGS = {
+    "d_model": "hidden_size",
+    "n_heads": HEADS,
+    "n_kv_heads": "num_key_value_heads",
+    "n_layers": "num_hidden_layers",
+}
+OLMO_SWITCHES = {
+    "block_type": "sequential",
+    "block_group_size": 1,
+    "activation_type": "swiglu",
+    "alibi": False,
+    "rope": True,
+    "include_bias": False,
+    "attention_layer_norm": False,
+    "embedding_layer_norm": False,
+    "layer_norm_with_affine": False,
+    "norm_after": False,
+}
+"""What every published file says of its switches, or its class assumes of the last one."""
+
+
+def first_olmo(f: Fields) -> Fields:
+    """The same under the names of other models, once it proves to be one that was published."""
+    for name, value in OLMO_SWITCHES.items():
+        f.choice(name, (value,), value)
+    fused = f.optional_size("mlp_hidden_size") or f.size("mlp_ratio", 4) * f["d_model"]
+    if f.value("multi_query_attention", None):
+        f = f.replaced(n_kv_heads=1)
+    return f.renamed(OLMO_SPELLINGS).replaced(inner=fused // 2)
+
+
 REMOTE_DENSE: Mapping[str, Model] = {
+    "hf_olmo": decoder(
+        Adjusted(
+            uniform(
+                Attention(prefix="", fused="att_proj", names=("", "", "", "attn_out")),
+                GatedMLP(prefix="", fused="ff_proj", names=("", "", "ff_out"), inner="inner"),
+                norm=NO_NORM,
+                layers="blocks",
+                embed="wte",
+                vocab="embedding_size",
+            ),
+            first_olmo,
+        ),
+        heads={"ForCausalLM": LMHead(path="model.transformer.ff_out", tied="weight_tying")},
+        prefix="model.transformer",
+        classes=("OLMoForCausalLM",),
+    ),
     "telechat": decoder(
         uniform(
             TelechatAttention(dim=whole_head_dim),
@@ -586,6 +637,7 @@ REMOTE_DENSE: Mapping[str, Model] = {
                     },
                 ),
             ),
+            Only(present("vision_config"), glm_eyes),
         ),
         heads={"Model": chatglm_head, "ForConditionalGeneration": chatglm_head},
         default="ForConditionalGeneration",

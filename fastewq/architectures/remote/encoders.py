@@ -19,6 +19,7 @@ from fastewq.architectures.assembly import (
     FFN,
     WIDTH,
     Assembly,
+    At,
     Embedding,
     Expect,
     Family,
@@ -33,7 +34,7 @@ from fastewq.architectures.assembly import (
 )
 from fastewq.architectures.encoders.bert import SELF_ATTENTION, bert_classes
 from fastewq.architectures.fields import MAX_LAYERS, Fields, Size
-from fastewq.architectures.heads import Model
+from fastewq.architectures.heads import Model, labels
 from fastewq.architectures.parts import Part, unless
 from fastewq.architectures.remote.heads import one_class, tied_by_default
 
@@ -148,7 +149,40 @@ def alibi_bert(prefix: str, body: Assembly) -> Family:
     return Family(prefix, classes, classes=tuple(f"{prefix}{task}" for task in TASKS), tied=tied_by_default)
 
 
+# -- NeoBERT: chandar-lab/NeoBERT, model.py ----------------------------------------------------------------------------
+
+
+def neo_inner(f: Fields) -> int:
+    """Two thirds, since a gate comes with it, rounded up to a multiple of 8."""
+    return -(-(2 * f[FFN] // 3) // 8) * 8
+
+
+NEO_BERT = Assembly(
+    Rest(Embedding("encoder", "vocab_size"), Norm("layer_norm", bias=False)),
+    Layers(
+        "transformer_encoder",
+        (
+            Linear("qkv", "3*hidden_size", WIDTH, False),
+            Linear("wo", WIDTH, WIDTH, False),
+            Linear("ffn.w12", times(2, neo_inner), WIDTH, False),
+            Linear("ffn.w3", WIDTH, neo_inner, False),
+            Norm("attention_norm", bias=False),
+            Norm("ffn_norm", bias=False),
+        ),
+        ffn=neo_inner,
+        norm="rms",
+    ),
+)
+NEO_CLASSES = {
+    "": NEO_BERT,
+    "LMHead": Assembly(At("model", NEO_BERT), Rest(Linear("decoder", "vocab_size", WIDTH))),
+    "ForSequenceClassification": Assembly(
+        At("model", NEO_BERT), Rest(Linear("dense", WIDTH, WIDTH), Linear("classifier", labels, WIDTH))
+    ),
+}
+
 REMOTE_ENCODERS: Mapping[str, Model] = {
+    "neobert": Family("NeoBERT", NEO_CLASSES, "", "", tuple(f"NeoBERT{name}" for name in NEO_CLASSES)),
     "jina_bert": alibi_bert("JinaBert", JINA),
     "mosaic_bert": alibi_bert("Bert", MOSAIC),
     "xlm-roberta-flash": one_class(

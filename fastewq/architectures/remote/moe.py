@@ -292,6 +292,21 @@ REMOTE_MOE: Mapping[str, Model] = {
         heads=UNTIED_BY_DEFAULT,
         classes=("SarvamMLAForCausalLM", "SarvamMLAModel"),
     ),
+    # PowerInfer/SmallThinker-21BA3B-Instruct, modeling_smallthinker.py
+    "smallthinker": decoder(
+        sparse(
+            Attention(),
+            MixtureOfExperts(
+                experts="moe_num_primary_experts",
+                inner="moe_ffn_hidden_size",
+                prefix=SPARSE,
+                router="primary_router",
+            ),
+            only={"moe_layer_layout": (), "moe_enable_secondary_experts": (False,)},
+        ),
+        heads=TIED_BY_DEFAULT,
+        classes=("SmallThinkerForCausalLM", "SmallThinkerModel"),
+    ),
     "mimo_v2": decoder(
         Decoder(
             mixers={"full_attention": MIMO_FULL, "sliding_attention": MIMO_SLIDING},

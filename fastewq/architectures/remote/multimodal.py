@@ -32,6 +32,7 @@ from fastewq.architectures.assembly import (
     patches,
     plus,
     quotient,
+    scaled,
     sizes,
     times,
 )
@@ -470,6 +471,60 @@ STEP3_VL = Adjusted(
     step3,
 )
 
+# -- Step3-VL: stepfun-ai/Step3-VL-10B; vLLM, models/step_vl.py. Perception Encoder before Qwen3 ---------------------
+
+STEP_FFN = scaled("width", "mlp_ratio")
+PERCEPTION = Assembly(
+    Expect("use_rope2d", True),
+    Rest(
+        Convolution("conv1", "width", 3, ("patch_size", "patch_size"), bias=False),
+        When("use_ln_pre", Norm("ln_pre", "width")),
+        When("use_ln_post", Norm("ln_post", "width")),
+        When("use_cls_token", Parameter("class_embedding", ("width",))),
+        When(
+            "use_abs_posemb",
+            Parameter(
+                "positional_embedding", (plus(patches, lambda f: int(f.flag("use_cls_token"))), "width"), "embedding"
+            ),
+        ),
+        Convolution("vit_downsampler1", times(2, "width"), "width", (3, 3)),
+        Convolution("vit_downsampler2", times(4, "width"), times(2, "width"), (3, 3)),
+    ),
+    vision_layers(
+        "transformer.resblocks",
+        Norm("ln_1", "width"),
+        Norm("ln_2", "width"),
+        Parameter("attn.in_proj_weight", ("3*width", "width"), "linear"),
+        Parameter("attn.in_proj_bias", ("3*width",), "bias"),
+        Linear("attn.out_proj", "width", "width"),
+        When(present("ls_init_value"), Parameter("ls_1.gamma", ("width",)), Parameter("ls_2.gamma", ("width",))),
+        Linear("mlp.c_fc", STEP_FFN, "width"),
+        Linear("mlp.c_proj", "width", STEP_FFN),
+        count="layers",
+        width="width",
+        heads="heads",
+        ffn=STEP_FFN,
+    ),
+)
+
+
+def step_vl(f: Fields) -> Fields:
+    """The same with the type of the text model, which the file can leave to its class."""
+    return f.replaced(
+        text_config={"model_type": "qwen3", **nested(f, "text_config")},
+        vision_config={**nested(f, "vision_config"), "model_type": ""},
+    )
+
+
+STEP_VL = Adjusted(
+    Assembly(
+        In("vision_config", PERCEPTION, path="vision_model"),
+        Rest(Linear("vit_large_projector", MOUTH, times(4, "vision_config.width"), "projector_bias")),
+        Nested("text_config", "", TEXT, "ForCausalLM"),
+    ),
+    step_vl,
+)
+
 # -- LLaVA-OneVision 1.5: lmms-lab/LLaVA-OneVision-1.5-8B-Instruct, modeling_llavaonevision1_5.py. Qwen3 speaks --------
 
 
@@ -761,6 +816,7 @@ ERNIE_4_5_VL = Adjusted(
 )
 
 REMOTE_MULTIMODAL: Mapping[str, Family] = {
+    "step_robotics": one_class("StepVL", "ForConditionalGeneration", STEP_VL),
     "ernie4_5_moe_vl": one_class("Ernie4_5_VLMoe", "ForConditionalGeneration", ERNIE_4_5_VL),
     "locateanything": one_class("LocateAnything", "ForConditionalGeneration", LOCATE_ANYTHING),
     "mage_vl": one_class("MageVL", "ForConditionalGeneration", MAGE_VL),
