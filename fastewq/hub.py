@@ -72,6 +72,10 @@ BODY_SECONDS: Final = 60.0
 """Longest time for one whole answer; larger bodies get one more second per SLOWEST bytes."""
 SLOWEST: Final = 256 * 2**10
 ATTEMPTS_WITHOUT_ANSWER: Final = 3
+LOST_REPOSITORIES: Final = 8
+LOST_SECONDS: Final = 300.0
+"""An answering Hub is lost when requests for so many repositories in a row failed, and none has succeeded for so long:
+a router that restarts at night ends no run."""
 RETRIED_STATUS: Final = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -158,6 +162,8 @@ class Hub:
     cache      folder for configs, keyed by endpoint, repository and commit; None: `default_cache()`
     offline    answer from the cache alone; also when HF_HUB_OFFLINE is set
     answered   whether any request was answered, be it by an error
+    lost       whether a run over many repositories had better stop: the Hub never answered, asks to wait longer than
+               `patience` allows, or is silent (LOST_REPOSITORIES). Requests are then tried once; a success ends it
     """
 
     def __init__(
@@ -177,6 +183,9 @@ class Hub:
         self._locations: dict[str, str] = {}
         self._open_at = 0.0
         self.answered = False
+        self.lost = False
+        self._unreached: set[str] = set()
+        self._reached_at = time.monotonic()
         self._lock = threading.Lock()
 
     # ---- configs ----
@@ -277,9 +286,12 @@ class Hub:
     def read_range(self, repo_id: str, commit: str, file: str, start: int, stop: int) -> tuple[memoryview, int]:
         """The bytes start <= i < stop of a file, fewer only where the file ends, and the file's size.
 
-        Raises InvalidCheckpoint if the file ends before `start`, and HubUnavailable if the server ignores ranges.
+        Raises InvalidCheckpoint if the file ends before `start`, HubUnavailable if the server ignores ranges, and
+        InputError for a range of no bytes, which HTTP cannot ask for.
         """
         check_id(repo_id), check_revision(commit)
+        if not 0 <= start < stop:
+            raise InputError(f"the range is {start} to {stop}; expected 0 <= start < stop")
         what = f"{repo_id}@{commit[:12]}: {file}"
         url = hf_hub_url(repo_id, file, revision=commit, endpoint=self.endpoint)
         return self._get(url, what, limit=stop - start, span=(start, stop)).range()
@@ -339,6 +351,18 @@ class Hub:
 
     def _get(self, url: str, what: str, *, limit: int, span: tuple[int, int] | None = None) -> _Answer:
         """GET with retries. The body has at most `limit` bytes; with a span it is exactly that range."""
+        try:
+            answer = self._persist(url, what, limit, span)
+        except HubUnavailable:
+            self._note_unreached(what)
+            raise
+        except FastEWQError:
+            self._note_reached()
+            raise
+        self._note_reached()
+        return answer
+
+    def _persist(self, url: str, what: str, limit: int, span: tuple[int, int] | None) -> _Answer:
         if self.offline:
             raise HubUnavailable(f"{what}: not asked, since offline mode is on")
         retrying = tenacity.Retrying(
@@ -348,17 +372,25 @@ class Hub:
             reraise=True,
         )
         try:
-            for attempt in retrying:
-                with attempt:
-                    return self._try(url, what, limit, span)
-        except FastEWQError:
-            raise
+            return retrying(self._try, url, what, limit, span)
         except (httpx2.HTTPError, httpx2.InvalidURL, OfflineModeIsEnabled) as error:
             raise _translated(error, what, self.endpoint) from error
-        raise AssertionError("tenacity either returns, or raises the last error")
+
+    def _note_reached(self) -> None:
+        with self._lock:
+            self._unreached.clear()
+            self._reached_at, self.lost = time.monotonic(), False
+
+    def _note_unreached(self, what: str) -> None:
+        with self._lock:
+            self._unreached.add(what.partition("@")[0])  # the files of one repository count once
+            silent = time.monotonic() - self._reached_at >= LOST_SECONDS
+            self.lost = self.lost or not self.answered or (silent and len(self._unreached) >= LOST_REPOSITORIES)
 
     def _attempts(self) -> int:
         """Where no answer ever came there is probably no network, and nothing to be patient with."""
+        if self.lost:
+            return 1
         return self.patience.attempts if self.answered else min(self.patience.attempts, ATTEMPTS_WITHOUT_ANSWER)
 
     def _try(self, url: str, what: str, limit: int, span: tuple[int, int] | None) -> _Answer:
@@ -402,6 +434,7 @@ class Hub:
         if seconds is None:
             return
         if seconds > self.patience.longest_wait:
+            self.lost = True
             raise HubUnavailable(
                 f"{what}: the Hub answered {response.status_code} and asks to wait {seconds:.0f} s; "
                 f"this command waits at most {self.patience.longest_wait:.0f} s",
@@ -431,7 +464,7 @@ class _Answer:
         cls, response: httpx2.Response, what: str, limit: int, span: tuple[int, int] | None, deadline: float
     ) -> _Answer:
         # Pages of their own, given back as a whole: in malloc's heap, ranges of several threads leave twice their size.
-        pages = memoryview(mmap.mmap(-1, limit))
+        pages = memoryview(mmap.mmap(-1, max(limit, 1)))  # which may be 0
         size = 0
         for piece in response.iter_bytes():
             if size + len(piece) > limit:

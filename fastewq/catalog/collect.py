@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from itertools import islice
@@ -115,13 +115,11 @@ def collect(
         return _import(store, _jsonl_tables(path), report)
     if path.suffix == ".txt":
         ids = dict.fromkeys(_wanted_ids(path))
-        kept = store.keys(refused=True)
         hub, counts = hub or Hub(patience=BATCH), Counts(total=len(ids))
-        # Main branches after all else: what is collected last of a model is its newest revision.
-        for is_main in (False, True):
-            part = [model for model in ids if (model.revision == DEFAULT_REVISION) is is_main]
+        for named in (True, False):
+            part = [model for model in ids if (model.revision != DEFAULT_REVISION) is named]
             if part and not counts.stopped:
-                _from_hub(store, hub, part, counts, report, headers, kept)
+                _from_hub(store, hub, part, counts, report, headers, named=named)
         return counts
     raise InvalidDataset(f"{source} has the suffix {path.suffix!r}; expected .parquet, .jsonl, .txt, or a folder")
 
@@ -168,11 +166,13 @@ def _from_hub(
     counts: Counts,
     progress: Progress,
     headers: bool,
-    kept: Set[tuple[str, str]] = frozenset(),
+    *,
+    named: bool = False,
 ) -> Counts:
-    """Fetch what is wanted but neither `kept` nor the last that is known of its model."""
-    known = store.known()
-    buffer = _Buffer(store)
+    """Fetch what is wanted but not known: of main branches the last that was collected counts, of revisions that a list
+    named each by itself."""
+    known = _Collected(store.revisions() if named else store.known(), named)
+    buffer = _Buffer(store, named)
     models = iter(wanted)
     pending: set[Future[dict[str, Any]]] = set()
     pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="fastewq-collect")
@@ -182,7 +182,7 @@ def _from_hub(
             before = counts.found
             for model in islice(models, 4 * IN_FLIGHT - len(pending)):
                 counts.found += 1
-                if _is_known(model, known.get(model.id), kept):
+                if known.holds(model):
                     counts.unchanged += 1
                 else:
                     pending.add(pool.submit(_fetch, hub, model, headers))
@@ -204,20 +204,41 @@ def _from_hub(
             if future.done() and not future.cancelled() and future.exception() is None:
                 _take(future.result(), known, counts, buffer)
         buffer.flush()
+    if counts.stopped and counts.done:
+        counts.stopped = HubUnavailable(
+            f"stopped after {counts.done:,} models: {counts.stopped.message}",
+            hint="The same command goes on where it stopped, once the Hub can be reached.",
+        )
     return counts
 
 
-def _is_known(model: _Wanted, last: Known | None, kept: Set[tuple[str, str]]) -> bool:
-    """Whether asking again can bring nothing new. What a branch stands for, only the Hub knows."""
-    if not COMMIT.fullmatch(model.revision):
-        return False
-    is_last = last is not None and last.revision == model.revision and last.error_code not in PASSING
-    return is_last or (model.id, model.revision) in kept
+class _Collected:
+    """What the store holds, by model or by revision."""
+
+    def __init__(self, known: Mapping[Any, Known], by_revision: bool) -> None:
+        self._known, self._by_revision = dict(known), by_revision
+
+    def _key(self, repo_id: str, revision: str) -> Any:
+        return (repo_id, revision) if self._by_revision else repo_id
+
+    def holds(self, model: _Wanted) -> bool:
+        """Whether asking again can bring nothing new. What a branch stands for, only the Hub knows."""
+        last = self._known.get(self._key(model.id, model.revision))
+        if last is None or not COMMIT.fullmatch(model.revision):
+            return False
+        return last.revision == model.revision and last.error_code not in PASSING
+
+    def add(self, repo_id: str, found: Known) -> bool:
+        """Whether that says anything new."""
+        key = self._key(repo_id, found.revision)
+        is_new = self._known.get(key) != found
+        self._known[key] = found
+        return is_new
 
 
 def _fetch(hub: Hub, model: _Wanted, headers: bool) -> dict[str, Any]:
-    """A row of CONFIGS: the config, or the error. Raised is an error on our own side, or of a Hub that never answered:
-    what is wanted next would fail the same way."""
+    """A row of CONFIGS: the config, or the error. Raised is an error on our own side, or of a Hub that is lost: what is
+    wanted next would fail the same way."""
     try:
         data, commit = hub.fetch_config(model.id, model.revision)
         found = _headers(hub, model.id, commit) if headers else None
@@ -225,7 +246,7 @@ def _fetch(hub: Hub, model: _Wanted, headers: bool) -> dict[str, Any]:
     except StorageFailure:
         raise
     except FastEWQError as error:
-        if isinstance(error, HubUnavailable) and not hub.answered:
+        if isinstance(error, HubUnavailable) and hub.lost:
             raise
         return model.row(model.revision, error_code=error.code, error_message=error.message)
 
@@ -246,11 +267,11 @@ def _decoded(data: bytes, repo_id: str) -> str:
         raise InvalidConfig(f"{repo_id}: config.json is not UTF-8 text: byte {error.start}") from None
 
 
-def _take(row: dict[str, Any], known: dict[str, Known], counts: Counts, buffer: _Buffer) -> None:
+def _take(row: dict[str, Any], known: _Collected, counts: Counts, buffer: _Buffer) -> None:
     """Count a row, and keep it if it says anything new: a branch may still stand for the commit that is known, and a
     listing names a model twice when it moves to another page meanwhile."""
     found = Known(row["revision"], row.get("error_code"))
-    is_new = known.get(row["id"]) != found
+    is_new = known.add(row["id"], found)
     if found.error_code:
         counts.failed[found.error_code] += 1
     elif is_new:
@@ -258,15 +279,14 @@ def _take(row: dict[str, Any], known: dict[str, Known], counts: Counts, buffer: 
     else:
         counts.unchanged += 1
     if is_new:
-        known[row["id"]] = found
         buffer.add(row)
 
 
 class _Buffer:
     """Rows on their way to a file."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, named: bool) -> None:
+        self._store, self._named = store, named
         self._rows: list[dict[str, Any]] = []
         self._since = time.monotonic()
 
@@ -277,7 +297,7 @@ class _Buffer:
 
     def flush(self) -> None:
         rows, self._rows, self._since = self._rows, [], time.monotonic()
-        self._store.append(rows)
+        self._store.append(rows, named=self._named)
 
 
 # ---- from files ----
@@ -285,7 +305,7 @@ class _Buffer:
 
 def _import(store: Store, tables: Iterable[pa.Table], progress: Progress) -> Counts:
     """Add the rows whose (id, revision) the store does not have; a key that is twice in the input counts once."""
-    seen = store.keys()
+    seen = {key for key, known in store.revisions().items() if known.error_code is None}
     counts = Counts()
     for table in tables:
         ids, revisions = table["id"].to_pylist(), table["revision"].to_pylist()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import threading
 import time
@@ -299,8 +300,8 @@ def _open(path: Path) -> sqlite3.Connection:
 
 def _after(cursor: str | None) -> int:
     if cursor is None:
-        return -1  # the first row of a catalog has the number 0
-    if not cursor.isdecimal() or len(cursor) > 18:
+        return -MAX_INTEGER
+    if not re.fullmatch(r"-?[0-9]{1,19}", cursor) or abs(int(cursor)) > MAX_INTEGER:
         raise InputError(f"cursor is {cursor[:40]!r}; expected the cursor of the page before")
     return int(cursor)
 
@@ -315,8 +316,8 @@ def _escaped(text: str) -> str:
 def write_index(path: Path, rows: Iterable[Mapping[str, Any]], predictor: str) -> int:
     """Write an index from rows of `schema.MODELS` and put it in place of an older one; returns the number of entries.
 
-    A model's newest revision is the one collected last; of two rows for one revision the later counts. A failure that
-    may pass (`PASSING`) hides nothing that is known of the model.
+    A model's newest revision is the one with the highest `sequence`, and so is what counts of two rows for one
+    revision. A failure that may pass (`PASSING`) hides nothing that is known of the model.
     Raises StorageFailure.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -21,22 +21,22 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from fastewq.catalog.index import PASSING
 from fastewq.catalog.schema import CONFIGS
 from fastewq.errors import InvalidDataset, NotFound, StorageFailure
 
 ROW_GROUP: Final = 5000
 """Rows that a reader must hold at once."""
+NAMED: Final = -(1 << 62)
+"""Added to the `sequence` of a revision that a list named: whenever it was collected, main stays the newest."""
 _VERSION: Final = re.compile(r"[\w.+-]{1,100}", re.ASCII)
 
 
 class Known(NamedTuple):
-    """The newest row of a model: its revision, and the error in place of a config."""
+    """What the store holds last: a revision, and the error in place of its config."""
 
     revision: str
     error_code: str | None
@@ -112,37 +112,35 @@ class Store:
         return found
 
     def known(self) -> dict[str, Known]:
-        """id -> what the store holds of it last."""
-        found: dict[str, Known] = {}
-        for path in self.files("configs"):
-            table = read_columns(path, ["id", "revision", "error_code"])
-            columns = [column.to_pylist() for column in table.columns]
-            found |= {i: Known(revision, error) for i, revision, error in zip(*columns, strict=True)}
-        return found
+        """id -> what was collected last of its main branch, or from files."""
+        return {row_id: known for row_id, known, sequence in self._rows() if sequence >= 0}
 
-    def keys(self, *, refused: bool = False) -> set[tuple[str, str]]:
-        """Every (id, revision) that has a config, or with `refused` an error that lasts as well."""
-        found: set[tuple[str, str]] = set()
-        for path in self.files("configs"):
-            table = read_columns(path, ["id", "revision", "error_code"])
-            errors = table["error_code"]
-            passing = pc.is_in(errors, value_set=pa.array(PASSING))
-            table = table.filter(pc.invert(passing) if refused else pc.is_null(errors))
-            found.update(zip(table["id"].to_pylist(), table["revision"].to_pylist(), strict=True))
-        return found
+    def revisions(self) -> dict[tuple[str, str], Known]:
+        """(id, revision) -> what was collected last of it."""
+        return {(row_id, known.revision): known for row_id, known, _ in self._rows()}
 
-    def append(self, rows: Iterable[Mapping[str, Any]]) -> int:
-        """Add rows of CONFIGS (without `sequence`, which counts up) as one new file; returns how many."""
+    def _rows(self) -> Iterator[tuple[str, Known, int]]:
+        """id, what is known, and `sequence` of every row of `configs`."""
+        for path in self.files("configs"):
+            table = read_columns(path, ["id", "revision", "error_code", "sequence"])
+            for row_id, *known, sequence in zip(*(column.to_pylist() for column in table.columns), strict=True):
+                yield row_id, Known(*known), sequence
+
+    def append(self, rows: Iterable[Mapping[str, Any]], *, named: bool = False) -> int:
+        """Add rows of CONFIGS (without `sequence`, which counts up) as one new file; returns how many.
+
+        named  they are of revisions that a list named, each of which may be older than what is known
+        """
         table = pa.Table.from_pylist([dict(row) for row in rows], CONFIGS)
-        return self.append_table(table)
+        return self.append_table(table, named=named)
 
-    def append_table(self, table: pa.Table) -> int:
+    def append_table(self, table: pa.Table, *, named: bool = False) -> int:
         """`append` for rows that are a table already; `sequence` is filled in."""
         if not len(table):
             return 0
         files = self.files("configs")
         number = int(files[-1].stem) + 1 if files else 0
-        start = number << 24
+        start = (number << 24) + (NAMED if named else 0)
         sequence = pa.array(range(start, start + len(table)), pa.int64())
         position = table.schema.get_field_index("sequence")
         write_table(

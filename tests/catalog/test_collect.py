@@ -136,6 +136,46 @@ def test_a_commit_that_a_list_names_beside_a_model_is_not_its_newest(store, hub,
         assert (sorted(found[:2]), found[2:]) == (sorted(["0" * 40, old]), [new])
 
 
+def test_a_later_list_of_old_revisions_leaves_main_the_newest(store, hub, loopback, artefact, tmp_path):
+    made = [{"model_type": "llama", "num_hidden_layers": n} for n in (1, 2, 3)]
+    old, tagged, new = [loopback.add("later/m", {"config.json": json.dumps(config).encode()}) for config in made]
+    ids = tmp_path / "ids.txt"
+
+    def collected(text: str) -> int:
+        ids.write_text(text)
+        before = len(rows(store))
+        run(store, hub, str(ids))
+        return len(rows(store)) - before
+
+    def newest() -> str:
+        with store.locked():
+            predict(store, artefact=artefact, engine=Engine(workers=1))
+            build_index(store)
+        catalog = Catalog(store.index)
+        assert [entry.revision for entry in catalog.search(text="later/m").entries] == [catalog.get("later/m").revision]
+        return catalog.get("later/m").revision
+
+    assert (collected(f"later/m@{tagged}"), newest()) == (1, tagged)  # nothing else is known yet
+    assert (collected("later/m"), newest()) == (1, new)
+    assert (collected(f"later/m@{old}"), newest()) == (1, new)
+    assert collected(f"later/m@{old}\nlater/m@{tagged}\nlater/m@{new}\nlater/m") == 0
+    assert (collected(f"later/m@{'0' * 40}"), newest()) == (1, new)
+    with store.locked():
+        assert collect(store, "hub://", filters=Filters(author="later"), hub=hub).unchanged == 1
+    loopback.add("later/m", {"config.json": json.dumps(made[0]).encode()})
+    assert (collected("later/m"), newest()) == (1, loopback.repositories["later/m"].commits[-1])
+
+
+def test_what_only_lists_named_becomes_main_when_main_is_that(store, hub, loopback, artefact, tmp_path):
+    first, second = [loopback.add("became/m", {"config.json": b"{}"}), loopback.add("became/m", {"config.json": b"[]"})]
+    for text in (f"became/m@{second}", "became/m", f"became/m@{first}"):
+        (tmp_path / "ids.txt").write_text(text)
+        run(store, hub, str(tmp_path / "ids.txt"))
+    predict(store, artefact=artefact, engine=Engine(workers=1))
+    build_index(store)
+    assert Catalog(store.index).get("became/m").revision == second
+
+
 def test_names_that_no_repository_should_have_stop_nothing(store, loopback, hub, tmp_path):
     for name in ("odd--name", "in order", "fine"):
         loopback.add(f"names/{name}", {"config.json": b"{}"})
@@ -218,6 +258,49 @@ def test_a_hub_that_fails_for_some_gives_rows_that_the_next_run_repairs(store, l
     repaired = run(store, impatient)
     assert (repaired.added, repaired.failed["hub_unavailable"]) == (10, 0)
     assert run(store, impatient).added == 0
+
+
+QUICK = Patience(attempts=2, longest_wait=0.01)
+
+
+@pytest.mark.parametrize("kind", ["reset", "status"])
+def test_a_hub_that_vanishes_in_the_middle_ends_the_run_with_one_error(
+    store, loopback, hub_configs, tmp_path, monkeypatch, kind
+):
+    monkeypatch.setattr(hub_module, "LOST_SECONDS", 0.0)
+    monkeypatch.setattr(collect_module, "IN_FLIGHT", 2)
+    ids, names = tmp_path / "ids.txt", [f"cat/made-m{n:03}" for n in range(40)]
+    ids.write_text("\n".join(names))
+    hub = Hub(endpoint=loopback.endpoint, cache=tmp_path / "c", patience=QUICK)
+    with loopback.injecting(Fault(kind, path="made-m0[1-3]", status=503)):
+        counts = run(store, hub, str(ids))
+        assert len(loopback.requests) < 10 + 2 * QUICK.attempts * hub_module.LOST_REPOSITORIES
+    assert (counts.added, hub.lost) == (10, True)
+    assert hub_module.LOST_REPOSITORIES - 2 <= counts.failed["hub_unavailable"] < 2 * hub_module.LOST_REPOSITORIES
+    assert re.match(r"stopped after \d+ models: cat/made-m0\d\d@main: config.json: http", counts.stopped.message)
+    assert "same command goes on" in counts.stopped.hint
+    again = run(store, hub, str(ids))
+    assert (again.added, again.stopped, hub.lost) == (30, None, False)
+
+
+def test_a_short_silence_of_the_hub_ends_no_run(store, loopback, hub_configs, tmp_path):
+    ids, names = tmp_path / "ids.txt", [f"cat/made-m{n:03}" for n in range(40)]
+    ids.write_text("\n".join(names))
+    hub = Hub(endpoint=loopback.endpoint, cache=tmp_path / "c", patience=QUICK)
+    hub.fetch_config("cat/made-m000", "main")  # the Hub has been there
+    with loopback.injecting(Fault("reset", path="made-m0[1-3]")):
+        counts = run(store, hub, str(ids))
+    assert (counts.added, counts.failed, counts.stopped) == (10, {"hub_unavailable": 30}, None)
+
+
+def test_a_hub_that_asks_for_hours_of_patience_is_not_asked_for_every_repository(store, loopback, tmp_path):
+    ids = tmp_path / "ids.txt"
+    ids.write_text("\n".join(f"hours/m{n:03}" for n in range(400)))
+    hub = Hub(endpoint=loopback.endpoint, cache=tmp_path / "c", patience=QUICK)
+    with loopback.injecting(Fault("status", status=429, headers={"Retry-After": "9999"})):
+        counts = run(store, hub, str(ids))
+        assert len(loopback.requests) <= 5 * collect_module.IN_FLIGHT  # in flight and waiting to be
+    assert (counts.done, "asks to wait 9999 s" in counts.stopped.message) == (0, True)
 
 
 def test_a_listing_that_breaks_keeps_what_was_fetched(store, loopback, hub_configs, tmp_path, monkeypatch):

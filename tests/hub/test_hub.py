@@ -280,3 +280,16 @@ def test_a_config_downloaded_by_huggingface_hub_is_found_offline(client, loopbac
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
     found = offline(client, loopback).config("unit/plain")
     assert (json.loads(found.text), found.commit) == (found.config, repositories["plain"])
+
+
+def test_ranges_of_no_bytes_are_refused_by_name_and_files_of_none_are_read(client, loopback, repositories):
+    commit = repositories["plain"]
+    with loopback.injecting():
+        for start, stop in ((5, 5), (5, 4), (-1, 4)):
+            with pytest.raises(InputError, match=f"the range is {start} to {stop}; expected"):
+                client.read_range("unit/plain", commit, "model.safetensors", start, stop)
+        assert loopback.requests == []
+    loopback.add("unit/nothing", {"config.json": b""})
+    assert client.read("unit/nothing", "main", "config.json", limit=0)[0] == b""
+    with pytest.raises(InvalidCheckpoint, match="more than 0 bytes"):
+        client.read("unit/plain", "main", "config.json", limit=0)

@@ -76,6 +76,13 @@ def test_the_readings_are_those_of_the_local_files_and_nothing_is_stored(hub, we
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_range_of_no_bytes_is_empty_and_asks_nothing(hub, loopback):
+    with open_hub_checkpoint(hub, "weights/good") as checkpoint, loopback.injecting():
+        with checkpoint.source.read("model-00001-of-00002.safetensors", 7, 7) as values:
+            assert values.size == 0
+        assert loopback.requests == []
+
+
 def test_random_faults_change_nothing(hub, loopback, local):
     faults = [
         Fault("status", path="cdn", probability=0.06, status=500),
