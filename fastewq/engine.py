@@ -14,8 +14,10 @@ import logging
 import os
 import re
 import socket
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing.connection import Client, Connection, Listener
 from typing import Any, Final
 
 # Neither engine may report home, and progress is shown by the commands themselves, on a terminal alone.
@@ -26,10 +28,13 @@ os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
 
 import daft
 from daft.exceptions import DaftCoreException
+from daft.execution import udf
 
 from fastewq.errors import InputError, StorageFailure, UnavailableError
 
 CONNECT_SECONDS: Final = 10.0
+START_SECONDS: Final = 120.0
+"""For a worker process to import what it needs, on a machine where many start at once."""
 
 # What Daft logs of an error it raises as well; a handler keeps it from stderr where the program has set up no logging.
 logging.getLogger("daft_local_execution").addHandler(logging.NullHandler())
@@ -87,6 +92,27 @@ def _start_ray(workers: int) -> None:
     os.environ.setdefault("RAY_DISABLE_DASHBOARD", "1")  # for Daft, which would ask for its address
     if not ray.is_initialized():
         ray.init(address="local", num_cpus=workers, include_dashboard=False)
+
+
+class _BoundedListener(Listener):
+    """Where a worker process calls in. Daft waits for it without end, even if it was killed before it could."""
+
+    def accept(self) -> Connection[Any, Any]:
+        called = threading.Event()
+        threading.Thread(target=self._give_up, args=(called,), daemon=True).start()
+        try:
+            return super().accept()
+        except (OSError, EOFError) as error:
+            raise RuntimeError(f"a worker process died or did not start within {START_SECONDS:.0f} s") from error
+        finally:
+            called.set()
+
+    def _give_up(self, called: threading.Event) -> None:
+        if not called.wait(START_SECONDS):
+            Client(self.address).close()  # a caller that says nothing ends the wait
+
+
+udf.Listener = _BoundedListener  # type: ignore[attr-defined]
 
 
 def worker_class(cls: type, workers: int) -> Any:

@@ -12,7 +12,7 @@ import typer
 
 from fastewq import __version__
 from fastewq.cli import catalog, exports, offline
-from fastewq.cli.common import Json, ObjectiveOption, need_extra, print_error, print_json
+from fastewq.cli.common import EndAtOnce, Json, ObjectiveOption, need_extra, print_error, print_json
 from fastewq.errors import FastEWQError, StorageFailure, exit_code
 
 app = typer.Typer(
@@ -167,9 +167,16 @@ UsageError: Final = cast(type[typer.BadParameter], typer.BadParameter.__bases__[
 
 
 def main() -> NoReturn:
-    """Entry point. With --json an error is one JSON object on stderr, else one line and a hint."""
+    """The program: with --json an error is one JSON object on stderr, else one line and a hint.
+
+    Ends the process at once where a command stopped Daft in its work. `app` never does, for callers within a process.
+    """
     try:
         status = app(standalone_mode="--json" not in sys.argv)  # in which it prints what is wrong with arguments itself
+    except EndAtOnce as end:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code)
     except FastEWQError as error:
         _fail(error.as_dict(), exit_code(error))
     except BrokenPipeError:  # whoever read the output has seen enough

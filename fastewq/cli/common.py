@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
@@ -70,21 +69,21 @@ def need_extra(name: str) -> Iterator[None]:
         ) from None
 
 
+class EndAtOnce(SystemExit):
+    """Daft was stopped in its work. Its threads would abort the process while Python shuts down, so that the program
+    (`fastewq.cli.main`) ends without that; whoever calls a command within a process of theirs gets this."""
+
+    code: int
+
+
 @contextmanager
 def resumable() -> Iterator[None]:
-    """Around what runs Daft: an interrupt, which it explains, and an error end the process at once."""
+    """Around what runs Daft: an interrupt, which it explains, and an error end the command at once."""
     try:
         yield
     except FastEWQError as error:
         print_error(error.as_dict())
-        end_at_once(exit_code(error))
+        raise EndAtOnce(exit_code(error)) from error
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command goes on where it was", err=True)
-        end_at_once(130)
-
-
-def end_at_once(status: int) -> NoReturn:
-    """Exit where Daft was stopped in its work: its threads would abort the process while Python shuts down."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+        raise EndAtOnce(130) from None

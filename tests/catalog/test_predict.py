@@ -166,6 +166,18 @@ def test_several_processes_give_identical_rows(store, undisturbed, artefact):
     assert tables(store) == undisturbed
 
 
+def test_workers_that_are_killed_while_they_start_are_waited_for_no_longer_than_a_start_takes(
+    store, artefact, monkeypatch
+):
+    shutil.rmtree(store.folder / "plans")
+    with monkeypatch.context() as changed:
+        changed.setattr(engine_module, "START_SECONDS", 1.0)
+        changed.setattr(sys, "executable", shutil.which("false"))
+        with pytest.raises(StorageFailure, match=r"^planning stopped: a worker process died or did not start"):
+            predict(store, artefact=artefact, engine=Engine(workers=2))
+    assert predict(store, artefact=artefact, engine=Engine(workers=1)).kept == 0
+
+
 # In a process of its own: an engine cannot be changed once Daft has run. The catalog is built by a third process, which
 # finds the cluster by its address.
 ON_RAY = """
@@ -305,7 +317,7 @@ def test_folders_and_jsonl_and_keys_that_come_twice(tmp_path, configs):
         (tmp_path / "x.jsonl").write_text("\n".join([*lines, ""]), encoding="utf-8-sig")  # as Windows writes it
         counts = collect(store, str(tmp_path / "x.jsonl"))
     assert (counts.found, counts.added, counts.unchanged) == (2, 1, 1)
-    keys = store.keys()
+    keys = store.revisions()
     assert ("j/one", "r") in keys
     assert sorted(name for name, _ in keys) == ["j/one", "org/flat", "org/nested"]
     sequences = [n for path in store.files("configs") for n in pq.read_table(path)["sequence"].to_pylist()]

@@ -102,3 +102,14 @@ def test_an_error_leaves_a_process_alone_that_has_imported_daft_itself() -> None
     result = subprocess.run([sys.executable, "-c", code, "plan", "no.json"], capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stdout) == (0, "left 4\n")
     assert result.stderr.startswith("error: ")
+
+
+def test_a_build_that_fails_within_a_process_leaves_it_alive(tmp_path: Path) -> None:
+    pytest.importorskip("daft")
+    code = (
+        "import sys\nfrom fastewq.cli import app\nfor build in sys.argv[1:]:\n"
+        "    try: app(build.split())\n    except SystemExit as end: print('left', end)"
+    )
+    builds = [f"catalog build {tmp_path}/no.parquet -o {tmp_path}/c", f"dataset build {tmp_path}/no.toml -o {tmp_path}"]
+    result = subprocess.run([sys.executable, "-c", code, *builds], capture_output=True, text=True, timeout=120)
+    assert (result.returncode, result.stdout) == (0, "left 4\nleft 4\n"), result.stderr
