@@ -1,5 +1,5 @@
-"""How many tokens a cache holds where it is not the context of the text: sources of a fixed length, the codes of one
-frame of sound, tokens that a model puts before the others, sound that is heard while it comes in.
+"""How many tokens a cache holds where it is not the context of the text: sources of a fixed length, tokens that a
+model puts before the others, sound that is heard while it comes in.
 """
 
 from __future__ import annotations
@@ -54,16 +54,6 @@ UNCACHED: Final = frozenset({("idefics", "cross")})
 """(model_type, stack) that makes the keys and values of the source anew for each token."""
 GUIDED: Final = frozenset({"dia", "musicgen", "musicgen_melody", "vibevoice"})
 """Generate with a second sequence, without the text, that says what to move away from."""
-FRAMES: Final[Mapping[str, tuple[tuple[str, ...], str]]] = {
-    "csm": (("depth_decoder_config",), "num_codebooks"),
-    "csm_depth_decoder_model": ((), "num_codebooks"),
-    "moshi": (("depth_decoder_config",), "num_codebooks"),
-    "moshi_depth": ((), "num_codebooks"),
-    "qwen3_omni_moe": (("talker_config", "code_predictor_config"), "num_code_groups"),
-    "qwen3_omni_moe_talker_code_predictor": ((), "num_code_groups"),
-}
-"""model_type -> where the number of codes is that its DEPTH stack writes for each frame, starting anew each time."""
-DEPTH: Final = frozenset({"depth", "code_predictor"})
 
 
 class Streamed(NamedTuple):
@@ -88,16 +78,6 @@ def least_source(f: Fields) -> int:
         return 0
     nested, size = SOURCES[f.model_type]
     return (f.sub(nested) if nested else f).amount(size)
-
-
-def codes_of_frame(f: Fields, stack: str) -> int | None:
-    """Most tokens of a stack that begins anew with each frame, with what it begins from; None for other stacks."""
-    if stack not in DEPTH or f.model_type not in FRAMES:
-        return None
-    nested, field = FRAMES[f.model_type]
-    for name in nested:
-        f = f.sub(name)
-    return f[field] + 1
 
 
 def tokens_before(f: Fields) -> int:

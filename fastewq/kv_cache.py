@@ -12,7 +12,6 @@ Counted as serving engines store it (vLLM, SGLang, llama.cpp):
  - blocks that a token runs through several times: keys and values of each time;
  - cross attention: keys and values of the source as well, which is as long as the context where its length is not
    fixed (`fastewq.cache_tokens`);
- - what writes the codes of one frame: at most so many tokens;
  - encoders that hear while the decoder writes: their windows.
 
 Sizes come from the shapes of the block's projections wherever these tell them, so that layers that differ are counted
@@ -30,7 +29,7 @@ from typing import Any, Final
 from fastewq.architecture import Architecture, Layout, Stack
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.parts import head_dim
-from fastewq.cache_tokens import GUIDED, STREAMED, UNCACHED, codes_of_frame, least_source, tokens_before
+from fastewq.cache_tokens import GUIDED, STREAMED, UNCACHED, least_source, tokens_before
 from fastewq.errors import InvalidConfig, InvalidPolicy
 from fastewq.windows import first_size, layer_windows
 
@@ -97,7 +96,7 @@ def cache_bytes(
 def decoder_fields(f: Fields) -> Fields:
     """The level of the config that describes the text decoder: the top, or the nested config with its layers."""
     for _ in range(MAX_NESTED):
-        nested = next((name for name in DECODER_CONFIGS if f.nests(name)), None)
+        nested = next((name for name in DECODER_CONFIGS if f.nests(name) and not (f.classes and f.unread(name))), None)
         if nested is None:
             break
         f = f.sub(nested, f.model_type)
@@ -133,7 +132,7 @@ def _decoder_caches(top: Fields, stack: Stack) -> list[BlockCache]:
     layers, sequences = len(stack.blocks), _sequences(top, f, stack)
     before, source = tokens_before(top), least_source(top)
     # What else a model writes with (codes of sounds, say) has a config of its own, which is not looked for.
-    windows = layer_windows(f, layers) if stack.name == "decoder" else [codes_of_frame(top, stack.name)] * layers
+    windows = layer_windows(f, layers) if stack.name == "decoder" else [None] * layers
     known: dict[tuple[Layout, int | None], BlockCache] = {}
     caches = []
     for layout, window in zip(stack.blocks.layouts, windows, strict=True):

@@ -90,7 +90,7 @@ def test_windows_are_those_of_the_stack_that_the_config_describes() -> None:
     config = {"model_type": "moshi"}
     text, depth = (stack for stack in read_config(config).stacks if stack.role == "decoder")
     assert {c.window for c in block_caches(config, text)} == {3000}
-    assert {c.window for c in block_caches(config, depth)} == {8 + 1}  # the codes of one frame, and what comes before
+    assert {c.window for c in block_caches(config, depth)} == {None}
 
 
 def test_what_is_not_known_is_full_attention(llama: dict[str, Any]) -> None:
@@ -207,9 +207,13 @@ def test_a_nested_type_that_the_model_does_not_have_is_no_defect(llama: dict[str
     """Falcon OCR keeps more heads than its matrices show. A Llama with a text_config of this type does not."""
     sizes = [
         cache_bytes(config, read_config(config), 4096, 1, 16)
-        for config in (llama, {**llama, "text_config": {"model_type": "falcon_ocr"}})
+        for config in (
+            llama,
+            {**llama, "text_config": {"model_type": "falcon_ocr"}},
+            {**llama, "text_config": {"model_type": "mistral", "sliding_window": 8}},
+        )
     ]
-    assert sizes[0] == sizes[1]
+    assert sizes[0] == sizes[1] == sizes[2]
 
 
 def published(name: str) -> dict[str, Any]:
