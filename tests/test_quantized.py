@@ -304,6 +304,11 @@ def test_mlx_gives_single_modules_other_bits() -> None:
     [
         {"quant_method": "auto-round", "data_type": "nv_fp", "bits": 4, "group_size": 16},
         {"quant_method": "compressed-tensors", "sparsity_config": {"format": "sparse-24-bitmask"}},
+        {
+            "quant_method": "compressed-tensors",
+            "format": "marlin-24",
+            "config_groups": {"group_0": {"targets": ["Linear"], "weights": {"num_bits": 4, "type": "int"}}},
+        },
         {"bits": 4, "group_size": 32, "mode": "new"},
         {"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "int3"}}},
         {"quant_method": "quark", "global_quant_config": {"weight": {}}, "layer_quant_config": {"*.q_proj": {}}},
@@ -314,6 +319,13 @@ def test_formats_that_are_not_known_are_not_guessed(q: dict[str, Any]) -> None:
     found = read_config(with_quantization(LLAMA, **q))
     assert "is not understood" in found.warnings[-1]
     assert not any(layout.quantized for layout in found.layouts)
+
+
+def test_bits_may_be_integral_floats() -> None:
+    four, fourth = (with_quantization(LLAMA, quant_method="gptq", bits=bits, group_size=128) for bits in (4, 4.0))
+    assert read_config(four) == read_config(fourth)
+    with pytest.raises(InvalidConfig, match=r"quantization_config.bits is 4.5; expected an integer"):
+        read_config(with_quantization(LLAMA, quant_method="gptq", bits=4.5, group_size=128))
 
 
 @pytest.mark.parametrize("q", [[1], "int8", 4])

@@ -34,6 +34,8 @@ FP8_SCALES: Final = 8
 def _integer(q: Config, name: str, default: int | None, low: int, high: int) -> int:
     value = q.get(name)
     value = default if value is None else value
+    if type(value) is float and value.is_integer():
+        value = int(value)
     if type(value) is not int or not low <= value <= high:
         raise InvalidConfig(f"quantization_config.{name} is {shown(value)}; expected an integer from {low} to {high}")
     return value
@@ -317,6 +319,8 @@ def _compressed(weights: Config, group: Config, q: Config) -> Packing:
     bits, kind = _integer(weights, "num_bits", 8, 1, 16), weights.get("type", "int")
     strategy = _word(weights, "strategy") or ("group" if weights.get("group_size") else "tensor")
     form = _word(group, "format") or _word(q, "format")
+    if form == "marlin-24":
+        raise NotUnderstood(f"format {shown(form)}, of sparse weights,")
     inputs = group.get("input_activations")
     static = 2 if isinstance(inputs, Mapping) and inputs.get("dynamic") is False else 0
     if kind == "float" and bits == 4:

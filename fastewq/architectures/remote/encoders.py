@@ -140,7 +140,9 @@ JINA = Assembly(
         (*SELF_ATTENTION, When(unless(normalizes_queries), *GATED), When(normalizes_queries, *NORMALIZED)),
     ),
 )
-MOSAIC = Assembly(ALIBI_EMBEDDINGS, Layers("encoder.layer", (*FUSED_ATTENTION, *GATED)))
+MOSAIC = Assembly(
+    Expect("long_conv_l_max", None), ALIBI_EMBEDDINGS, Layers("encoder.layer", (*FUSED_ATTENTION, *GATED))
+)
 TASKS = ("Model", "ForMaskedLM", "ForSequenceClassification")
 
 
