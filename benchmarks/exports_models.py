@@ -1,6 +1,7 @@
 """Small random models of several families through the real tools, each with a plan of another kind.
 
 python benchmarks/exports_models.py bitsandbytes mlx ...   make the models and plans, run the tools, keep the rows
+python benchmarks/exports_models.py mlx/jamba mlx/bert     only these models
 python benchmarks/exports_models.py all                    every tool of benchmarks/exports.py
 python benchmarks/exports_models.py table                  print the table of docs/exports-verified.md
 
@@ -17,6 +18,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +121,56 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "n_positions": 128,
         "vocab_size": 512,
     },
+    "deepseek_v3": {
+        **{name: value for name, value in MOE.items() if name != "head_dim"},
+        "architectures": ["DeepseekV3ForCausalLM"],
+        "num_key_value_heads": 4,
+        **dict.fromkeys(("q_lora_rank", "kv_lora_rank"), 64),
+        "qk_rope_head_dim": 32,
+        **dict.fromkeys(("qk_nope_head_dim", "v_head_dim"), 64),
+        "n_routed_experts": 4,
+        "moe_intermediate_size": 128,
+        "first_k_dense_replace": 1,
+        **dict.fromkeys(("n_shared_experts", "n_group", "topk_group"), 1),
+    },
+    "qwen3_next": {
+        **MOE,
+        "architectures": ["Qwen3NextForCausalLM"],
+        **dict.fromkeys(("linear_key_head_dim", "linear_value_head_dim"), 32),
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "num_experts": 4,
+        **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size"), 128),
+    },
+    "jamba": {
+        **MOE,
+        "architectures": ["JambaForCausalLM"],
+        **dict.fromkeys(("attn_layer_period", "expert_layer_period"), 2),
+        **dict.fromkeys(("attn_layer_offset", "expert_layer_offset"), 1),
+        "num_experts": 4,
+        "mamba_dt_rank": 8,
+        "use_mamba_kernels": False,
+    },
+    "smolvlm": {
+        **TOKENS,
+        "architectures": ["SmolVLMForConditionalGeneration"],
+        "tie_word_embeddings": False,
+        "text_config": {**TEXT, "model_type": "llama", "num_hidden_layers": 4, "tie_word_embeddings": False},
+        "vision_config": {
+            **EYES,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "image_size": 56,
+            "patch_size": 14,
+        },
+    },
+    "modernbert": {
+        **TOKENS,
+        "architectures": ["ModernBertForMaskedLM"],
+        **EYES,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+    },
 }
 
 
@@ -139,6 +191,11 @@ PLANS: dict[str, tuple[str, dict[str, Any]]] = {
     "whisper": ("overrides", mixed()),
     "vit": ("overrides", mixed()),
     "gpt2": ("overrides", mixed()),
+    "deepseek_v3": ("overrides", mixed()),
+    "qwen3_next": ("overrides", mixed()),
+    "jamba": ("overrides", mixed()),
+    "smolvlm": ("overrides, towers", mixed("model.text_model.layers.2=raw", vision=True)),
+    "modernbert": ("overrides", mixed()),
 }
 
 BUILD = """
@@ -166,32 +223,37 @@ for folder in folders:
         pathlib.Path(folder, "ERROR").write_text(text)
         traceback.print_exc()
 """
-ADDED = {"qwen3_moe": {"num_experts": 4, "rope_theta": 10000.0}}
+ADDED = {
+    "qwen3_moe": {"num_experts": 4, "rope_theta": 10000.0},
+    "qwen3_next": {"num_experts": 4, "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
+}
 """What mlx-lm 0.32.2 looks for in a config and transformers 5.23 no longer writes."""
 
 
 def build() -> None:
     """The models, where they are missing."""
-    if all((MODELS / name / "model.safetensors").exists() for name in CONFIGS):
+    missing = {name: config for name, config in CONFIGS.items() if not (MODELS / name / "model.safetensors").exists()}
+    if not missing:
         return
     MODELS.mkdir(parents=True, exist_ok=True)
-    (MODELS / "configs.json").write_text(json.dumps(CONFIGS), "utf-8")
+    (MODELS / "configs.json").write_text(json.dumps(missing), "utf-8")
     python, _ = _environment("bitsandbytes", SETTINGS["bitsandbytes"])
     subprocess.run([str(python), "-c", BUILD, str(MODELS / "configs.json"), str(MODELS)], check=True)
-    for name in CONFIGS:
+    for name in missing:
         if name != "vit":
             _write_tokenizer(MODELS / name)
         config = json.loads((MODELS / name / "config.json").read_text("utf-8"))
         (MODELS / name / "config.json").write_text(json.dumps(config | ADDED.get(name, {})), "utf-8")
 
 
-def verify(tool: str) -> dict[str, Any]:
+def verify(tool: str, models: Iterable[str]) -> dict[str, Any]:
     """One row per model."""
     python, versions = _environment(tool, SETTINGS[tool])
     target = TOOLS[tool].target
     rows: dict[str, Any] = {}
     jobs = {}
-    for name, (label, options) in PLANS.items():
+    for name in models:
+        label, options = PLANS[name]
         config = json.loads((MODELS / name / "config.json").read_text("utf-8"))
         if not options:
             options = {"memory": int(0.8 * fastewq.plan(config, target=target).totals.raw_bytes)}
@@ -248,9 +310,12 @@ def main() -> None:
         return
     os.chdir(ROOT)
     build()
-    for tool in SETTINGS if names == ["all"] else names:
+    for name in SETTINGS if names == ["all"] else names:
+        tool, _, model = name.partition("/")
+        found = verify(tool, [model] if model else PLANS)
         kept = json.loads(ROWS.read_text("utf-8")) if ROWS.exists() else {}
-        kept[tool] = verify(tool)
+        rows = kept.get(tool, {}).get("models", {}) | found["models"]
+        kept[tool] = {**found, "models": {name: rows[name] for name in PLANS if name in rows}}
         ROWS.write_text(json.dumps(dict(sorted(kept.items())), indent=2) + "\n", "utf-8")
 
 

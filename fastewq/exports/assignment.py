@@ -54,6 +54,7 @@ class Assignment:
     """The modules of a plan for one target, and the differences that were needed to get there.
 
     routers   those the plan does not speak of and so keeps: most tools see a linear module like any other
+    part      whether it is the language model of a larger model, without the rest
     """
 
     plan: Plan
@@ -61,6 +62,7 @@ class Assignment:
     modules: tuple[Module, ...]
     routers: tuple[Module, ...] = ()
     differences: tuple[Difference, ...] = ()
+    part: bool = False
 
     @property
     def raw(self) -> str:

@@ -17,11 +17,12 @@ from fastewq.exports.base import Parts, Tool, json_text, scripts
 from fastewq.policy import KEEP
 
 ROWS: Final = 32
-"""AutoRound keeps a matrix whose inputs or outputs are no multiple of this."""
+"""AutoRound keeps a matrix whose inputs or outputs are no multiple of this. Of the inputs the groups, which are
+multiples of it, allow nothing else."""
 
 
 def adapt(assignment: Assignment) -> Assignment:
-    """Without the matrices that AutoRound keeps."""
+    """Without the matrices that AutoRound keeps for their outputs."""
 
     def kept(module: Module) -> tuple[str, str] | None:
         outputs = module.tensor.oriented[-2]

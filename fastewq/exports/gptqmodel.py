@@ -2,32 +2,77 @@
 
 Rules are matched from the start in order and the first decides; here they are disjoint, so order cannot matter. Fused
 names are included for serving engines that read the same rules. Outside the blocks GPTQModel quantizes the head alone,
-if it is told to, with 8 bits unless a rule says otherwise; towers are not in its definitions of multimodal models.
+if it is told to, with 8 bits unless a rule says otherwise; in the blocks, what its definition of the model lists, and
+towers are in no definition. Of some models it takes the `gate_up_proj` apart before it looks for modules.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from itertools import chain
+from typing import Any, Final
 
+from fastewq.architecture import Tensor
 from fastewq.exports.assignment import Assignment, Module, engine_names, head_regex, regexes, stacked_experts
 from fastewq.exports.base import Parts, Tool, json_text, script
-from fastewq.exports.names import GPTQMODEL
-from fastewq.exports.text_part import tower_blocks
-from fastewq.modules import is_token_head
+from fastewq.exports.names import GPTQMODEL, GPTQMODEL_KEEPS
+from fastewq.exports.text_part import text_blocks
+from fastewq.modules import FUSED, is_token_head, module_name
 from fastewq.policy import KEEP
+
+WHOLE: Final = "gate_up_proj"
+TAKEN_APART: Final = frozenset({"glm", "glm4", "glm4v", "glm_ocr", "phi3"})
+"""Model types of which GPTQModel makes two modules of every `gate_up_proj`, with rules and tensors of their own."""
+CROSS_ATTENTION: Final = {"mllama": "cross_attn.", "mllama_text_model": "cross_attn."}
+"""Model type -> what there is in those of its blocks that GPTQModel leaves alone altogether."""
 
 
 def adapt(assignment: Assignment) -> Assignment:
-    """The blocks of the language model, and the head."""
-    towers = tower_blocks(assignment.plan)
+    """The blocks of the language model, as far as they are in GPTQModel's definition, and the head."""
+    texts, model_type = text_blocks(assignment.plan), assignment.plan.model["model_type"]
+    crossing = CROSS_ATTENTION.get(model_type)
+    crossed = {m.block for m in assignment.modules if crossing and m.name.startswith(crossing)}
 
     def kept(module: Module) -> tuple[str, str] | None:
-        in_text = module.block >= 0 and module.block not in towers
-        if module.scheme is None or in_text or _is_head(module):
+        if module.scheme is None or _is_head(module):
             return None
-        return KEEP, "GPTQModel quantizes the blocks of the language model and the head alone"
+        if module.block not in texts:
+            return KEEP, "GPTQModel quantizes the blocks of the language model and the head alone"
+        if module.block in crossed or leaves_out(model_type, module.name):
+            return KEEP, f"GPTQModel's definition of {model_type} leaves it out"
+        return None
 
-    return assignment.changed(kept)
+    changed = assignment.changed(kept)
+    return _taken_apart(changed) if model_type in TAKEN_APART else changed
+
+
+def leaves_out(model_type: str, name: str) -> bool:
+    """Whether GPTQModel knows models of this type, but not this module of their blocks."""
+    return any(f"{name}.".startswith(f"{kept}.") for kept in GPTQMODEL_KEEPS.get(model_type, ()))
+
+
+def _taken_apart(assignment: Assignment) -> Assignment:
+    """With the two halves in place of every `gate_up_proj`."""
+
+    def modules(module: Module) -> list[Module]:
+        if module.block < 0:
+            return [module]
+        above = module.path.removesuffix(module.name)
+        found = [(module_name(tensor.name), tensor) for tensor in _halves(module.tensor)]
+        return [replace(module, path=above + name, name=name, tensor=tensor) for name, tensor in found]
+
+    plan = assignment.plan
+    layouts = tuple(tuple(chain.from_iterable(map(_halves, layout))) for layout in plan.layouts)
+    found = tuple(chain.from_iterable(map(modules, assignment.modules)))
+    return replace(assignment, plan=plan._replace(layouts=layouts), modules=found)
+
+
+def _halves(tensor: Tensor) -> list[Tensor]:
+    above, dot, last = module_name(tensor.name).rpartition(".")
+    if tensor.role != "linear" or last != WHOLE:
+        return [tensor]
+    rows, *inputs = tensor.shape
+    return [tensor._replace(name=f"{above}{dot}{half}.weight", shape=(rows // 2, *inputs)) for half in FUSED[WHOLE]]
 
 
 def _is_head(module: Module) -> bool:

@@ -20,7 +20,7 @@ from fastewq.errors import CannotExport
 from fastewq.exports.assignment import Assignment, Module, whole_blocks
 from fastewq.exports.base import Parts, Tool
 from fastewq.exports.names import GGUF, GGUF_STACKS, gguf_leaves
-from fastewq.exports.text_part import TEXT, text_part
+from fastewq.exports.text_part import text_part
 from fastewq.modules import is_token_head, module_name
 from fastewq.policy import KEEP
 from fastewq.schemes import Scheme
@@ -109,7 +109,7 @@ def build(assignment: Assignment) -> Parts:
     )
     usage = f"MODEL.gguf is the model converted with `convert_hf_to_gguf.py --outtype {raw}`.\n\n{command}\n"
     warnings = [] if quantized else ["every block keeps its precision, so the converted model is used as it is"]
-    if any(TEXT in group.path for group in assignment.plan.other):
+    if assignment.part:
         warnings.append(
             "this is the language model alone; convert_hf_to_gguf.py --mmproj writes the rest to a file of its own, "
             "whose bytes are not counted here"

@@ -12,7 +12,7 @@ from fastewq.errors import CannotExport
 from fastewq.exports.assignment import Assignment, Module, regexes
 from fastewq.exports.base import Parts, Tool, json_text, script
 from fastewq.exports.names import MLX, mlx_paths
-from fastewq.exports.text_part import TEXT, text_part
+from fastewq.exports.text_part import text_part
 
 
 def adapt(assignment: Assignment) -> Assignment:
@@ -38,13 +38,9 @@ def build(assignment: Assignment) -> Parts:
         "q_group_size": min((scheme.group for scheme in schemes), default=64),
         "rules": rules,
     }
-    warnings = ("mlx-lm writes the language model alone; use mlx-vlm for pictures",) if _is_part(assignment) else ()
+    warnings = ("mlx-lm writes the language model alone; use mlx-vlm for pictures",) if assignment.part else ()
     files = {"mlx.json": json_text(document), "quantize.py": script("mlx.py")}
     return Parts(files, "python quantize.py MODEL OUT\n", warnings)
-
-
-def _is_part(assignment: Assignment) -> bool:
-    return any(TEXT in group.path.split(".") for group in assignment.plan.other)
 
 
 def renamed(assignment: Assignment, module: Module) -> list[Module]:

@@ -300,6 +300,44 @@ _GPTQMODEL_TYPES: Final = """
 GPTQMODEL: Final = frozenset(_GPTQMODEL_TYPES.split())
 """Model types that GPTQModel 7.7.0 has a definition of: `gptqmodel.models.auto.SUPPORTED_MODELS`."""
 
+_DENSE: Final = "mlp.gate_proj mlp.up_proj mlp.down_proj"
+_GATES: Final = "linear_attn.in_proj_a linear_attn.in_proj_b"
+_HYPER: Final = "attn_hyper_connection mlp_hyper_connection"
+_GPTQMODEL_KEEPS: Final = {
+    "afmoe": f"{_DENSE} mlp.shared_experts self_attn.gate_proj",
+    "axk2": "input_layernorm.mlp post_attention_layernorm.mlp self_attn.indexer",
+    "bailing_hybrid": (
+        f"{_DENSE} self_attn.b_proj self_attn.forget_gate self_attn.g_proj self_attn.k_proj "
+        "self_attn.kv_a_proj_with_mqa self_attn.kv_b_proj self_attn.o_proj self_attn.q_proj self_attn.v_proj"
+    ),
+    "cohere2_moe": "mlp.shared_experts",
+    "deepseek_v32": "self_attn.indexer.weights_proj",
+    "deepseek_v4": "self_attn.compressor self_attn.o_a_proj",
+    "falcon_mamba": "mixer.dt_proj",
+    "gemma3n_text": "altup laurel",
+    "glm5_next": (
+        "mlp.shared_experts self_attn.b_proj self_attn.forget_gate self_attn.g_a_proj self_attn.g_b_proj "
+        "self_attn.indexer self_attn.kv_a_proj_with_mqa self_attn.q_a_proj"
+    ),
+    "glm_moe_dsa": "self_attn.indexer.weights_proj",
+    "gpt2": "crossattention",
+    "jamba": "mamba.dt_proj mamba.x_proj",
+    "laguna": "self_attn.g_proj",
+    "lfm2_moe": "self_attn.out_proj",
+    **dict.fromkeys(("llama4", "llama4_text"), "feed_forward.gate_proj feed_forward.up_proj feed_forward.down_proj"),
+    "minimax": "self_attn.out_proj self_attn.output_gate self_attn.qkv_proj",
+    **dict.fromkeys(("minicpmv4_6", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_5_text"), _GATES),
+    "nemotron_h": "mixer.fc1_latent_proj mixer.fc2_latent_proj mixer.shared_experts",
+    **dict.fromkeys(("qwen2_moe", "qwen3_moe", "qwen3_vl_moe"), _DENSE),
+    "qwen3_next": f"{_DENSE} linear_attn.in_proj_ba",
+    "qwen4_exp": f"{_GATES} {_HYPER} self_attn.indexer",
+    "qwen4_exp_text": f"{_GATES} {_HYPER} self_attn.indexer ple",
+    "zamba": "shared_transf",
+    "zamba2": "shared_transformer",
+}
+GPTQMODEL_KEEPS: Final = {model_type: tuple(names.split()) for model_type, names in _GPTQMODEL_KEEPS.items()}
+"""Model type -> modules in its blocks, each with all below it, that its definition in GPTQModel 7.7.0 does not list."""
+
 _HEADS: Final = {
     "cls.predictions.decoder": (
         "bert big_bird blip_text_model deberta deberta-v2 ernie fnet layoutlm megatron-bert mobilebert mra nomic_bert "

@@ -15,7 +15,9 @@ from fastewq.document import Plan, read_plan
 from fastewq.errors import CannotExport
 from fastewq.exports import TOOLS, export
 from fastewq.exports.assignment import assign
+from fastewq.exports.autoround import ROWS
 from fastewq.memory import read_memory
+from fastewq.schemes import target_named
 
 DATA_TOOLS = [tool for tool in TOOLS if tool not in ("devices", "ignore-list")]
 
@@ -599,6 +601,20 @@ def test_what_is_in_no_linear_module_stays(tool: str, planned: Planner) -> None:
     assert (made.bytes, left.differences) == (left.bytes, ())
 
 
+def test_autoround_keeps_matrices_with_odd_numbers_of_inputs(planned: Planner) -> None:
+    """It would keep them whatever its groups are; the groups are multiples of its 32 anyway."""
+    plan = planned(intermediate_size=528)
+    with pytest.raises(CannotExport, match="528 inputs are no multiple of a group size of autoround"):
+        export(plan, "autoround")
+    made = export(plan, "autoround", nearest=True)
+    assert {difference.path.rpartition(".")[2] for difference in made.differences} == {
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    }
+    assert all(scheme.group % ROWS == 0 for schemes in target_named("autoround").schemes.values() for scheme in schemes)
+
+
 @pytest.mark.parametrize(("precision", "bits"), [("int4", 4), ("int8", 8), ("raw", 16)])
 def test_gptqmodel_is_told_of_the_head(precision: str, bits: int, planned: Planner) -> None:
     """It leaves the head alone unless it is told, and then takes 8 bits where no rule names it."""
@@ -628,6 +644,36 @@ def test_gptqmodel_takes_a_language_model_by_whatever_name(planned: Planner) -> 
     config = {"model_type": "idefics3", "architectures": ["Idefics3ForConditionalGeneration"]}
     plan = planned(config, ["model.text_model.layers.*=int4"])
     assert export(plan, "gptqmodel").differences == ()
+
+
+def test_gptqmodel_takes_some_matrices_apart(planned: Planner) -> None:
+    """It makes a gate_proj and an up_proj of Phi-3's gate_up_proj, and looks for rules and writes tensors for these."""
+    config = {**LLAMA, "model_type": "phi3", "architectures": ["Phi3ForCausalLM"]}
+    config |= {"pad_token_id": 0}
+    plan = planned(config)
+    document = json_file(plan, "gptqmodel", "quantize_config.json")
+    for name in ("gate_proj", "up_proj", "gate_up_proj"):  # the last is the name in serving engines
+        for block, bits in ((0, 16), (1, 8), (2, 4), (5, 8), (10, 16), (11, 4)):
+            assert by_gptqmodel(document, f"model.layers.{block}.mlp.{name}") == bits
+    found = TOOLS["gptqmodel"].adapt(assign(plan, "gptqmodel"))
+    halves = {m.path: m.tensor.shape for m in found.modules if m.path.startswith("model.layers.3.mlp.")}
+    assert halves == {
+        "model.layers.3.mlp.gate_proj": (512, 256),
+        "model.layers.3.mlp.up_proj": (512, 256),
+        "model.layers.3.mlp.down_proj": (256, 512),
+    }
+    # Each half has an index of its inputs, of four bytes each.
+    whole, quantized = assign(plan, "gptqmodel").tensor_bytes(), 10
+    assert found.tensor_bytes() - whole == quantized * 256 * 4
+
+
+def test_gptqmodel_leaves_the_cross_attention_of_mllama(planned: Planner) -> None:
+    text = {**LLAMA, "num_hidden_layers": 4, "cross_attention_layers": [1]}
+    config = {"model_type": "mllama_text_model", **{k: v for k, v in text.items() if k != "model_type"}}
+    made = export(planned({**config, "architectures": ["MllamaForCausalLM"]}, ["0-3=int4"]), "gptqmodel", nearest=True)
+    paths = {difference.path for difference in made.differences}
+    assert all(path.startswith("layers.1.") for path in paths)
+    assert paths >= {"layers.1.cross_attn.q_proj", "layers.1.mlp.down_proj"}
 
 
 def test_gptqmodel_warns_of_models_it_has_no_definition_of(planned: Planner) -> None:
