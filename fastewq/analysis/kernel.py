@@ -36,6 +36,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -51,7 +52,7 @@ LARGEST_WEIGHT = 1e70
 """Magnitude beyond which fourth powers and their sums would leave the range of float64. No float32 comes near it."""
 
 COUNTER_LIMIT = (1 << 32) - 1
-"""Values counted in 32-bit counters, which are the faster ones, before these are emptied into 64-bit ones."""
+"""Values that one histogram of 32-bit counters, which are the faster ones, may hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +186,8 @@ def _kurtosis(variance: float, fourth: float) -> float | None:
 
 def _sum_counts(lanes: Lanes, epsilons: Sequence[float]) -> _Sums:
     table = bit_values(lanes.weights.value_type)
-    counts = np.sum(lanes.run(lambda c: _count(c, len(table)), share=1.0, keep_sample=True), axis=0)
+    found = lanes.run(lambda c: _count(c, len(table)), share=1.0, keep_sample=True)
+    counts = np.stack([*chain.from_iterable(found)]).sum(axis=0, dtype=np.uint64)
     present = np.flatnonzero(counts)
     values, counts = table[present], counts[present].astype(np.float64)
     if not np.isfinite(values).all():
@@ -211,18 +213,18 @@ def _sum_counts(lanes: Lanes, epsilons: Sequence[float]) -> _Sums:
     )
 
 
-def _count(chunks: Chunks, patterns: int) -> npt.NDArray[np.uint64]:
-    """How often each bit pattern occurs."""
-    total, recent, pending = np.zeros(patterns, np.uint64), np.zeros(patterns, np.uint32), 0
+def _count(chunks: Chunks, patterns: int) -> list[npt.NDArray[np.uint32]]:
+    """How often each bit pattern occurs, in as many histograms as it takes for no counter to overflow."""
+    histograms, pending = [np.zeros(patterns, np.uint32)], 0
     for _, values in chunks:
         if pending + len(values) > COUNTER_LIMIT:
-            total += recent
-            recent[:], pending = 0, 0
+            histograms.append(np.zeros(patterns, np.uint32))
+            pending = 0
         pending += len(values)
         words = _aligned(values, 8)[: values.nbytes // 8 * 8 // values.itemsize].view(np.uint64)
-        (numerics.count_words16 if values.itemsize == 2 else numerics.count_words8)(words, recent)
-        np.add.at(recent, values[words.nbytes // values.itemsize :], np.uint32(1))
-    return total + recent
+        (numerics.count_words16 if values.itemsize == 2 else numerics.count_words8)(words, histograms[-1])
+        np.add.at(histograms[-1], values[words.nbytes // values.itemsize :], np.uint32(1))
+    return histograms
 
 
 def _aligned(values: Array, alignment: int) -> Array:

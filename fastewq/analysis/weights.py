@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -135,15 +136,15 @@ class Lanes:
                 deque(starts, maxlen=0)
 
     def _keep_rows(self, start: int, values: Array) -> None:
-        """Copy what these values have of the sampled rows: whole rows at once, cut ones at both ends by themselves."""
-        stop, width = start + len(values), self.sample.shape[1]
-        whole, end = -(-start // self.columns), stop // self.columns
-        first, last = np.searchsorted(self.rows, [whole, max(whole, end)])
-        if first < last:
-            rows = values[whole * self.columns - start : end * self.columns - start].reshape(-1, self.columns)
-            self.sample[first:last] = rows[self.rows[first:last] - whole, :width]
-        for i in (i for i in {first - 1, last} if 0 <= i < len(self.rows)):
-            row = int(self.rows[i]) * self.columns
+        """Copy what these values have of the sampled rows: the first and the last may be cut, the others are whole."""
+        stop, columns, width = start + len(values), self.columns, self.sample.shape[1]
+        first, last = bisect_left(self.rows, start // columns), bisect_right(self.rows, (stop - 1) // columns)
+        for i in {first, last - 1} if first < last else ():
+            row = int(self.rows[i]) * columns
             begin, end = max(row, start), min(row + width, stop)
             if begin < end:
                 self.sample[i, begin - row : end - row] = values[begin - start : end - start]
+        if last - first > 2:
+            inner, whole = slice(first + 1, last - 1), -(-start // columns)
+            rows = values[whole * columns - start : stop // columns * columns - start].reshape(-1, columns)
+            self.sample[inner] = rows[self.rows[inner] - whole, :width]

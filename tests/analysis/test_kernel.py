@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from fastewq.analysis import kernel
 from fastewq.analysis.kernel import ROUNDING_BITS, Reading, measure, rounding_errors
-from fastewq.analysis.numerics import TILE
+from fastewq.analysis.numerics import BATCH, TILE, count_words16
 from fastewq.analysis.weights import SAMPLE, bit_values
 from fastewq.errors import InputError, InvalidCheckpoint, NonFiniteWeights
 
@@ -292,6 +292,19 @@ def test_chunks_need_no_alignment():
         if value_type == "BF16":
             array[:] = bits_of(normal(2000), "BF16")
         assert measure(InMemory(array, value_type)) == measure(InMemory(array.copy(), value_type))
+
+
+@pytest.mark.parametrize("frequent", [0, 0x8000, 0x3C12])
+@pytest.mark.parametrize("share", [0.0, 0.002, 0.01, 0.5, 1.0])
+@pytest.mark.parametrize("words", [1, BATCH - 1, BATCH, 3 * BATCH + 7])
+def test_patterns_of_any_frequency_are_counted(words, share, frequent):
+    """One that occurs more than 255 times in a batch overflows a counter of one byte."""
+    generator = np.random.default_rng(words)
+    bits = bits_of(normal(4 * words), "BF16")
+    bits[generator.random(bits.size) < share] = frequent
+    histogram = np.zeros(1 << 16, np.uint32)
+    count_words16(bits.view(np.uint64), histogram)
+    np.testing.assert_array_equal(histogram, np.bincount(bits, minlength=1 << 16))
 
 
 def test_full_counters_are_emptied(monkeypatch):
