@@ -231,6 +231,38 @@ def test_olmo_of_2024_is_the_librarys_with_fused_matrices() -> None:
         read_config(config | {"layer_norm_with_affine": True})
 
 
+def test_videollama_3_of_a_repository_has_what_the_librarys_has() -> None:
+    config = PUBLISHED["VideoLLaMA3-7B"]["config"]
+    text = {name: value for name, value in config.items() if name not in ("vision_encoder_config", "architectures")}
+    sides = {"text_config": text | {"model_type": "qwen2"}, "vision_config": config["vision_encoder_config"]}
+    library = read_config({"model_type": "video_llama_3", "tie_word_embeddings": False, **sides})
+    assert library.parameters == read_config(config).parameters
+    with pytest.raises(InvalidConfig, match="mm_projector_type"):
+        read_config(config | {"mm_projector_type": "qformer"})
+
+
+@pytest.mark.parametrize("name", ["Eagle2_5_VL", "Eagle3_VL"])
+def test_eagle_is_a_tower_whose_pixels_are_shuffled_before_a_text_model(name: str) -> None:
+    model_type = {"Eagle2_5_VL": "eagle_2_5_vl", "Eagle3_VL": "eagle_3_vl"}[name]
+    config = {"model_type": model_type, "architectures": [f"{name}ForConditionalGeneration"], **TYPED}
+    config |= {"mlp_connector_layers": 2, "downsample_ratio": 0.5, "text_config": NANO, "vision_config": SIGLIP}
+    whole = read_config(config)
+    assert whole.exact, whole.warnings
+    assert named(whole, "language_model.") == named(read_config(NANO))
+    assert named(whole, "vision_model.vision_model.") == named(read_config(SIGLIP))
+    assert named(whole, "mlp1.")["1.weight"] == (64, 4 * 1152)
+    with pytest.raises(UnsupportedArchitecture, match="use_llm_lora"):
+        read_config(config | {"use_llm_lora": 64})
+
+
+def test_ovis_2_6_is_ovis_2_5_before_any_text_model() -> None:
+    config = PUBLISHED["Ovis2.5-2B"]["config"]
+    kind = {"model_type": "ovis2_6_moe", "architectures": ["Ovis2_6_MoeForCausalLM"]}
+    later = read_config(config | kind)
+    assert later.exact, later.warnings
+    assert named(later) == named(read_config(config))
+
+
 def test_keye_1_5_normalizes_four_patches_at_once() -> None:
     text = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 1, "vocab_size": 100}
     config = {"vision_config": SIGLIP, **text, **TYPED}

@@ -374,7 +374,18 @@ def first_olmo(f: Fields) -> Fields:
     return f.renamed(OLMO_SPELLINGS).replaced(inner=fused // 2)
 
 
+def mobile(f: Fields) -> Fields:
+    """The same with what MobileLLM's class assumes."""
+    return f.replaced(**{name: f.value(name, False) for name in ("attention_bias", "mlp_bias")})
+
+
 REMOTE_DENSE: Mapping[str, Model] = {
+    # facebook/MobileLLM-125M, modeling_mobilellm.py; blocks that run twice are stored once
+    "mobilellm": decoder(
+        Adjusted(uniform(LLAMA_ATTENTION, LLAMA_MLP), mobile),
+        heads={"ForCausalLM": LMHead(tied=lambda f: f.flag("share_embedding", True))},
+        classes=("MobileLLMForCausalLM",),
+    ),
     "hf_olmo": decoder(
         Adjusted(
             uniform(

@@ -43,6 +43,7 @@ from fastewq.architectures.remote.deepseek_vl import TIMM_SIGLIP
 from fastewq.architectures.remote.heads import one_class
 from fastewq.architectures.text import TEXT
 from fastewq.architectures.vision.clip import CLIP_LAYER, FUSED_LAYERS, PATCH_KERNEL, VISION, vision_layers
+from fastewq.architectures.vision.towers import TOWERS
 from fastewq.architectures.vision_language.ernie_vl import EYES as ERNIE_EYES
 from fastewq.architectures.vision_language.ernie_vl import RESAMPLER as ERNIE_RESAMPLER
 from fastewq.architectures.vision_language.ernie_vl import TEXT as ERNIE_TEXT
@@ -731,6 +732,41 @@ LOCATE_ANYTHING = Assembly(
     Rest(Norm("mlp1.0", kimi_merged), Linear("mlp1.1", MOUTH, kimi_merged), Linear("mlp1.3", MOUTH, MOUTH)),
 )
 
+# -- Eagle 2.5 and 3: nvidia/Eagle2.5-8B, modeling_eagle2_5_vl.py; NVIDIA/Isaac-GR00T, modeling_eagle3_vl.py -----------
+
+EAGLE = Assembly(
+    Expect("mlp_connector_layers", 2),
+    Expect("use_backbone_lora", 0, None),
+    Expect("use_llm_lora", 0, None),
+    Nested("vision_config", "vision_model.vision_model", VISION),
+    Nested("text_config", "language_model", TEXT, "ForCausalLM"),
+    Rest(Norm("mlp1.0", shuffled), Linear("mlp1.1", MOUTH, shuffled), Linear("mlp1.3", MOUTH, MOUTH)),
+)
+
+# -- VideoLLaMA 3 before the library had it: DAMO-NLP-SG/VideoLLaMA3-7B, modeling_videollama3.py -----------------------
+
+VIDEO_EYES = {"video_llama_3_vision": TOWERS["video_llama_3_vision"]}
+
+
+def videollama3(f: Fields) -> Fields:
+    """The same with a nested config for each side; the text model's fields are at the top."""
+    f.choice("mm_projector_type", ("mlp2x_gelu",))
+    sees = {**nested(f, "vision_encoder_config"), "model_type": "video_llama_3_vision"}
+    return f.replaced(model_type="qwen2").unflattened("text_config").replaced(vision_config=sees)
+
+
+VIDEO_LLAMA3 = Adjusted(
+    Assembly(
+        Nested("text_config", "", TEXT, "ForCausalLM"),
+        At(
+            "model",
+            Nested("vision_config", "vision_encoder", VIDEO_EYES),
+            Rest(Linear("mm_projector.readout.0", MOUTH, EYE), Linear("mm_projector.readout.2", MOUTH, MOUTH)),
+        ),
+    ),
+    videollama3,
+)
+
 # -- Mage-VL: microsoft/Mage-VL, modeling_mage_vl.py. A tower of its own before Qwen3 ----------------------------------
 
 MAGE_VISION = Assembly(
@@ -835,6 +871,12 @@ REMOTE_MULTIMODAL: Mapping[str, Family] = {
     "NVLM_D": one_class("NVLM_D_", "Model", NVLM),
     "ovis": one_class("Ovis", "", OVIS),
     "ovis2_5": one_class("Ovis2_5", "", OVIS2_5),
+    # AIDC-AI/Ovis2.6-30B-A3B: the same before a mixture of experts; vLLM, models/ovis2_5.py
+    "ovis2_6": one_class("Ovis2_6", "ForCausalLM", OVIS2_5),
+    "ovis2_6_moe": one_class("Ovis2_6_Moe", "ForCausalLM", OVIS2_5),
+    "eagle_2_5_vl": one_class("Eagle2_5_VL", "ForConditionalGeneration", EAGLE),
+    "eagle_3_vl": one_class("Eagle3_VL", "ForConditionalGeneration", EAGLE),
+    "videollama3_qwen2": one_class("Videollama3Qwen2", "ForCausalLM", VIDEO_LLAMA3),
     # h2oai/h2ovl-mississippi-2b, modeling_h2ovl_chat.py: InternVL with another language model
     "h2ovl_chat": one_class("H2OVLChat", "Model", INTERNVL_CHAT),
     # internlm/Intern-S1, modeling_interns1.py: the library's InternVL under another name
