@@ -72,6 +72,7 @@ function show(problem) {
   if (problem === null) return;
   const id = problem.requestId ? `request ${problem.requestId}` : "";
   box.append(problem.message, element("small", {}, problem.hint ?? ""), element("small", {}, id));
+  box.scrollIntoView({ block: "nearest" });
 }
 
 /** Run a task of a button: no second click meanwhile, and errors shown in words. */
@@ -105,7 +106,8 @@ async function makePlan() {
   plan = await call("v1/plans", requestBody());
   render();
   $("result").hidden = false;
-  $("name").focus();
+  $("name").focus({ preventScroll: true });
+  $("result").scrollIntoView();
 }
 
 // ---- showing a plan ----
@@ -180,6 +182,7 @@ function walk(event) {
 }
 
 function renderOther() {
+  $("other").parentElement.tabIndex = plan.other.length > 10 ? 0 : -1; // what scrolls must do so by keyboard too
   $("other").tBodies[0].replaceChildren(
     ...plan.other.map((group) => {
       const cells = [group.path, count(group.parameters), group.precision, size(group.bytes)];

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,33 @@ def test_a_config_is_planned_and_shown(visit, llama, request):
     visit.keep(f"page-{request.node.callspec.id}")
 
 
+def in_view(visit: Visit, element: str) -> bool:
+    box = visit.page.locator(element).bounding_box()
+    return box["y"] >= 0 and box["y"] + box["height"] <= visit.page.viewport_size["height"]
+
+
+@pytest.mark.parametrize("visit", [(PHONE, "light"), (DESK, "dark")], indirect=True, ids=["phone", "dark"])
+def test_a_model_of_many_stacks_and_parts_is_shown_at_a_readable_length(visit, request):
+    page = visit.page
+    page.fill("#config", json.dumps({"model_type": "vibevoice"}))
+    page.click("#plan")
+    page.wait_for_selector("#result:not([hidden])")
+    assert in_view(visit, "#name")
+    assert page.locator("#other tbody tr").count() > 30
+    assert page.locator("#other").locator("..").bounding_box()["height"] < 400
+    for strip in page.locator(".strip").all():  # in one row, without gaps
+        boxes = [block.bounding_box() for block in strip.locator(".block").all()]
+        assert {box["y"] for box in boxes} == {boxes[0]["y"]}
+        assert all(right["x"] - left["x"] - left["width"] < 5 for left, right in pairwise(boxes))
+    page.locator(".block").last.focus()
+    page.keyboard.press("End")
+    page.keyboard.press("Tab")
+    page.keyboard.press("End")
+    page.wait_for_function("() => document.activeElement.scrollTop > 0")
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    visit.keep(f"page-stacks-{request.node.callspec.id}")
+
+
 def test_everything_works_by_keyboard(visit, llama):
     page = visit.page
     page.focus("#config")
@@ -155,6 +183,22 @@ def test_every_export_can_be_shown_and_copied(visit, llama):
     page.click("#export")
     page.locator("#exported p", has_text="for llama.cpp;").wait_for()
     visit.keep("page-export")
+
+
+@pytest.mark.parametrize("visit", [(PHONE, "light")], indirect=True)
+def test_an_error_is_where_it_is_seen(visit, llama):
+    page = visit.page
+    page.fill("#config", json.dumps({**llama, "hidden_size": "x" * 300}))
+    page.click("#plan")
+    page.wait_for_selector("#problem:not([hidden])")
+    assert in_view(visit, "#problem")
+    page.fill("#config", json.dumps(llama))
+    page.click("#plan")
+    page.wait_for_selector("#result:not([hidden])")
+    page.select_option("#tool", "devices")
+    page.click("#export")
+    page.wait_for_selector("#problem:not([hidden])")
+    assert in_view(visit, "#problem")
 
 
 @pytest.mark.parametrize(
