@@ -43,7 +43,7 @@ import numpy.typing as npt
 
 from fastewq.analysis import numerics
 from fastewq.analysis.numerics import TILE
-from fastewq.analysis.weights import Array, Chunks, Lanes, Weights, bit_values
+from fastewq.analysis.weights import Array, Chunks, Lanes, ValueType, Weights, bit_values
 from fastewq.errors import InputError, InvalidCheckpoint, NonFiniteWeights
 
 ROUNDING_BITS = (8, 4, 3)
@@ -185,8 +185,9 @@ def _kurtosis(variance: float, fourth: float) -> float | None:
 
 
 def _sum_counts(lanes: Lanes, epsilons: Sequence[float]) -> _Sums:
-    table = bit_values(lanes.weights.value_type)
-    found = lanes.run(lambda c: _count(c, len(table)), share=1.0, keep_sample=True)
+    value_type = lanes.weights.value_type
+    table = bit_values(value_type)
+    found = lanes.run(lambda c: _count(c, value_type), share=1.0, keep_sample=True)
     counts = np.stack([*chain.from_iterable(found)]).sum(axis=0, dtype=np.uint64)
     present = np.flatnonzero(counts)
     values, counts = table[present], counts[present].astype(np.float64)
@@ -213,8 +214,9 @@ def _sum_counts(lanes: Lanes, epsilons: Sequence[float]) -> _Sums:
     )
 
 
-def _count(chunks: Chunks, patterns: int) -> list[npt.NDArray[np.uint32]]:
+def _count(chunks: Chunks, value_type: ValueType) -> list[npt.NDArray[np.uint32]]:
     """How often each bit pattern occurs, in as many histograms as it takes for no counter to overflow."""
+    patterns, batch = len(bit_values(value_type)), numerics.BATCH.get(value_type)
     histograms, pending = [np.zeros(patterns, np.uint32)], 0
     for _, values in chunks:
         if pending + len(values) > COUNTER_LIMIT:
@@ -222,7 +224,10 @@ def _count(chunks: Chunks, patterns: int) -> list[npt.NDArray[np.uint32]]:
             pending = 0
         pending += len(values)
         words = _aligned(values, 8)[: values.nbytes // 8 * 8 // values.itemsize].view(np.uint64)
-        (numerics.count_words16 if values.itemsize == 2 else numerics.count_words8)(words, histograms[-1])
+        if batch is None:
+            numerics.count_words8(words, histograms[-1])
+        else:
+            numerics.count_words16(words, histograms[-1], batch)
         np.add.at(histograms[-1], values[words.nbytes // values.itemsize :], np.uint32(1))
     return histograms
 

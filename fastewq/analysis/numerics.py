@@ -29,9 +29,9 @@ POWERS = 8
 MAXIMUM, MINIMUM, TIES, ZEROS, SUM, SECOND, THIRD, FOURTH, ENERGY, INVERSE, POWER = range(11)
 """Columns of `scan_tiles`; POWER is the first of POWERS columns."""
 
-BATCH = 20_480
+BATCH = {"BF16": 20_480, "F16": 163_840}
 """Words of 16-bit patterns counted in bytes: of weights with any smooth distribution, no pattern is then expected more
-than 160 times (x f(x) is at most 1/4 for a density f of both signs, and a binade has 128 patterns of each sign)."""
+than 160 times (x f(x) is at most 1/4 for a density f of both signs; a binade has 128 or 1,024 patterns of each)."""
 
 RANGE = 4096
 """Counters of a byte that are moved together."""
@@ -130,17 +130,17 @@ def _move_all(narrow: Array, histogram: Array) -> np.uint64:
 
 
 @compiled()
-def count_words16(words: Array, histogram: Array) -> None:
+def count_words16(words: Array, histogram: Array, size: int) -> None:
     """Count the four 16-bit patterns of every 64-bit word into histogram[65536].
 
-    A core that can write twice a cycle can do so to one cache line, not to two. So a BATCH of words is counted in
-    bytes, of which those of most weights lie on few lines. A byte overflows where one pattern is very frequent: then
-    the sum is too small, a second count in wide counters finds the multiples of 256 that were lost, and the words after
-    it are counted in those at once.
+    A core that can write twice a cycle can do so to one cache line, not to two. So batches of `size` words are
+    counted in bytes, of which those of most weights lie on few lines. A byte overflows where one pattern is very
+    frequent: then the sum is too small, a second count in wide counters finds the multiples of 256 that were lost, and
+    the words after it are counted in those at once.
     """
     narrow = np.zeros(histogram.size, np.uint8)
-    for start in range(0, words.size, BATCH):
-        batch = words[start : start + BATCH]
+    for start in range(0, words.size, size):
+        batch = words[start : start + size]
         increment_words16(batch, narrow)
         if _move_all(narrow, histogram) != 4 * batch.size:
             again = np.zeros(histogram.size, np.uint32)
