@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import struct
+from collections import Counter
 from typing import Any
 
-from fastewq.analysis.tensors import TensorInfo, check_layout, stored_bytes
+from fastewq.analysis.tensors import TensorInfo, check_layout, check_names, stored_bytes
 from fastewq.errors import InvalidCheckpoint
 from fastewq.shown import json_kind
 
@@ -42,6 +43,7 @@ def parse_header(file: str, header: bytes, file_size: int) -> list[TensorInfo]:
     metadata = entries.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise InvalidCheckpoint(f"{file}: __metadata__ is not an object of strings")
+    check_names(file, entries)
     begin = 8 + len(header)
     tensors = [_tensor(file, name, entry, begin) for name, entry in entries.items()]
     check_layout(file, tensors, begin, file_size)
@@ -60,9 +62,11 @@ def parse_index(file: str, text: bytes) -> dict[str, str]:
     weight_map = _json_object(file, "index", text).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise InvalidCheckpoint(f"{file}: weight_map is missing or empty; expected tensor names and file names")
+    check_names(file, weight_map)
     for tensor, shard in weight_map.items():
         if not isinstance(shard, str) or not shard or shard in (".", "..") or any(c in shard for c in "/\\:\0"):
             raise InvalidCheckpoint(f"{file}: tensor {tensor} is in {shard!r}; expected a plain file name")
+    check_names(file, weight_map.values())
     return weight_map
 
 
@@ -79,8 +83,8 @@ def _json_object(file: str, what: str, text: bytes) -> dict[str, Any]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     entries = dict(pairs)
     if len(entries) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"{next(n for n in names if names.count(n) > 1)!r} appears twice")
+        counts = Counter(name for name, _ in pairs)
+        raise ValueError(f"{next(name for name, count in counts.items() if count > 1)!r} appears twice")
     return entries
 
 

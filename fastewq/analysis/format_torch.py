@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from reprlib import repr as short
 from typing import Any, BinaryIO
 
-from fastewq.analysis.tensors import BITS, MAX_DIMENSIONS, TensorInfo, stored_bytes
+from fastewq.analysis.tensors import BITS, MAX_DIMENSIONS, TensorInfo, check_names, stored_bytes
 from fastewq.errors import InvalidCheckpoint
 
 PICKLE_LIMIT = 64_000_000
@@ -87,6 +87,7 @@ def parse(file: str, stream: BinaryIO, file_size: int) -> list[TensorInfo]:
         # A training checkpoint keeps its state dict beside other facts, under a name of its choice.
         states = [s for s in state.values() if isinstance(s, dict) and any(isinstance(t, _Tensor) for t in s.values())]
         state = states[0] if len(states) == 1 else {}
+    check_names(file, (name for name in state if isinstance(name, str)))
     tensors = [_located(file, name, t, storages) for name, t in state.items() if isinstance(t, _Tensor)]
     if not tensors:
         raise InvalidCheckpoint(f"{file}: holds no tensors by name; expected a state dict")

@@ -58,6 +58,14 @@ class TensorInfo:
         return math.prod(self.shape)
 
 
+def check_names(file: str, names: Iterable[str]) -> None:
+    """Raise InvalidCheckpoint where a name is no text: JSON and pickles can hold half of a character."""
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidCheckpoint(f"{file}: a name is not Unicode text: {error.reason}") from None
+
+
 def check_layout(file: str, tensors: Iterable[TensorInfo], begin: int, end: int) -> None:
     """Raise InvalidCheckpoint unless every tensor lies between the bytes `begin` and `end` and no two share a byte."""
     position, previous = begin, "the header"

@@ -156,6 +156,18 @@ def repacked(path, *names):
     return path
 
 
+def test_names_that_are_no_text_are_refused(tmp_path):
+    half = "\ud800".encode("utf-8", "surrogatepass")
+    with (
+        zipfile.ZipFile(DATA / "state_dict_zip.bin") as stored,
+        zipfile.ZipFile(tmp_path / "half.bin", "w") as archive,
+    ):
+        for member in stored.infolist():
+            archive.writestr(member.filename, stored.read(member).replace(b"fc.weight", half + b"weight"))
+    with pytest.raises(InvalidCheckpoint, match=r"half\.bin: a name is not Unicode text"):
+        open_checkpoint(tmp_path / "half.bin")
+
+
 def test_the_state_dict_of_a_training_checkpoint_is_found(tmp_path):
     checkpoint = open_checkpoint(repacked(tmp_path / "model.pt", "model_state_dict"))
     assert values(checkpoint, "fc.bias") == [1, 2, 3]
