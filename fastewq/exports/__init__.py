@@ -64,8 +64,9 @@ def export(plan: Plan, tool: str, *, nearest: bool = False) -> Export:
         )
     chosen = TOOLS[tool]
     if chosen.target != DEFAULT_TARGET and any(tensor.stored for layout in plan.layouts for tensor in layout):
+        method = shown(plan.model.get("quantization"))
         raise CannotExport(
-            f"{tool} does not start from a checkpoint that is already quantized ({plan.model.get('quantization')})",
+            f"{tool} does not start from a checkpoint that is already quantized ({method})",
             hint=f"Convert it to {plan.model['dtype']} weights first, and plan with --target {chosen.target}.",
         )
     assignment = chosen.adapt(assign(plan, chosen.target))
@@ -97,7 +98,8 @@ def _over_budget(plan: Plan, size: int, tool: Tool) -> tuple[str, ...]:
         return ()
     over = size + plan.memory.kv_cache - available
     return (
-        f"{over} bytes more than the plan's memory: it was made for the target {plan.target}; plan with {tool.target}",
+        f"{over} bytes more than the plan's memory: it was made for the target {plan.target:.40}; "
+        f"plan with {tool.target}",
     )
 
 

@@ -25,9 +25,9 @@ def adapt(assignment: Assignment) -> Assignment:
     """Without the matrices that AutoRound keeps for their outputs."""
 
     def kept(module: Module) -> tuple[str, str] | None:
-        outputs = module.tensor.oriented[-2]
-        refused = module.scheme is not None and outputs % ROWS
-        return (KEEP, f"its {outputs} outputs are no multiple of AutoRound's {ROWS}") if refused else None
+        if module.scheme is None or module.tensor.oriented[-2] % ROWS == 0:
+            return None
+        return KEEP, f"its {module.tensor.oriented[-2]} outputs are no multiple of AutoRound's {ROWS}"
 
     return assignment.changed(kept)
 

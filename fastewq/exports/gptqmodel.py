@@ -19,6 +19,7 @@ from fastewq.exports.names import GPTQMODEL, GPTQMODEL_KEEPS
 from fastewq.exports.text_part import text_blocks
 from fastewq.modules import FUSED, is_token_head, module_name
 from fastewq.policy import KEEP
+from fastewq.shown import shown
 
 WHOLE: Final = "gate_up_proj"
 TAKEN_APART: Final = frozenset({"glm", "glm4", "glm4v", "glm_ocr", "phi3"})
@@ -100,7 +101,7 @@ def build(assignment: Assignment) -> Parts:
         "dynamic": dynamic,
     }
     model_type = assignment.plan.model["model_type"]
-    unknown = f"GPTQModel 7.7.0 has no definition of model_type {model_type!r} and guesses where its blocks are"
+    unknown = f"GPTQModel 7.7.0 has no definition of model_type {shown(model_type)} and guesses where its blocks are"
     return Parts(
         {"quantize_config.json": json_text(config), "quantize.py": script("gptqmodel.py")},
         "python quantize.py MODEL OUT CALIBRATION.txt    # one text per line; load with GPTQModel.load or vLLM\n",

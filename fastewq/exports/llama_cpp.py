@@ -24,6 +24,7 @@ from fastewq.exports.text_part import text_part
 from fastewq.modules import is_token_head, module_name
 from fastewq.policy import KEEP
 from fastewq.schemes import Scheme
+from fastewq.shown import shown
 
 NAME_BYTES = 64
 MERGED_WORD_BYTES = 39
@@ -211,7 +212,7 @@ def gguf_names(assignment: Assignment) -> dict[str, tuple[str, ...]]:
     model_type = assignment.plan.model["model_type"]
     if model_type not in GGUF:
         raise CannotExport(
-            f"llama.cpp does not convert model_type {model_type!r}, as far as is known here",
+            f"llama.cpp does not convert model_type {shown(model_type)}, as far as is known here",
             hint=f"Known are {', '.join(sorted(GGUF))}.",
         )
     return gguf_leaves(model_type)

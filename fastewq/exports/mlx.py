@@ -13,6 +13,7 @@ from fastewq.exports.assignment import Assignment, Module, regexes
 from fastewq.exports.base import Parts, Tool, json_text, script
 from fastewq.exports.names import MLX, mlx_paths
 from fastewq.exports.text_part import text_part
+from fastewq.shown import shown
 
 
 def adapt(assignment: Assignment) -> Assignment:
@@ -20,7 +21,7 @@ def adapt(assignment: Assignment) -> Assignment:
     model_type = assignment.plan.model["model_type"]
     if model_type not in MLX:
         raise CannotExport(
-            f"the module paths of model_type {model_type!r} in mlx-lm are not known here",
+            f"the module paths of model_type {shown(model_type)} in mlx-lm are not known here",
             hint=f"Known are {', '.join(sorted(MLX))}.",
         )
     return text_part(assignment, "mlx-lm leaves towers out")
