@@ -76,7 +76,16 @@ FORECASTERS = ("time_series_transformer", "informer", "autoformer")
 GPT2S = [{"model_type": "gpt2", "n_layer": 3, **change} for change in ({}, {"n_embd": 96, "n_head": 4})]
 WRITES = {"model_type": "bert", "num_hidden_layers": 3, "is_decoder": True, "add_cross_attention": True}
 
+PYRAMID = {"num_hidden_layers": 4, "pyramid_num_routed": [-1, -1, 4, 8]}
+NOTE_TEXT = {"num_hidden_layers": 6, "num_attention_heads": 8, "num_key_value_heads": 8, "n_routed_experts": 4}
+NOTE_SIDES = {
+    "vision_config": {"model_type": "dots3_note_vision_encoder", **PYRAMID},
+    "audio_config": {"model_type": "dots3_note_audio_encoder", "num_hidden_layers": 2},
+}
 BASE: dict[str, dict[str, Any]] = {
+    "dots3_note_text": NOTE_TEXT,
+    "dots3_note_vision_encoder": PYRAMID,
+    "dots3_note": {"text_config": {"model_type": "dots3_note_text", **NOTE_TEXT}, **NOTE_SIDES},
     "encoder-decoder": {"encoder": {"model_type": "bert", "num_hidden_layers": 2}, "decoder": WRITES},
     **{name: {"prediction_length": 6} for name in FORECASTERS},
     "cohere_compass_text": COMPASS,
@@ -322,6 +331,45 @@ BRIDGES: dict[str, Any] = {
     "vision_config": {"num_hidden_layers": 3},
 }
 EXTRA: dict[str, list[dict[str, Any]]] = {
+    "dots3_note_text": [
+        {**NOTE_TEXT, **change}
+        for change in (
+            {"use_dsa": False},
+            {"use_sliding_window": False},
+            {"layer_types": ["full_attention"] * 3 + ["sliding_attention"] * 3},
+            {"layer_types": ["full_attention", "indexed_attention"] * 3, "use_dsa": False},
+            {"layer_types": ["full_attention", "indexed_attention"] * 3, "per_layer_config": {"1": {"v_head_dim": 64}}},
+            {"per_layer_config": {"2": {"kv_lora_rank": 256}}},
+            {"first_k_dense_replace": 3, "moe_layer_freq": 2},
+            {"moe_layer_freq": [0, 0, 1, 0, 1, 1]},
+            {"moe_shared_expert_intermediate_size": 640, "n_shared_experts": 2},
+            {"swa_num_attention_heads": 4, "swa_num_key_value_heads": 4, "swa_q_lora_rank": 96},
+            {"swa_kv_lora_rank": 64, "swa_v_head_dim": 96},
+            {"swa_head_dim": 128, "swa_qk_nope_head_dim": 96},
+            {"swa_head_dim": 160, "swa_qk_nope_head_dim": 96, "swa_qk_rope_head_dim": 64},
+        )
+    ],
+    "dots3_note_vision_encoder": [
+        {"num_hidden_layers": 42},
+        {**PYRAMID, "embed_dim": 768, "num_heads": 12, "use_bias": True, "adapter_in_dim": 768},
+        {"num_hidden_layers": 2, "mlp_layer_types": ["dense", "sparse"], "num_local_experts": 3},
+        {
+            "num_hidden_layers": 2,
+            "mlp_layer_types": ["sparse", "sparse"],
+            "per_layer_config": {"1": {"num_local_experts": 5}},
+        },
+        {**PYRAMID, "spatial_merge_size": 3, "adapter_merge_size": 3, "adapter_out_dim": 640},
+    ],
+    "dots3_note_audio_encoder": [
+        {"whisper_config": {"d_model": 640, "encoder_layers": 2, "encoder_ffn_dim": 96}, "adapter_input_size": 640},
+        {
+            "num_hidden_layers": 5,
+            "whisper_config": {"encoder_attention_heads": 10, "encoder_layers": 3, "num_mel_bins": 80},
+            "whisper_adapter_out_dim": 96,
+        },
+        {"num_hidden_layers": 2, "adapter_output_size": 320, "downsample_hidden_size": 32},
+    ],
+    "dots3_note": [{**NOTE_TEXT, **NOTE_SIDES}, {**NOTE_TEXT, **NOTE_SIDES, "tie_word_embeddings": True}],
     "encoder-decoder": [
         {"encoder": {"model_type": reader, "num_hidden_layers": 2, **small}, "decoder": {**WRITES, **writer}}
         for reader in ("bert", "roberta", "xlm-roberta", "camembert")

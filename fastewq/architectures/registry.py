@@ -76,6 +76,7 @@ FAMILIES: Final = (
     ("audio.seamless", "SEAMLESS"),
     ("vision_language.deepseek_ocr2", "DEEPSEEK_OCR2"),
     ("audio_language.muse", "MUSE"),
+    ("audio_language.dots3_note", "DOTS3_NOTE"),
     ("audio_language.inkling", "INKLING"),
     ("vision_language.idefics", "IDEFICS_LINE"),
     ("vision_language.cosmos", "COSMOS"),

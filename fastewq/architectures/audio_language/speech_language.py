@@ -33,7 +33,7 @@ from fastewq.architectures.assembly import (
     times,
 )
 from fastewq.architectures.audio.transcription import TWO_MATRICES
-from fastewq.architectures.body import BodyBuilder
+from fastewq.architectures.body import Body, BodyBuilder
 from fastewq.architectures.decoders.dense import uniform
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import Model, decoder, labels
@@ -230,6 +230,29 @@ def dots_features(f: Fields) -> int:
     return f.optional_size("conv_output_size") or f[DOWN] * ((f["feature_size"] + 7) // 8)
 
 
+DOTS_SPELLINGS = {
+    "whisper_adapter_in_dim": "adapter_input_size",
+    "adapter_output_size": "adapter_out_dim",
+    "whisper_adapter_out_dim": "adapter_out_dim",
+}
+WHISPER_SPELLINGS = {
+    "d_model": WIDTH,
+    "encoder_attention_heads": HEADS,
+    "encoder_layers": "num_hidden_layers",
+    "encoder_ffn_dim": FFN,
+    "num_mel_bins": "feature_size",
+}
+
+
+def dots_tower(f: Fields, path: str) -> Body:
+    """Published files have the encoder's sizes in a config of Whisper's."""
+    f = f.renamed(DOTS_SPELLINGS)
+    if f.has("whisper_config"):
+        whisper = f.sub("whisper_config", "")
+        f = f.replaced(**{name: whisper[old] for old, name in WHISPER_SPELLINGS.items() if whisper.has(old)})
+    return DOTS_TOWER(f, path)
+
+
 DOTS_TOWER = Assembly(
     Rest(
         Convolution("conv_stem.convs.0", DOWN, 1, (3, 3)),
@@ -258,7 +281,7 @@ DOTS_TOWER = Assembly(
 )
 
 TOWERS_OF_SOUND: dict[str, Family] = {
-    "dots3_note_audio_encoder": Family("Dots3NoteAudio", {"Model": DOTS_TOWER}),
+    "dots3_note_audio_encoder": Family("Dots3NoteAudio", {"Model": dots_tower}),
     "qwen2_audio_encoder": Family("Qwen2AudioEncoder", {"": QWEN2_AUDIO_TOWER}, "", ""),
     "voxtral_encoder": Family("VoxtralEncoder", {"": VOXTRAL_TOWER}, "", ""),
     "moss_transcribe_diarize_audio": Family("MossTranscribeDiarizeAudio", {"Model": VOXTRAL_TOWER}),
