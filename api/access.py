@@ -42,6 +42,7 @@ class Keyring:
         self._path = path
         self._seen = self._signature()
         self._keys = self._read()
+        self._problem = ""
 
     def name_of(self, key: bytes) -> str | None:
         """The name of a key, or None. Every digest is compared, in constant time, so that timing tells nothing."""
@@ -53,15 +54,20 @@ class Keyring:
         return found
 
     def reload(self) -> None:
-        """Read the file again if it has changed. A file that cannot be used leaves the keys as they are."""
+        """Read the file again if it has changed. A file that cannot be used leaves the keys as they are, and is logged
+        once for as long as the reason is the same.
+        """
         try:
             signature = self._signature()
             if signature != self._seen:
                 self._seen = signature
                 self._keys = self._read()
                 log.info("keys reloaded", count=len(self._keys))
+            self._problem = ""
         except InvalidSettings as error:
-            log.error("keys not reloaded", reason=error.message)
+            if error.message != self._problem:
+                self._problem = error.message
+                log.error("keys not reloaded", reason=error.message)
 
     def _signature(self) -> tuple[int, int, int]:
         try:

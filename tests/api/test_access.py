@@ -9,6 +9,7 @@ import pytest
 from fastewq.api.access import Keyring, new_key
 from fastewq.api.errors import InvalidSettings
 from fastewq.api.settings import load_settings
+from structlog.testing import capture_logs
 
 from .server import Server, assert_error
 
@@ -58,6 +59,19 @@ def test_a_key_file_that_cannot_be_used_is_refused(tmp_path, content):
     path.write_text(content, "utf-8")
     with pytest.raises(InvalidSettings):
         Keyring(path)
+
+
+def test_a_key_file_that_is_gone_is_logged_once(tmp_path):
+    """It is looked for every second."""
+    path = tmp_path / "keys"
+    path.write_text(new_key("a")[1], "utf-8")
+    keys = Keyring(path)
+    with capture_logs() as lines:
+        for content in (None, new_key("a")[1], None):
+            path.unlink() if content is None else path.write_text(content, "utf-8")
+            for _ in range(3):
+                keys.reload()
+    assert [line["event"] for line in lines] == ["keys not reloaded", "keys reloaded", "keys not reloaded"]
 
 
 def test_a_missing_key_file_is_refused(tmp_path):
