@@ -15,7 +15,7 @@ from typing import Any, Final
 from fastewq.architecture import Tensor
 from fastewq.exports.assignment import Assignment, Module, engine_names, head_regex, regexes, stacked_experts
 from fastewq.exports.base import Parts, Tool, json_text, script
-from fastewq.exports.names import GPTQMODEL, GPTQMODEL_KEEPS
+from fastewq.exports.names import GPTQMODEL, GPTQMODEL_KEEPS, GPTQMODEL_LOSES
 from fastewq.exports.text_part import text_blocks
 from fastewq.modules import FUSED, is_token_head, module_name
 from fastewq.policy import KEEP
@@ -100,13 +100,22 @@ def build(assignment: Assignment) -> Parts:
         "lm_head": any(_is_head(module) for modules in quantized.values() for module in modules),
         "dynamic": dynamic,
     }
-    model_type = assignment.plan.model["model_type"]
-    unknown = f"GPTQModel 7.7.0 has no definition of model_type {shown(model_type)} and guesses where its blocks are"
     return Parts(
         {"quantize_config.json": json_text(config), "quantize.py": script("gptqmodel.py")},
         "python quantize.py MODEL OUT CALIBRATION.txt    # one text per line; load with GPTQModel.load or vLLM\n",
-        () if model_type in GPTQMODEL else (unknown,),
+        _warnings(assignment.plan.model["model_type"]),
     )
+
+
+def _warnings(model_type: str) -> tuple[str, ...]:
+    name = f"model_type {shown(model_type)}"
+    if model_type in GPTQMODEL_LOSES:
+        return (
+            f"GPTQModel 7.7.0 looks for the blocks of {name} where transformers 5.23.0 does not have them, and fails",
+        )
+    if model_type not in GPTQMODEL:
+        return (f"GPTQModel 7.7.0 has no definition of {name} and guesses where its blocks are",)
+    return ()
 
 
 TOOL = Tool("gptqmodel", "gptqmodel", "GPTQModel 7.7.0, transformers 5.23.0", build, adapt)

@@ -300,6 +300,11 @@ _GPTQMODEL_TYPES: Final = """
 GPTQMODEL: Final = frozenset(_GPTQMODEL_TYPES.split())
 """Model types that GPTQModel 7.7.0 has a definition of: `gptqmodel.models.auto.SUPPORTED_MODELS`."""
 
+GPTQMODEL_LOSES: Final = frozenset(
+    {"dbrx", "glmasr", "kimi_k25", "nemotron_h", "qwen2_5_omni", "qwen3_omni_moe", "voxtral"}
+)
+"""Those whose blocks the definition looks for elsewhere than transformers 5.23.0 has them, or not at all."""
+
 _DENSE: Final = "mlp.gate_proj mlp.up_proj mlp.down_proj"
 _GATES: Final = "linear_attn.in_proj_a linear_attn.in_proj_b"
 _HYPER: Final = "attn_hyper_connection mlp_hyper_connection"

@@ -12,6 +12,7 @@ import pytest
 from fastewq import plan_architecture, read_config
 from fastewq.architecture import Architecture
 from fastewq.document import Plan
+from fastewq.exports import export
 from fastewq.exports.assignment import assign
 from fastewq.exports.gptqmodel import CROSS_ATTENTION, TAKEN_APART, WHOLE, leaves_out
 from fastewq.exports.names import GPTQMODEL, GPTQMODEL_KEEPS
@@ -96,6 +97,18 @@ def test_the_part_counts_its_own_blocks_and_bytes() -> None:
 def test_every_definition_of_gptqmodel_is_listed() -> None:
     assert LISTED.keys() == GPTQMODEL
     assert GPTQMODEL_KEEPS.keys() | TAKEN_APART <= GPTQMODEL
+
+
+@pytest.mark.parametrize("model_type", sorted(GPTQMODEL))
+def test_gptqmodel_says_where_it_does_not_find_the_blocks(model_type: str) -> None:
+    generating = [c for c in configs(model_type) if str(c.get("architectures")).endswith(("LM']", "Generation']"))]
+    for config in generating[:1]:
+        plan = planned(read_config(config))
+        paths = {stack.blocks[0].path.rpartition(".")[0] for stack in text_stacks(plan)}
+        warnings = export(plan, "gptqmodel", nearest=True).warnings
+        assert any("looks for the blocks" in warning for warning in warnings) is not any(
+            f"{path}.".startswith(f"{listed}.") for path in paths for listed in LISTED[model_type]["blocks"]
+        )
 
 
 @pytest.mark.parametrize("model_type", sorted(GPTQMODEL))
