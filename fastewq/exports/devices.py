@@ -12,12 +12,13 @@ llama.cpp and vLLM count the layers of the language model; they place the towers
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 
 from fastewq.document import Plan
 from fastewq.errors import CannotExport
 from fastewq.exports.assignment import Assignment
 from fastewq.exports.base import Parts, Tool, json_text
-from fastewq.exports.text_part import towers
+from fastewq.exports.text_part import text_stacks
 from fastewq.modules import is_output
 from fastewq.placement import Run
 
@@ -29,8 +30,7 @@ def build(assignment: Assignment) -> Parts:
     runs = plan.memory.runs
     files = {"device_map.json": json_text(device_map(plan, runs))}
     lines = ["transformers: from_pretrained(..., device_map=json.load(open('device_map.json')))"]
-    texts = [stack for stack in plan.stacks if stack.name not in towers(plan)]
-    if len(texts) == 1:
+    if len(text_stacks(plan)) == 1:
         layers = text_layers(plan, runs)
         files["llama_cpp_args.txt"] = f"{tensor_split(runs, layers)}\n"
         files["llama_cpp_overrides.txt"] = f"--override-tensor {overrides(runs, layers)}\n"
@@ -47,13 +47,10 @@ def build(assignment: Assignment) -> Parts:
 
 def text_layers(plan: Plan, runs: Sequence[Run]) -> list[range]:
     """For each run the layers of the language model in it, counted from 0 within the language model."""
-    before = sum(len(stack.blocks) for stack in plan.stacks[: _text_stack(plan)])
-    count = len(plan.stacks[_text_stack(plan)].blocks)
+    (text,) = text_stacks(plan)
+    before = sum(len(stack.blocks) for stack in takewhile(lambda stack: stack is not text, plan.stacks))
+    count = len(text.blocks)
     return [range(max(run.start - before, 0), max(min(run.end - before, count), 0)) for run in runs]
-
-
-def _text_stack(plan: Plan) -> int:
-    return next(number for number, stack in enumerate(plan.stacks) if stack.name not in towers(plan))
 
 
 def tensor_split(runs: Sequence[Run], layers: Sequence[range]) -> str:

@@ -18,21 +18,16 @@ from fastewq.exports.assignment import Assignment, Module, group_module
 from fastewq.modules import is_token_head
 from fastewq.policy import KEEP
 
-TOWERS = ("vision", "audio")
+TOWERS: Final = ("vision", "audio")
+"""How the names of most stacks begin that read pictures or sound."""
 DEPTH: Final = 8
 """Parts of a path that are compared: those of no two parts of a model are alike as far as this."""
 
 
-def towers(plan: Plan) -> list[str]:
-    """The names of the stacks that read pictures or sound."""
-    return [stack.name for stack in plan.stacks if stack.name.startswith(TOWERS)]
-
-
 def text_stacks(plan: Plan) -> list[PlannedStack]:
-    """The stacks of the language model; all of a model of text alone."""
-    seeing = set(towers(plan))
-    stacks = [stack for stack in plan.stacks if stack.blocks.paths and stack.name not in seeing]
+    """The stacks of the language model: all of a model of text alone, none where there is no token embedding."""
     embedding = _above(_token_embeddings(plan))
+    stacks = [s for s in plan.stacks if embedding and s.blocks.paths and not s.name.startswith(TOWERS)]
     near = [_shared(stack.blocks.paths[0], embedding) for stack in stacks]
     nearest = max(near, default=0)
     return [stack for stack, shared in zip(stacks, near, strict=True) if shared == nearest]
@@ -85,10 +80,9 @@ def text_paths(plan: Plan) -> Callable[[str], bool]:
 
 def _token_embeddings(plan: Plan) -> list[str]:
     """The paths of the token embeddings: an encoder and a decoder may each have one."""
-    seeing = set(towers(plan))
     outer, inner = (
-        _above(stack.blocks.paths[0] for stack in plan.stacks if stack.blocks.paths and (stack.name in seeing) is seen)
-        for seen in (True, False)
+        _above(s.blocks.paths[0] for s in plan.stacks if s.blocks.paths and s.name.startswith(TOWERS) is tower)
+        for tower in (True, False)
     )
     head = _above([next((group.path for group in plan.other if is_token_head(group.path)), "")])
     found = {

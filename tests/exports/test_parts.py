@@ -17,6 +17,7 @@ from fastewq.exports.assignment import assign
 from fastewq.exports.gptqmodel import CROSS_ATTENTION, TAKEN_APART, WHOLE, leaves_out
 from fastewq.exports.names import GPTQMODEL, GPTQMODEL_KEEPS
 from fastewq.exports.text_part import text_part, text_paths, text_stacks
+from fastewq.memory import read_memory
 from fastewq.modules import FUSED, module_name
 from fastewq.predictor import load_predictor
 
@@ -31,9 +32,9 @@ def configs(model_type: str) -> list[dict[str, Any]]:
     return [case["config"] for case in json.loads(file.read_text("utf-8"))["cases"]] if file.exists() else []
 
 
-def planned(architecture: Architecture) -> Plan:
+def planned(architecture: Architecture, **options: Any) -> Plan:
     blocks = sum(len(stack.blocks) for stack in architecture.stacks)
-    return plan_architecture(architecture, np.full(blocks, 0.5), predictor=load_predictor())
+    return plan_architecture(architecture, np.full(blocks, 0.5), predictor=load_predictor(), **options)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,28 @@ def planned(architecture: Architecture) -> Plan:
 def test_the_language_model_is_known_by_its_embedding(model_type: str, texts: list[str]) -> None:
     plan = planned(read_config(configs(model_type)[0]))
     assert [stack.name for stack in text_stacks(plan)] == texts
+
+
+@pytest.mark.parametrize(
+    ("model_type", "told"),
+    [
+        ("idefics2", True),
+        ("deepseek_ocr2", True),
+        ("video_llava", True),
+        ("t5", False),
+        ("vit", False),
+        ("wav2vec2", False),
+    ],
+)
+def test_engines_that_count_layers_count_those_of_one_language_model(model_type: str, told: bool) -> None:
+    """Whatever its other parts are called; a model that reads no text has none."""
+    architecture = read_config(configs(model_type)[0])
+    made = export(planned(architecture, memory=read_memory(devices=["1TiB", "1TiB"])), "devices")
+    assert ("llama_cpp_args.txt" in made.files) is told
+    if told:
+        (text,) = [stack for stack in architecture.stacks if stack.role == "decoder"]
+        split = [int(n) for n in made.files["llama_cpp_args.txt"].split()[-1].split(",")]
+        assert sum(split) == len(text.blocks) + 1
 
 
 @pytest.mark.parametrize(
