@@ -92,6 +92,7 @@ OTHER_TYPES: Final[Mapping[tuple[str, str], str]] = {
     ("deepseek_ref", "DeepseekV4ForCausalLM"): "deepseek_v4",
     ("git", "Grok1ForCausalLM"): "grok",
     ("internlm2", "InternLM2VEForCausalLM"): "internlm2_ve",
+    ("llada", "LLaDAMoEModelLM"): "lladamoe",
     ("llava", "LlavaLlamaForCausalLM"): "llava_llama",
     ("llava", "LlavaMistralForCausalLM"): "llava_mistral",
 }

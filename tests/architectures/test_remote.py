@@ -608,6 +608,37 @@ def test_iquest_loop_coder_is_iquest_coder_with_a_gate_per_head() -> None:
     assert loop["model.gate_projections.2.weight"] == (4, 8)
 
 
+def test_step_1_has_its_130_billion_parameters() -> None:
+    """stepfun-ai/Step-Audio-Chat says 130 billion; the sizes are those of StepFun's own runner."""
+    sizes = {"hidden_size": 12288, "intermediate_size": 31232, "num_hidden_layers": 88, "vocab_size": 65536}
+    sizes |= {"num_attention_heads": 96, "num_attention_groups": 8}
+    step = {"model_type": "step1", "architectures": ["Step1ForCausalLM"], **sizes, **TYPED}
+    whole = read_config(step)
+    assert whole.exact, whole.warnings
+    assert f"{whole.parameters / 1e9:.2g}" == "1.3e+02"
+    assert named(whole, "model.layers.0.self_attn.")["k_proj.weight"] == (8 * 128, 12288)
+    assert read_config(step | {"tie_word_embeddings": False}).parameters == whole.parameters + 65536 * 12288
+
+
+def test_llada_moe_is_told_by_its_class() -> None:
+    """inclusionAI/LLaDA-MoE-7B-A1B-Base says "llada" too, 7 billion parameters and 1.4 billion active."""
+    sizes = {"hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 16, "num_key_value_heads": 16}
+    sizes |= {"vocab_size": 157184, "num_experts": 64, "num_experts_per_tok": 8, "expert_intermediate_size": 1024}
+    sizes |= {"dense_intermediate_size": 8192, "moe_layer_freq": [1] * 16, "qk_layernorm": True}
+    sizes |= {"shared_expert_intermediate_size": None, "moe_router_enable_expert_bias": False}
+    llada = {"model_type": "llada", "architectures": ["LLaDAMoEModelLM"], **sizes, **TYPED}
+    whole = read_config(llada)
+    assert whole.exact, whole.warnings
+    experts = sum(t.parameters for b in whole.stacks[0].blocks for t in b.layout.tensors if t.role == "experts")
+    active = whole.parameters - experts * 7 // 8 - 157184 * 2048  # the token embedding is looked up
+    assert f"{whole.parameters / 1e9:.1g} {active / 1e9:.2g}" == "7 1.4"
+    assert named(whole, "model.layers.0.self_attn.")["q_norm.weight"] == (128,)
+    dense = read_config(llada | {"moe_layer_freq": [0] + [1] * 15})
+    assert named(dense, "model.layers.0.mlp.")["up_proj.weight"] == (8192, 2048)
+    with pytest.raises(UnsupportedArchitecture, match="shared_expert_intermediate_size"):
+        read_config(llada | {"shared_expert_intermediate_size": 1024})
+
+
 def test_klear_weighs_its_shared_experts() -> None:
     """Kwai-Klear/Klear-46B-A2.5B-Base says 46 billion parameters, of which 2.5 billion are active."""
     sizes = {"hidden_size": 2048, "intermediate_size": 8064, "num_hidden_layers": 32, "vocab_size": 151936}

@@ -537,6 +537,12 @@ REMOTE_DENSE: Mapping[str, Model] = {
     "mimo": decoder(
         uniform(QWEN2_ATTENTION, GatedMLP(), beside=(mimo_prediction,)), classes=("MiMoForCausalLM", "MiMoModel")
     ),
+    # stepfun-ai/Step-Audio-Chat, modeling_step1.py
+    "step1": decoder(
+        uniform(Attention(kv_heads="num_attention_groups", dim=whole_head_dim), GatedMLP()),
+        heads=TIED_BY_DEFAULT,
+        classes=("Step1ForCausalLM", "Step1Model"),
+    ),
     # internlm/internlm2-7b, modeling_internlm2.py
     "internlm2": internlm2(
         GatedMLP(prefix="feed_forward", names=INTERNLM2_MLP),

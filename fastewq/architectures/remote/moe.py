@@ -212,6 +212,13 @@ def klear_weighing(f: Fields) -> Tensors:
     )
 
 
+def llada_experts(f: Fields, layers: int) -> Sequence[str]:
+    """`moe_layer_freq` (1: experts), else experts in every layer."""
+    if f.value("moe_layer_freq", None) is None:
+        return ["sparse"] * layers
+    return ["sparse" if x else "dense" for x in f.per_layer("moe_layer_freq", layers)]
+
+
 # -- Bailing: inclusionAI/Ling-lite, modeling_bailing_moe.py, and Ling-mini-2.0, modeling_bailing_moe_v2.py ------------
 
 BAILING_SHARED = "num_shared_experts*moe_intermediate_size"
@@ -346,6 +353,24 @@ REMOTE_MOE: Mapping[str, Model] = {
     "sarvam_moe": normed(bailing(), "ForCausalLM", "SarvamMoEForCausalLM", "SarvamMoEModel"),
     # inclusionAI/LLaDA2.0-mini, modeling_llada2_moe.py
     "llada2_moe": normed(bailing(), "", "LLaDA2MoeModelLM", "LLaDA2MoeModel"),
+    # inclusionAI/LLaDA-MoE-7B-A1B-Base, modeling_lladamoe.py; its config says "llada"
+    "lladamoe": decoder(
+        sparse(
+            Attention(
+                bias=lambda f: f.flag("attention_bias", False),
+                dim=whole_head_dim,
+                qk_norm="head",
+                qk_norm_if=lambda f: f.flag("qk_layernorm", False),
+            ),
+            MixtureOfExperts(inner="expert_intermediate_size"),
+            GatedMLP(inner="dense_intermediate_size"),
+            llada_experts,
+            only={"shared_expert_intermediate_size": (None,), "moe_router_enable_expert_bias": (False, None)},
+        ),
+        heads={"": UNTIED_BY_DEFAULT["ForCausalLM"], "Model": no_head},
+        default="",
+        classes=("LLaDAMoEModelLM", "LLaDAMoEModel"),
+    ),
     # deepseek-ai/deepseek-moe-16b-base, modeling_deepseek.py
     "deepseek": decoder(
         sparse(
