@@ -12,11 +12,15 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
 import re
+import threading
+import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from io import FileIO
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -31,7 +35,7 @@ from fastewq.analysis.weights import STORAGE, ValueType, bit_values
 from fastewq.errors import InvalidCheckpoint, NotFound, StorageFailure
 
 CHUNK_BYTES = 4 << 20
-"""Bytes of values handed to the kernel at a time: large enough that the page faults of a memory map cost little."""
+"""Bytes of values handed to the kernel at a time: large enough that what is not in memory yet is read in long runs."""
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -201,35 +205,76 @@ class StoredMatrix:
 
 
 class LocalFiles:
-    """Files of one folder, mapped into memory. A chunk's pages are given back as soon as it has been used."""
+    """Files of one folder.
+
+    Weights are read into buffers that are used again, not from a memory map: there a file that is cut, or a disk that
+    fails, would end the process instead of being an error.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._maps: dict[str, mmap.mmap] = {}
+        self._streams: dict[str, FileIO] = {}
+        self._buffers: list[Bytes] = []
+        self._opening = threading.Lock()
 
     def map(self, file: str) -> mmap.mmap:
-        if file not in self._maps:
-            path = self.folder / file
+        """The whole file, to parse its header from."""
+        with self._open(file) as stream:
             try:
-                with path.open("rb") as stream:
-                    self._maps[file] = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
-            except (FileNotFoundError, IsADirectoryError):
-                raise NotFound(f"{path} does not exist or is not a file") from None
+                return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
             except ValueError:
                 raise InvalidCheckpoint(f"{file}: the file is empty") from None
-            except OSError as error:
-                raise StorageFailure(f"{path} cannot be read: {error.strerror}") from None
-        return self._maps[file]
 
     @contextmanager
     def read(self, file: str, start: int, stop: int) -> Iterator[Bytes]:
-        mapped = self.map(file)
-        if stop > len(mapped):
-            raise InvalidCheckpoint(f"{file}: {len(mapped)} bytes; expected {stop}: the file was cut after its opening")
-        yield np.frombuffer(mapped, np.uint8, stop - start, start)
-        if hasattr(mapped, "madvise"):
-            page = start // mmap.PAGESIZE * mmap.PAGESIZE
-            mapped.madvise(mmap.MADV_DONTNEED, page, stop - page)
+        with self._opening:
+            if file not in self._streams:
+                self._streams[file] = self._open(file)
+                weakref.finalize(self, self._streams[file].close)
+        try:
+            buffer = self._buffers.pop()
+        except IndexError:
+            buffer = np.empty(CHUNK_BYTES, np.uint8)
+        if len(buffer) < stop - start:
+            buffer = np.empty(stop - start, np.uint8)
+        try:
+            self._fill(file, buffer[: stop - start], start)
+            yield buffer[: stop - start]
+        finally:
+            self._buffers.append(buffer)
+
+    def _fill(self, file: str, buffer: Bytes, start: int) -> None:
+        stream, done = self._streams[file], 0
+        while done < len(buffer):
+            try:
+                count = _read_at(stream, buffer.data[done:], start + done)
+            except OSError as error:
+                raise StorageFailure(f"{self.folder / file} cannot be read: {error.strerror}") from error
+            if count == 0:
+                size, stop = os.fstat(stream.fileno()).st_size, start + len(buffer)
+                raise InvalidCheckpoint(f"{file}: {size} bytes; expected {stop}: the file was cut after its opening")
+            done += count
+
+    def _open(self, file: str) -> FileIO:
+        path = self.folder / file
+        try:
+            if not path.is_file():  # opening a pipe would wait for someone to write to it
+                raise NotFound(f"{path} does not exist or is not a file")
+            return path.open("rb", buffering=0)
+        except OSError as error:
+            raise StorageFailure(f"{path} cannot be read: {error.strerror}") from None
+
+
+_SEEKING = threading.Lock()
+
+
+def _read_at(stream: FileIO, buffer: memoryview, position: int) -> int:
+    """Read up to a buffer's length, from any thread; how many bytes, 0 at the end of the file."""
+    if hasattr(os, "preadv"):
+        return os.preadv(stream.fileno(), [buffer], position)
+    with _SEEKING:  # Windows reads at the stream's own place only
+        stream.seek(position)
+        return stream.readinto(buffer)
 
 
 _SPLIT = re.compile(r"(?P<stem>.*)-\d{5}-of-(?P<parts>\d{5})(?P<suffix>\.gguf|\.safetensors)")

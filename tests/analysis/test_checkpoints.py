@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import gguf
@@ -15,11 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from fastewq.analysis import checkpoints
 from fastewq.analysis.checkpoints import Checkpoint, LocalFiles, open_checkpoint
 from fastewq.analysis.dequantize import block_layout, dequantize
 from fastewq.analysis.kernel import measure
 from fastewq.analysis.weights import STORAGE, bit_values
-from fastewq.errors import FastEWQError, InvalidCheckpoint, NotFound
+from fastewq.errors import FastEWQError, InvalidCheckpoint, NotFound, StorageFailure
 
 from .making import bits_of, numbers_of, small_model, write_raw_safetensors, write_safetensors
 
@@ -120,6 +123,70 @@ def test_a_file_cut_after_its_opening_is_refused(tmp_path):
     (matrix,) = Checkpoint("m", opened.tensors, LocalFiles(tmp_path)).matrices(opened.tensors[-1])
     with pytest.raises(InvalidCheckpoint, match=rf"m\.safetensors: {size - 4} bytes; expected {size}"):
         measure(matrix)
+
+
+CUT = """
+import os, sys
+from fastewq.analysis.checkpoints import open_checkpoint
+from fastewq.analysis.kernel import measure
+from fastewq.errors import InvalidCheckpoint
+
+path = sys.argv[1]
+checkpoint = open_checkpoint(path)
+(matrix,) = checkpoint.matrices(checkpoint.tensors[0])
+with matrix.chunk(0, 100) as values:
+    os.truncate(path, 0)
+    print(values.sum())
+try:
+    measure(matrix)
+except InvalidCheckpoint as error:
+    print(error)
+"""
+
+
+def test_a_file_that_is_cut_in_the_middle_of_a_chunk_ends_no_process(tmp_path):
+    """In one of its own: from a memory map it would die of SIGBUS."""
+    save_file({"w": np.ones((64, 4096), np.float32)}, tmp_path / "m.safetensors")
+    command = [sys.executable, "-c", CUT, str(tmp_path / "m.safetensors")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    total, error = done.stdout.splitlines()
+    assert total == "100.0"
+    assert error.startswith("m.safetensors: 0 bytes; expected ")
+
+
+def test_a_file_that_is_replaced_is_read_to_its_end(tmp_path, monkeypatch):
+    path = tmp_path / "m.safetensors"
+    save_file({"w": np.ones(3000, np.float32)}, path)
+    opened = open_checkpoint(path)
+    (matrix,) = opened.matrices(opened.tensors[0])
+    with matrix.chunk(0, 10):
+        pass
+    save_file({"w": np.zeros(3000, np.float32)}, tmp_path / "new")
+    (tmp_path / "new").replace(path)
+    for system in ("this", "one without preadv"):
+        if system != "this":
+            monkeypatch.delattr(os, "preadv", raising=False)
+        with matrix.chunk(0, 1500) as first, matrix.chunk(1500, 3000) as second:
+            assert first.sum() == second.sum() == 1500
+
+
+def test_a_disk_that_fails_is_named(tmp_path, monkeypatch):
+    save_file({"w": np.ones(30, np.float32)}, tmp_path / "m.safetensors")
+    opened = open_checkpoint(tmp_path / "m.safetensors")
+
+    def fail(*_: object) -> int:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(checkpoints, "_read_at", fail)
+    with pytest.raises(StorageFailure, match=r"m\.safetensors cannot be read: Input/output error"):
+        measure(opened.matrices(opened.tensors[0])[0])
+
+
+def test_a_pipe_is_no_checkpoint(tmp_path):
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    with pytest.raises(NotFound, match="does not exist or is not a file"):
+        open_checkpoint(tmp_path / "pipe.safetensors")
 
 
 def test_a_shard_that_misses_a_tensor_or_is_missing(tmp_path):
