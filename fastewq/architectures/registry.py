@@ -36,6 +36,7 @@ FAMILIES: Final = (
     ("remote.janus", "JANUS"),
     ("remote.bunny", "BUNNY"),
     ("remote.llava", "LLAVA"),
+    ("remote.prismatic", "PRISMATIC"),
     ("remote.molmo", "MOLMO"),
     ("remote.jina_vlm", "JINA_VLM"),
     ("remote.moondream", "MOONDREAM"),

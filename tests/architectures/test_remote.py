@@ -620,6 +620,48 @@ def test_step_1_has_its_130_billion_parameters() -> None:
     assert read_config(step | {"tie_word_embeddings": False}).parameters == whole.parameters + 65536 * 12288
 
 
+OPENVLA = {
+    "model_type": "openvla",
+    "architectures": ["OpenVLAForActionPrediction"],
+    "vision_backbone_id": "dinosiglip-vit-so-224px",
+    "use_fused_vision_backbone": True,
+    "llm_backbone_id": "llama2-7b-pure",
+    "text_config": {"model_type": "llama", "vocab_size": 32064},
+    "torch_dtype": "bfloat16",
+}
+
+
+def test_openvla_has_its_published_parameters() -> None:
+    """openvla/openvla-7b, model.safetensors."""
+    whole = read_config(OPENVLA)
+    assert whole.exact, whole.warnings
+    assert whole.parameters == 7_541_237_184
+    assert [(stack.name, len(stack.blocks)) for stack in whole.stacks] == [
+        ("dino", 24),
+        ("vision", 27),
+        ("decoder", 32),
+    ]
+    unfused = OPENVLA | {"use_fused_vision_backbone": None}
+    larger = read_config(unfused | {"vision_backbone_id": "dinosiglip-vit-so-384px"})
+    assert larger.parameters == whole.parameters + (27**2 - 16**2) * (1024 + 1152)
+    one, other = (
+        named(read_config(unfused | {"vision_backbone_id": x})) for x in ("dinov2-vit-l", "siglip-vit-so400m")
+    )
+    assert one["projector.fc1.weight"] == (4096, 1024)
+    assert other["projector.fc1.weight"] == (4096, 1152)
+    assert {"vision_backbone.featurizer.attn_pool.latent"} <= other.keys() - one.keys()
+    mistral = read_config({"model_type": "prismatic", "llm_backbone_id": "mistral-v0.1-7b-pure", **TYPED})
+    assert named(mistral)["language_model.model.layers.0.self_attn.k_proj.weight"] == (1024, 4096)
+
+
+def test_prismatic_names_what_it_knows() -> None:
+    for field, value in (("vision_backbone_id", "clip-vit-l"), ("llm_backbone_id", "qwen25-0_5b-extra")):
+        with pytest.raises(UnsupportedArchitecture, match=f"{field} is '{value}'; known"):
+            read_config(OPENVLA | {field: value})
+    with pytest.raises(InvalidConfig, match="use_fused_vision_backbone is false; expected true"):
+        read_config(OPENVLA | {"use_fused_vision_backbone": False})
+
+
 def test_llada_moe_is_told_by_its_class() -> None:
     """inclusionAI/LLaDA-MoE-7B-A1B-Base says "llada" too, 7 billion parameters and 1.4 billion active."""
     sizes = {"hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 16, "num_key_value_heads": 16}
