@@ -417,6 +417,40 @@ def test_fp8_with_experts_in_another_format() -> None:
     assert {p for path, p in found.items() if "self_attn" in path or "shared_experts" in path} == {"fp8"}
 
 
+MIXTRAL: dict[str, Any] = {
+    "model_type": "mixtral", "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "num_hidden_layers": 4, "vocab_size": 64, "num_local_experts": 2, "dtype": "bfloat16",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("version", "changed", "apart"), [
+    ("4.57.1", {}, True),
+    ("5.0.0", {}, False),
+    (None, {}, False),
+    ("4.57.1", {"model_type": "gpt_oss", "head_dim": 16}, False),
+    ("4.57.1", {"model_type": "gpt_oss", "head_dim": 16, "unsloth_fixed": True}, True),
+])  # fmt: skip
+def test_bitsandbytes_leaves_experts_in_one_tensor_alone(
+    version: str | None, changed: dict[str, Any], apart: bool
+) -> None:
+    """Which version 5 of the transformers library has for all models, and some types had before."""
+    config = with_quantization({**MIXTRAL, "transformers_version": version, **changed}, load_in_8bit=True)
+    found = {name.rpartition(".self_attn.")[1] or name.rpartition(".mlp.experts.")[1] for name in precisions(config)}
+    assert found == ({".self_attn.", ".mlp.experts."} if apart else {".self_attn."})
+
+
+def test_bitsandbytes_and_experts_take_what_the_library_saved() -> None:
+    """365,712 bytes: a random model of this config, loaded in 8 bits by transformers 5.23 and saved."""
+    config = with_quantization({**MIXTRAL, "transformers_version": "5.23.0"}, load_in_8bit=True)
+    assert plan(config).totals.raw_bytes == 365_712
+
+
+def test_bitsandbytes_leaves_falcons_own_linear_modules_alone() -> None:
+    falcon = {"model_type": "falcon", "hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2}
+    assert not precisions(with_quantization({**falcon, "transformers_version": "5.23.0"}, load_in_8bit=True))
+    assert precisions(with_quantization({**falcon, "transformers_version": "4.27.4"}, load_in_8bit=True))
+
+
 def test_an_unknown_method_counts_the_weights_before_it_and_says_so() -> None:
     found = plan(with_quantization(LLAMA, quant_method="sorcery"))
     assert found.totals.raw_bytes == 2 * found.model["parameters"]

@@ -24,8 +24,11 @@ MAX_OWN_FORMATS: Final = 4096
 """Modules that a config gives a format of their own."""
 MAX_STEPS: Final = 4
 """In which Quark quantizes a matrix; published files have two."""
-MODEL_FIELDS: Final = ("expert_dtype", "index_n_heads")
-"""Fields beside `quantization_config` that say how matrices are stored; functions here get no others."""
+MODEL_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "fp8": ("expert_dtype", "index_n_heads"),
+    "bitsandbytes": ("model_type", "transformers_version", "unsloth_fixed"),
+}
+"""Method -> fields beside `quantization_config` that say how matrices are stored; its function gets no others."""
 DEFAULT_BLOCK: Final = (128, 128)
 F32: Final = 32
 FP8_SCALES: Final = 8
@@ -214,15 +217,30 @@ _NF4: Final = {
 }
 
 
-def bitsandbytes(q: Config, _: Config) -> Quantization:
-    """8 bits: a float32 scale per row and a marker. 4 bits: a scale per 64 weights, code book, JSON description."""
+ONCE_STACKED: Final = frozenset(
+    {"aria", "aria_text", "dbrx", "gpt_oss", "granitemoe", "granitemoehybrid", "granitemoeshared", "jetmoe", "llama4",
+     "llama4_text", "qwen3_vl_moe", "qwen3_vl_moe_text"}
+)  # fmt: skip
+"""Types whose experts the transformers library had in one tensor before its version 5, which has all experts so."""
+LINEAR_OF_THEIR_OWN: Final = frozenset({"falcon", "RefinedWeb", "RefinedWebModel"})
+"""Types with a linear module that is not PyTorch's; version 5 of the library leaves it alone."""
+
+
+def bitsandbytes(q: Config, config: Config) -> Quantization:
+    """8 bits: a float32 scale per row and a marker. 4 bits: a scale per 64 weights, code book, JSON description.
+
+    Experts that lie in one tensor are no linear modules, which are all that is quantized. Unsloth takes them apart.
+    """
     if q.get("load_in_8bit") or q.get("_load_in_8bit"):
         packing = grouped("stored-int8", 8, 0, F32, matrix_bytes=1)
     else:
         kind = "nf4" if q.get("bnb_4bit_quant_type", "fp4") == "nf4" else "fp4"
         double = q.get("bnb_4bit_use_double_quant") is True
         packing = grouped(kind, 4, 64, nested=256 if double else 0, **_NF4[double])
-    return Quantization("bitsandbytes", (_kept(q), Rule(packing)))
+    model_type, early = config.get("model_type"), _word(config, "transformers_version").startswith(("3.", "4."))
+    apart = early and (model_type not in ONCE_STACKED or config.get("unsloth_fixed") is True)
+    roles = {"linear", "experts"} if apart else {"linear"} if early or model_type not in LINEAR_OF_THEIR_OWN else ()
+    return Quantization("bitsandbytes", (_kept(q), Rule(packing)), roles=frozenset(roles))
 
 
 def chatglm(q: Config, _: Config) -> Quantization:

@@ -39,7 +39,7 @@ def selection(method: str, q: Config, config: Config, text: bool) -> Selection:
 
     Raises NotUnderstood, TooMuch, InvalidConfig.
     """
-    model = {name: config[name] for name in MODEL_FIELDS if name in config}
+    model = {name: config[name] for name in MODEL_FIELDS.get(method, ()) if name in config}
     said = [method, q, model, text]
     if _is_small(said):
         written = marshal.dumps(said, 2)  # version 2: the bytes depend on the values alone
