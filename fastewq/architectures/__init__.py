@@ -210,7 +210,8 @@ def unread_parts(f: Fields, config: Mapping[str, Any], body: Body) -> tuple[str,
         return ()
     if any(stack.experts for stack in body.stacks):
         found -= EXPERTS
-    unread = sorted(name for name in found if f.unread(name) and config[name] not in (1, True))
+    sent = (name for name in found if config[name] and config[name] not in (1, True))
+    unread = sorted(name for name in sent if f.unread(name) or (name in EXPERTS and not f.classes))
     return tuple(f"{name} is not known for model_type {f.model_type}; what it says is not counted" for name in unread)
 
 

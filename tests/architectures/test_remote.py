@@ -662,6 +662,16 @@ def test_prismatic_names_what_it_knows() -> None:
         read_config(OPENVLA | {"use_fused_vision_backbone": False})
 
 
+@pytest.mark.parametrize("count", [None, 0, 1, 64])
+def test_experts_that_a_dense_model_of_a_repository_has_not_are_told(count: int | None) -> None:
+    """xverse/XVERSE-MoE-A4.2B says "xverse" too; its 25.8 billion parameters are not those of a dense model."""
+    sizes = {"hidden_size": 2560, "intermediate_size": 1728, "num_hidden_layers": 2, "num_attention_heads": 32}
+    found = read_config({"model_type": "xverse", **sizes, "vocab_size": 1000, "num_experts": count, **TYPED})
+    told = "num_experts is not known for model_type xverse; what it says is not counted"
+    assert found.warnings == ((told,) if count == 64 else ())
+    assert found.exact == (count != 64)
+
+
 def test_llada_moe_is_told_by_its_class() -> None:
     """inclusionAI/LLaDA-MoE-7B-A1B-Base says "llada" too, 7 billion parameters and 1.4 billion active."""
     sizes = {"hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 16, "num_key_value_heads": 16}
