@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from fastewq.architecture import Layout
 from fastewq.budget import DAMAGE, Movable, Solution, convex_levels, sensitivities, solve
@@ -157,24 +158,27 @@ def _does_not_fit(draft: Draft, fitting: Fitting, memory: Memory, kv_cache: int)
 
 
 def _what_would_fit(draft: Draft, fitting: Fitting, memory: Memory, kv_cache: int, over: int) -> str:
-    """Ways out, each sufficient alone: more memory, a shorter context, embeddings in int8, a further level, no pins."""
+    """Ways out, each sufficient alone: more memory, embeddings in int8, a further level, no pins.
+
+    A shorter context need not be, as windows, states and sources do not shrink with it.
+    """
     ways = [f"{over} bytes more memory"]
-    room = (memory.available or 0) - fitting.least
-    if kv_cache and room > 0:
-        ways.append(f"about {memory.context * room // kv_cache} tokens of context instead of {memory.context}")
     ways += [f"{what} (saves {saved} bytes)" for what, saved in _further_savings(draft, fitting) if saved >= over]
-    return "Any of these would do: " + "; ".join(ways) + "."
+    listed = "Any of these would do: " + "; ".join(ways) + "."
+    room = (memory.available or 0) - fitting.least
+    tokens = memory.context * room // kv_cache if kv_cache else 0
+    return (
+        f"{listed} At most about {tokens} tokens of context instead of {memory.context} fit." if tokens > 0 else listed
+    )
 
 
 def _further_savings(draft: Draft, fitting: Fitting) -> list[tuple[str, int]]:
     saved = []
-    outside, target = draft.architecture.outside, draft.target
-    groups = [
-        draft.group_bytes(i) - target.outside_bytes(group, "int8", draft.raw_bytes)
-        for i, group in enumerate(outside)
-        if draft.groups[i] == KEEP
-    ]
-    saved.append(("embeddings and head in int8", sum(max(bytes_, 0) for bytes_ in groups)))
+    if "int8" in draft.target.schemes:
+        policy = replace(draft.policy, embeddings="int8", lm_head="int8")
+        other = Draft(draft.architecture, draft.probabilities, policy, draft.target)
+        groups = range(len(draft.groups))
+        saved.append(("embeddings and head in int8", sum(draft.group_bytes(i) - other.group_bytes(i) for i in groups)))
     last = fitting.levels[-1]
     for level in LEVELS[LEVELS.index(last) + 1 :]:
         free = [number for movable in fitting.classes for number in movable.blocks]
