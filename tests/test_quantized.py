@@ -534,7 +534,7 @@ def test_a_tool_starts_from_plain_weights() -> None:
     assert found.totals.raw_bytes < plain.totals.raw_bytes
     assert any("convert them to bfloat16 first" in warning for warning in found.warnings)
     assert export(found, "llama.cpp").files == export(plain, "llama.cpp").files
-    with pytest.raises(CannotExport, match=r"already quantized \(fp8\)"):
+    with pytest.raises(CannotExport, match=r"already quantized \('fp8'\)"):
         export(plan(config), "llama.cpp")
     assert "lm_head" in export(plan(config), "ignore-list").files["ignore.txt"]
 
