@@ -72,7 +72,8 @@ def _write_gguf(assignment: Assignment, model: Path, result: Path, progress: Pro
     except ImportError:
         raise MissingExtra("the gguf package is not installed", hint="pip install 'fastewq[apply]'") from None
     embedding, head = outside_types(assignment)
-    write_mixed(model, result, tensor_rules(assignment, gguf_names(assignment)), embedding, head, progress)
+    model_type, rules = assignment.plan.model["model_type"], tensor_rules(assignment, gguf_names(assignment))
+    write_mixed(model, result, model_type, rules, embedding, head, progress)
 
 
 def _run(python: Path, script: Path, model: Path, result: Path, arguments: Sequence[str]) -> None:

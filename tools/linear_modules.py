@@ -32,7 +32,9 @@ from fastewq import plan_architecture, read_config
 from fastewq.document import Plan
 from fastewq.exports import TOOLS, export
 from fastewq.exports.assignment import assign
+from fastewq.exports.gptqmodel import TAKEN_APART, WHOLE
 from fastewq.exports.readback import stored_bits
+from fastewq.modules import FUSED
 from fastewq.predictor import load_predictor
 
 CLASSES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration", "ForMaskedLM")
@@ -94,12 +96,20 @@ def differences(plan: Plan, tool: str, model: torch.nn.Module) -> set[tuple[str,
     assignment = TOOLS[tool].adapt(assign(plan, TOOLS[tool].target))
     planned = {module.path: stored_bits(module) for module in assignment.modules}
     linear = {path: module for path, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    if tool == "gptqmodel" and plan.model["model_type"] in TAKEN_APART:
+        linear = {half: module for path, module in linear.items() for half in halves(path)}
     found = {path: tuple(rule(document, path, module)) for path, module in linear.items()}
     wrong = {(path, planned.get(path, 0), bits) for path, bits in found.items() if sum(bits) != planned.get(path, 0)}
     for module in assignment.modules:
         if module.scheme and module.tensor.role == "linear" and not module.tensor.transposed:
             wrong |= set() if module.path in linear else {(module.path, stored_bits(module), ())}
     return {(re.sub(r"(?<=\.)\d+(?=\.|$)", "N", path), want, bits) for path, want, bits in wrong}
+
+
+def halves(path: str) -> list[str]:
+    """The modules that GPTQModel makes of one before it looks for rules."""
+    above = path.removesuffix(WHOLE)
+    return [above + half for half in FUSED[WHOLE]] if path.endswith(f".{WHOLE}") else [path]
 
 
 def built(model_type: str) -> tuple[torch.nn.Module, dict[str, Any]] | None:

@@ -15,7 +15,7 @@ from gguf import GGMLQuantizationType, GGUFEndian, GGUFReader, GGUFValueType, GG
 from gguf.quants import dequantize, quantize
 
 from fastewq.errors import CannotExport, InvalidCheckpoint, NotFound
-from fastewq.exports.llama_cpp import NEVER
+from fastewq.exports.llama_cpp import never_quantized
 
 RAW: Final = frozenset({"F32", "F16", "BF16"})
 
@@ -23,6 +23,7 @@ RAW: Final = frozenset({"F32", "F16", "BF16"})
 def write_mixed(
     source: Path,
     out: Path,
+    model_type: str,
     rules: Sequence[tuple[str, str]],
     embedding: str,
     head: str,
@@ -38,7 +39,7 @@ def write_mixed(
         reader = GGUFReader(source)
     except (ValueError, OSError, IndexError) as error:
         raise InvalidCheckpoint(f"{source} is not a GGUF file: {error}") from error
-    targets = [_target(tensor, rules, embedding, head) for tensor in reader.tensors]
+    targets = [_target(tensor, model_type, rules, embedding, head) for tensor in reader.tensors]
     writer = GGUFWriter(out, str(reader.fields["general.architecture"].contents()), endianess=GGUFEndian.LITTLE)
     copy_metadata(reader, writer)
     for tensor, target in zip(reader.tensors, targets, strict=True):
@@ -54,14 +55,16 @@ def write_mixed(
     writer.close()
 
 
-def _target(tensor: Any, rules: Sequence[tuple[str, str]], embedding: str, head: str) -> GGMLQuantizationType:
+def _target(
+    tensor: Any, model_type: str, rules: Sequence[tuple[str, str]], embedding: str, head: str
+) -> GGMLQuantizationType:
     stored: GGMLQuantizationType = tensor.tensor_type
     if stored.name not in RAW:
         raise CannotExport(
             f"tensor {tensor.name} is stored as {stored.name}; expected a file in F32, F16 or BF16",
             hint="Convert the original model with convert_hf_to_gguf.py --outtype bf16.",
         )
-    if len(tensor.shape) < 2 or NEVER.search(tensor.name):
+    if len(tensor.shape) < 2 or never_quantized(tensor.name, model_type):
         return stored
     if tensor.name == "token_embd.weight":
         kind: str | None = embedding

@@ -204,7 +204,7 @@ def is_head(module: Module) -> bool:
 def never_quantized(name: str, model_type: str) -> bool:
     """Whether llama-quantize leaves a tensor alone whatever the rules say."""
     only_here = NEVER_IN.get(model_type)
-    return bool(NEVER.search(name) or (only_here and only_here.search(name)))
+    return bool(not name.endswith("weight") or NEVER.search(name) or (only_here and only_here.search(name)))
 
 
 def gguf_names(assignment: Assignment) -> dict[str, tuple[str, ...]]:

@@ -104,6 +104,31 @@ def test_metadata_and_values_survive(planned: Planner, tmp_path: Path) -> None:
         assert error <= {"F32": 0, "BF16": 0, "Q8_0": 5e-5, "Q4_0": 1.2e-2}[b.tensor_type.name]
 
 
+def test_what_is_no_weight_keeps_its_type(planned: Planner, tmp_path: Path) -> None:
+    """The A of a state space has two dimensions, and llama.cpp runs with it in float32 alone."""
+    jamba = {
+        **LLAMA,
+        "architectures": ["JambaForCausalLM"],
+        "model_type": "jamba",
+        "num_hidden_layers": 2,
+        "attn_layer_period": 2,
+        "attn_layer_offset": 1,
+        "num_experts": 1,
+    }
+    plan = planned(jamba, ["0-1=int4"])
+    writer = gguf.GGUFWriter(tmp_path / "raw.gguf", "jamba")
+    for name, raw in (("blk.0.ssm_a", "F32"), ("blk.0.ssm_in.weight", "BF16")):
+        kind = gguf.GGMLQuantizationType[raw]
+        writer.add_tensor(name, gguf.quants.quantize(np.ones((64, 64), np.float32), kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    apply(plan, "llama.cpp", tmp_path / "raw.gguf", tmp_path / "out.gguf", nearest=True)
+    types = {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(tmp_path / "out.gguf").tensors}
+    assert types == {"blk.0.ssm_a": "F32", "blk.0.ssm_in.weight": "Q4_0"}
+
+
 def test_predicted_file_size_is_within_half_a_percent(planned: Planner, tmp_path: Path) -> None:
     """The header holds tokenizer and tensor names, which a plan only estimates; here it is as small as the model."""
     plan = planned(
