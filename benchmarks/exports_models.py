@@ -164,6 +164,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
             "patch_size": 14,
         },
     },
+    "phi3": {
+        **TEXT,
+        "architectures": ["Phi3ForCausalLM"],
+        "num_hidden_layers": 4,
+        "tie_word_embeddings": False,
+    },
     "modernbert": {
         **TOKENS,
         "architectures": ["ModernBertForMaskedLM"],
@@ -195,6 +201,7 @@ PLANS: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3_next": ("overrides", mixed()),
     "jamba": ("overrides", mixed()),
     "smolvlm": ("overrides, towers", mixed("model.text_model.layers.2=raw", vision=True)),
+    "phi3": ("overrides", mixed()),
     "modernbert": ("overrides", mixed()),
 }
 

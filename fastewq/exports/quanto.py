@@ -5,8 +5,27 @@ Names are shell patterns there; full names without wildcards stand for one modul
 
 from __future__ import annotations
 
-from fastewq.exports.assignment import Assignment
+from typing import Final
+
+from fastewq.exports.assignment import Assignment, Module
 from fastewq.exports.base import Parts, Tool, json_text, scripts
+from fastewq.policy import KEEP
+
+ROWS: Final = 16
+PACKED_GROUP: Final = 128
+"""In bfloat16 quanto packs int4 in groups of 128 for a kernel of PyTorch, which wants outputs in multiples of 16."""
+
+
+def adapt(assignment: Assignment) -> Assignment:
+    """Without the matrices at which that kernel fails."""
+
+    def kept(module: Module) -> tuple[str, str] | None:
+        if module.scheme is None or (module.scheme.bits, module.scheme.group) != (4, PACKED_GROUP):
+            return None
+        outputs = module.tensor.oriented[-2]
+        return (KEEP, f"its {outputs} outputs are no multiple of quanto's {ROWS}") if outputs % ROWS else None
+
+    return assignment.changed(kept) if assignment.raw == "bf16" else assignment
 
 
 def build(assignment: Assignment) -> Parts:
@@ -22,4 +41,4 @@ def build(assignment: Assignment) -> Parts:
     )
 
 
-TOOL = Tool("quanto", "quanto", "optimum-quanto 0.2.7", build)
+TOOL = Tool("quanto", "quanto", "optimum-quanto 0.2.7", build, adapt)

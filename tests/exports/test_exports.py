@@ -601,6 +601,15 @@ def test_what_is_in_no_linear_module_stays(tool: str, planned: Planner) -> None:
     assert (made.bytes, left.differences) == (left.bytes, ())
 
 
+def test_quanto_keeps_matrices_with_odd_numbers_of_outputs_in_bfloat16(planned: Planner) -> None:
+    plan = planned(policy={"lm_head": "int4"}, vocab_size=130)
+    with pytest.raises(CannotExport, match="130 outputs are no multiple of quanto's 16"):
+        export(plan, "quanto")
+    assert [difference.path for difference in export(plan, "quanto", nearest=True).differences] == ["lm_head"]
+    assert export(planned(policy={"lm_head": "int8"}, vocab_size=130), "quanto").differences == ()
+    assert export(planned(policy={"lm_head": "int4"}, vocab_size=130, dtype="float16"), "quanto").differences == ()
+
+
 def test_autoround_keeps_matrices_with_odd_numbers_of_inputs(planned: Planner) -> None:
     """It would keep them whatever its groups are; the groups are multiples of its 32 anyway."""
     plan = planned(intermediate_size=528)
