@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from exports.conftest import LLAMA, Planner
+from fastewq.document import read_plan
 from fastewq.errors import CannotExport
 from fastewq.exports import export
 from fastewq.memory import read_memory
@@ -107,3 +108,10 @@ def test_engines_count_the_layers_of_the_language_model(planned: Planner) -> Non
     assert made.files["vllm_env.txt"] == f"VLLM_PP_LAYER_PARTITION={first},{12 - first}\n"
     assert made.files["llama_cpp_args.txt"].endswith(f"--tensor-split {first},{13 - first}\n")
     assert len([path for path in json.loads(made.files["device_map.json"]) if ".layers." in path]) == 15
+
+
+def test_a_stack_without_blocks_in_a_plan_from_outside_changes_nothing(planned: Planner) -> None:
+    document = planned(memory=read_memory(devices=["9MiB", "9MiB"]), policy={"overrides": []}).as_dict()
+    made = export(read_plan(document), "devices")
+    document["stacks"].insert(0, {"name": "empty", "blocks": []})
+    assert export(read_plan(document), "devices") == made
