@@ -136,7 +136,7 @@ class AnswerTooLarge(TooLarge):
     """The plans of one batch, or one answer, take more bytes than the service gives."""
 
     code = "answer_too_large"
-    default_hint = "Ask for fewer plans in one batch."
+    default_hint = "Ask for less at a time: fewer plans in a batch, fewer models of the catalog."
 
 
 class UnsupportedMediaType(ServiceError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from fastewq.architectures.assembly import pair
 from fastewq.architectures.fields import Fields, Size
 
 
@@ -17,20 +18,12 @@ def image_tokens(f: Fields) -> int:
         return 0
     stages = f.value("depths", None)
     merged = 2 ** (min(len(stages), MAX_STAGES) - 1) if isinstance(stages, list | tuple) and stages else 1
-    (height, width), (rows, columns) = sides(f, "image_size"), sides(f, "patch_size")
+    (height, width), (rows, columns) = pair(f, "image_size"), pair(f, "patch_size")
     return -(-height // (rows * merged)) * -(-width // (columns * merged)) + 2
 
 
 MAX_STAGES: Final = 8
 """Swin has four."""
-
-
-def sides(f: Fields, name: str) -> tuple[int, int]:
-    """A height and a width; one number stands for both."""
-    if isinstance(f.value(name), list | tuple):
-        height, width = f.sizes(name, 2)
-        return height, width
-    return f[name], f[name]
 
 
 def tiles_of_image(f: Fields) -> int:
@@ -40,14 +33,14 @@ def tiles_of_image(f: Fields) -> int:
 
 SOURCES: Final[Mapping[str, tuple[str, Size]]] = {
     "blip": ("vision_config", image_tokens),
-    "florence2": ("", 24 * 24 + 1),
     "mllama": ("vision_config", tiles_of_image),
     "pix2struct": ("vision_config", "seq_len"),
-    "udop": ("", image_tokens),
     "vision-encoder-decoder": ("encoder", image_tokens),
     "whisper": ("", "max_source_positions"),
 }
 """model_type -> the nested config and the tokens of a source that is never shorter: Whisper fills up its 30 seconds."""
+BESIDE: Final[Mapping[str, Size]] = {"florence2": 24 * 24 + 1, "udop": image_tokens}
+"""model_type -> the tokens of an image that the source holds beside the text."""
 BEFORE: Final[Mapping[str, Size]] = {"cpmant": "prompt_length", "musicgen_melody": "chroma_length"}
 """model_type -> learnt prompts, or a melody, before the tokens of the context."""
 UNCACHED: Final = frozenset({("idefics", "cross")})
@@ -78,6 +71,11 @@ def least_source(f: Fields) -> int:
         return 0
     nested, size = SOURCES[f.model_type]
     return (f.sub(nested) if nested else f).amount(size)
+
+
+def tokens_beside(f: Fields) -> int:
+    """Tokens of the source besides those of a text as long as the context."""
+    return f.amount(BESIDE[f.model_type]) if f.model_type in BESIDE else 0
 
 
 def tokens_before(f: Fields) -> int:

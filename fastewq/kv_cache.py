@@ -29,7 +29,7 @@ from typing import Any, Final
 from fastewq.architecture import Architecture, Layout, Stack
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.parts import head_dim
-from fastewq.cache_tokens import GUIDED, STREAMED, UNCACHED, least_source, tokens_before
+from fastewq.cache_tokens import GUIDED, STREAMED, UNCACHED, least_source, tokens_before, tokens_beside
 from fastewq.errors import InvalidConfig, InvalidPolicy
 from fastewq.windows import first_size, layer_windows
 
@@ -57,8 +57,8 @@ FUSED: Final = frozenset(
 @dataclass(frozen=True, slots=True)
 class BlockCache:
     """Elements per token (up to `window` tokens, where one is set), per token of the source that cross attention reads,
-    per `pool` tokens, and of a state of fixed size. There are `before` tokens besides, and at least `least_source` of
-    the source."""
+    per `pool` tokens, and of a state of fixed size. There are `before` tokens besides; the source has `beside` more
+    than the context, and at least `least_source`."""
 
     per_token: int = 0
     source: int = 0
@@ -67,12 +67,13 @@ class BlockCache:
     pooled: int = 0
     pool: int = 1
     before: int = 0
+    beside: int = 0
     least_source: int = 0
 
     def bytes(self, context: int, batch: int, bits: int) -> int:
         tokens = context + self.before
         tokens = tokens if self.window is None else min(tokens, self.window)
-        source = max(context, self.least_source)
+        source = max(context + self.beside, self.least_source)
         elements = self.per_token * tokens + self.source * source + self.pooled * (context // self.pool)
         scales = -(-elements // SCALED) * 2 if bits < 16 else 0
         return batch * (-(-elements * bits // 8) + scales + self.state * STATE_BITS // 8)
@@ -130,7 +131,7 @@ def block_caches(config: Mapping[str, Any], stack: Stack) -> list[BlockCache]:
 def _decoder_caches(top: Fields, stack: Stack) -> list[BlockCache]:
     f = decoder_fields(top)
     layers, sequences = len(stack.blocks), _sequences(top, f, stack)
-    before, source = tokens_before(top), least_source(top)
+    tokens = {"before": tokens_before(top), "beside": tokens_beside(top), "least_source": least_source(top)}
     # What else a model writes with (codes of sounds, say) has a config of its own, which is not looked for.
     windows = layer_windows(f, layers) if stack.name == "decoder" else [None] * layers
     known: dict[tuple[Layout, int | None], BlockCache] = {}
@@ -143,8 +144,9 @@ def _decoder_caches(top: Fields, stack: Stack) -> list[BlockCache]:
                 cache,
                 per_token=cache.per_token * sequences,
                 source=cache.source * sequences,
-                before=before,
-                least_source=source,
+                state=cache.state * sequences,
+                pooled=cache.pooled * sequences,
+                **tokens,
             )
         caches.append(known[key])
     return caches
@@ -228,6 +230,8 @@ def _sequences(top: Fields, f: Fields, stack: Stack) -> int:
         return top["n_docs"]
     if f.model_type == "ouro":
         return f.size("total_ut_steps", 4)
+    if f.model_type == "mobilellm":
+        return 2 if f.flag("layer_sharing", False) else 1
     if f.model_type == "hrm_text":
         return f["H_cycles"] * (f["L_cycles"] if stack.name == "low" else 1)
     return 1

@@ -53,7 +53,7 @@ def _window(f: Fields) -> int | None:
     if f.model_type == "modernbert-decoder":  # given for both directions, of which it looks in one
         both = first_size(f, "local_attention")
         return both and max(both // 2, 1)
-    if f.model_type == "mimo_v2_flash" and f.has("sliding_window_size"):  # given without the token itself
+    if f.model_type in ("mimo_v2", "mimo_v2_flash") and f.has("sliding_window_size"):  # given without the token itself
         return f["sliding_window_size"] + 1
     return first_size(f, "sliding_window", "attention_window_size")
 
@@ -151,7 +151,7 @@ FULL_LAYERS: Final[Mapping[str, Rule]] = {
     "baichuan_m1": lambda f, layers: {*range(layers)} - f.indices("sliding_window_layers"),
     "inkling_text": inkling,
     "beam": beam,
-    "mimo_v2_flash": mimo,
+    **dict.fromkeys(("mimo_v2", "mimo_v2_flash"), mimo),
     "olmo3": every(4),
     "phi4flash": lambda _, layers: range(layers // 2, layers),
     "cohere2": every(field_or("sliding_window_pattern", 4)),
@@ -161,6 +161,7 @@ FULL_LAYERS: Final[Mapping[str, Rule]] = {
     "exaone_moe": exaone,
     "modernbert-decoder": every(field_or("global_attn_every_n_layers", 3), first=0),
     **dict.fromkeys(("cwm", "granite_swa", "granitemoe_swa"), every(4, first=0)),
+    "dots3_note_text": lambda _, layers: {0, *range(1, layers, 4)},
     "flint": flint,
     **dict.fromkeys(("muse_glimmer_text", "muse_spark_text"), muse),
     "llama4_text": without_rotation,

@@ -63,7 +63,30 @@ def test_bytes() -> None:
     assert BlockCache(per_token=64).bytes(context=100, batch=2, bits=4) == 2 * 200 * (16 + 2)  # q4_0
     assert BlockCache(per_token=10, before=5, window=64).bytes(context=50, batch=1, bits=16) == 10 * 55 * 2
     assert BlockCache(source=10, least_source=70).bytes(context=50, batch=1, bits=16) == 10 * 70 * 2
+    assert BlockCache(source=10, beside=70).bytes(context=50, batch=1, bits=16) == 10 * 120 * 2
     assert BlockCache(state=7).bytes(context=10**6, batch=2, bits=4) == 2 * 7 * 4
+
+
+def cached(config: dict[str, Any], context: int = 1000) -> int:
+    return sum(cache_bytes(config, read_config(config), context, 1, 16))
+
+
+def test_blocks_that_run_twice_keep_both_runs() -> None:
+    """facebook/MobileLLM: `layer_sharing` runs every block twice in a row."""
+    config = {"model_type": "mobilellm", "hidden_size": 576, "num_attention_heads": 9, "num_hidden_layers": 30}
+    config |= {"intermediate_size": 1536, "num_key_value_heads": 3, "vocab_size": 32000}
+    assert cached({**config, "layer_sharing": True}) == 2 * cached(config) == 2 * 30 * 2 * 3 * 64 * 1000 * 2
+
+
+def test_a_second_sequence_has_states_of_its_own() -> None:
+    text = {"model_type": "qwen3_next"}
+    assert cached({"model_type": "vibevoice", "text_config": text}) == 2 * cached(text)
+
+
+def test_an_image_beside_the_text_makes_the_source_longer() -> None:
+    """UDOP's cross attention reads 1,000 tokens of text and (224 / 16)**2 patches, counted with two more."""
+    sizes = {"num_layers": 3, "num_decoder_layers": 1, "num_heads": 4, "d_kv": 16, "image_size": 224, "patch_size": 16}
+    assert cached({"model_type": "udop", **sizes}) == 2 * 4 * 16 * (1000 + 1000 + 198) * 2
 
 
 def test_a_cache_beyond_what_json_holds_is_refused(llama: dict[str, Any]) -> None:

@@ -30,8 +30,8 @@ MAXIMUM, MINIMUM, TIES, ZEROS, SUM, SECOND, THIRD, FOURTH, ENERGY, INVERSE, POWE
 """Columns of `scan_tiles`; POWER is the first of POWERS columns."""
 
 BATCH = {"BF16": 20_480, "F16": 163_840}
-"""Words of 16-bit patterns counted in bytes: of weights with any smooth distribution, no pattern is then expected more
-than 160 times (x f(x) is at most 1/4 for a density f of both signs; a binade has 128 or 1,024 patterns of each)."""
+"""Words of 16-bit patterns counted in bytes: of normally distributed weights no pattern is then expected more than 160
+times (x f(x) is at most 1/4 for their density f; a binade has 128 or 1,024 patterns of each sign)."""
 
 RANGE = 4096
 """Counters of a byte that are moved together."""

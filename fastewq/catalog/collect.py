@@ -189,8 +189,9 @@ def _from_hub(
             progress(counts)
             if not pending and counts.found == before:
                 break
-            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            done, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in done:
+                pending.remove(future)  # before it may raise: the others are taken in the end
                 _take(future.result(), known, counts, buffer)
     except HubUnavailable as error:
         counts.stopped = error

@@ -119,10 +119,14 @@ def pyramid(f: Fields, layers: int) -> Sequence[int]:
     return counts
 
 
-def blocks_with_experts(f: Fields, layers: int) -> Sequence[str]:
-    if f.value("pyramid_num_routed", None) is None and f.value("mlp_layer_types", None) is not None:
-        return f.per_layer("mlp_layer_types", layers)
+def counted_blocks(f: Fields, layers: int) -> Sequence[str]:
     return ["sparse" if count > 0 else "dense" for count in pyramid(f, layers)]
+
+
+def blocks_with_experts(f: Fields, layers: int) -> Sequence[str]:
+    if f.value("pyramid_num_routed", None) is None:
+        return listed("mlp_layer_types", counted_blocks)(f, layers)
+    return counted_blocks(f, layers)
 
 
 def experts_of_each(f: Fields, layers: int) -> Sequence[Overrides]:

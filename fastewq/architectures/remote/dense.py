@@ -380,7 +380,7 @@ def mobile(f: Fields) -> Fields:
 
 
 REMOTE_DENSE: Mapping[str, Model] = {
-    # facebook/MobileLLM-125M, modeling_mobilellm.py; blocks that run twice are stored once
+    # facebook/MobileLLM-125M, modeling_mobilellm.py; the weights of blocks that run twice are stored once
     "mobilellm": decoder(
         Adjusted(uniform(LLAMA_ATTENTION, LLAMA_MLP), mobile),
         heads={"ForCausalLM": LMHead(tied=lambda f: f.flag("share_embedding", True))},
