@@ -7,13 +7,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from fastewq.architectures.assembly import pair
 from fastewq.architectures.fields import Fields, Size
 
 
 def image_tokens(f: Fields) -> int:
     """At most so many for one image: its patches, of which a pyramid merges four at each further stage, and two more
     (DeiT's). 0 where the config has no size of images."""
+    from fastewq.architectures.assembly import pair  # with all that it imports, which models of text never need
+
     if f.value("image_size", None) is None or f.value("patch_size", None) is None:
         return 0
     stages = f.value("depths", None)

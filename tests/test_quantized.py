@@ -429,11 +429,12 @@ MIXTRAL: dict[str, Any] = {
     (None, {}, False),
     ("4.57.1", {"model_type": "gpt_oss", "head_dim": 16}, False),
     ("4.57.1", {"model_type": "gpt_oss", "head_dim": 16, "unsloth_fixed": True}, True),
+    ("5.0.0", {"model_type": "sdar_moe", "num_experts": 2, "moe_intermediate_size": 64}, True),
 ])  # fmt: skip
 def test_bitsandbytes_leaves_experts_in_one_tensor_alone(
     version: str | None, changed: dict[str, Any], apart: bool
 ) -> None:
-    """Which version 5 of the transformers library has for all models, and some types had before."""
+    """Which version 5 of the transformers library has for all of its models, and some types had before."""
     config = with_quantization({**MIXTRAL, "transformers_version": version, **changed}, load_in_8bit=True)
     found = {name.rpartition(".self_attn.")[1] or name.rpartition(".mlp.experts.")[1] for name in precisions(config)}
     assert found == ({".self_attn.", ".mlp.experts."} if apart else {".self_attn."})

@@ -104,6 +104,11 @@ def config_class(model_type: str) -> ConfigClass:
     return _known(model_type) if model_type in _table() else UNKNOWN
 
 
+def in_library(model_type: str) -> bool:
+    """Whether the transformers library has this type."""
+    return model_type in _table()
+
+
 def library_types() -> list[str]:
     """Every model_type of the transformers library, sorted."""
     return sorted(_table().keys() - {"transformers"})

@@ -18,7 +18,8 @@ from fastewq.document import Plan
 from fastewq.errors import CannotExport
 from fastewq.exports.assignment import Assignment
 from fastewq.exports.base import Parts, Tool, json_text
-from fastewq.exports.text_part import text_stacks
+from fastewq.exports.text_part import TOWERS, text_stacks
+from fastewq.kv_cache import CROSS
 from fastewq.modules import is_output
 from fastewq.placement import Run
 
@@ -30,7 +31,7 @@ def build(assignment: Assignment) -> Parts:
     runs = plan.memory.runs
     files = {"device_map.json": json_text(device_map(plan, runs))}
     lines = ["transformers: from_pretrained(..., device_map=json.load(open('device_map.json')))"]
-    if len(text_stacks(plan)) == 1:
+    if has_one_language_model(plan):
         layers = text_layers(plan, runs)
         files["llama_cpp_args.txt"] = f"{tensor_split(runs, layers)}\n"
         files["llama_cpp_overrides.txt"] = f"--override-tensor {overrides(runs, layers)}\n"
@@ -43,6 +44,20 @@ def build(assignment: Assignment) -> Parts:
             files["vllm_env.txt"] = f"VLLM_PP_LAYER_PARTITION={partition}\n"
             lines.append(f"vLLM: env $(cat vllm_env.txt) vllm serve OUT --pipeline-parallel-size {len(layers)}")
     return Parts(files, "\n".join(lines) + "\n")
+
+
+def has_one_language_model(plan: Plan) -> bool:
+    """Whether a model is one language model and parts that only prepare what it reads: not an encoder and its decoder,
+    several decoders in turn, or a model that writes no text."""
+    texts = text_stacks(plan)
+    if len(texts) != 1:
+        return False
+    (text,) = texts
+    if all(stack is text or stack.name.startswith(TOWERS) for stack in plan.stacks):
+        return True
+    layouts = {common.layout for common in text.blocks.common}
+    reads = any(word in tensor.name for layout in layouts for tensor in plan.layouts[layout] for word in CROSS)
+    return text.name == "decoder" and not reads
 
 
 def text_layers(plan: Plan, runs: Sequence[Run]) -> list[range]:

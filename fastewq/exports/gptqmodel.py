@@ -37,7 +37,7 @@ def adapt(assignment: Assignment) -> Assignment:
     def kept(module: Module) -> tuple[str, str] | None:
         if module.scheme is None or _is_head(module):
             return None
-        if module.block not in texts:
+        if model_type in GPTQMODEL and module.block not in texts:
             return KEEP, "GPTQModel quantizes the blocks of the language model and the head alone"
         if module.block in crossed or leaves_out(model_type, module.name):
             return KEEP, f"GPTQModel's definition of {model_type} leaves it out"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
+from fastewq.architectures.fields import in_library
 from fastewq.errors import InvalidConfig, UnsupportedArchitecture
 from fastewq.modules import TOKEN_HEADS, is_token_head
 from fastewq.quantized.module_names import LATER_EXPERT, ModuleNames, Room, TooMuch, names
@@ -229,7 +230,8 @@ LINEAR_OF_THEIR_OWN: Final = frozenset({"falcon", "RefinedWeb", "RefinedWebModel
 def bitsandbytes(q: Config, config: Config) -> Quantization:
     """8 bits: a float32 scale per row and a marker. 4 bits: a scale per 64 weights, code book, JSON description.
 
-    Experts that lie in one tensor are no linear modules, which are all that is quantized. Unsloth takes them apart.
+    Experts that lie in one tensor are no linear modules, which are all that is quantized. Unsloth takes them apart, and
+    the code of repositories has them so.
     """
     if q.get("load_in_8bit") or q.get("_load_in_8bit"):
         packing = grouped("stored-int8", 8, 0, F32, matrix_bytes=1)
@@ -239,7 +241,9 @@ def bitsandbytes(q: Config, config: Config) -> Quantization:
         packing = grouped(kind, 4, 64, nested=256 if double else 0, **_NF4[double])
     model_type, early = config.get("model_type"), _word(config, "transformers_version").startswith(("3.", "4."))
     apart = early and (model_type not in ONCE_STACKED or config.get("unsloth_fixed") is True)
-    roles = {"linear", "experts"} if apart else {"linear"} if early or model_type not in LINEAR_OF_THEIR_OWN else ()
+    apart = apart or not (isinstance(model_type, str) and in_library(model_type))
+    own = not early and model_type in LINEAR_OF_THEIR_OWN
+    roles = () if own else {"linear", "experts"} if apart else {"linear"}
     return Quantization("bitsandbytes", (_kept(q), Rule(packing)), roles=frozenset(roles))
 
 
