@@ -122,11 +122,8 @@ def rounding_errors(rows: Array) -> dict[int, float]:
     Scales are not rounded themselves. 0 for a matrix of zeros.
     """
     matrix = np.ascontiguousarray(rows, np.float64)
-    errors = {}
-    for bits in ROUNDING_BITS:
-        lost, norm = numerics.rounding(matrix, ROUNDING_GROUP, bits)
-        errors[bits] = math.sqrt(lost / norm) if norm else 0.0
-    return errors
+    lost, norm = numerics.rounding(matrix, ROUNDING_GROUP, np.array(ROUNDING_BITS))
+    return {bits: math.sqrt(loss / norm) if norm else 0.0 for bits, loss in zip(ROUNDING_BITS, lost, strict=True)}
 
 
 # --- from sums to entropy ---------------------------------------------------------------------------------------------

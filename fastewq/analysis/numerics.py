@@ -377,21 +377,29 @@ def excess_tiles(values: Array, top: float, z: float, epsilons: Array, out: Arra
 
 
 @compiled("reassoc", "nsz")
-def rounding(rows: Array, group: int, bits: int) -> tuple[float, float]:
-    """Sums of squares of what symmetric rounding in groups loses, and of the weights; rows: (rows, columns)."""
-    half = 2.0 ** (bits - 1)
-    lost = norm = 0.0
+def _rounded(part: Array, peak: float, half: float) -> float:
+    """The sum of squares of what one group loses; `half` is half the number of codes, `peak` the largest magnitude."""
+    scale, lost = peak / (half - 0.5), 0.0
+    if scale == 0.0:
+        return lost
+    for i in range(part.size):
+        code = min(max(np.rint(part[i] / scale), -half), half - 1.0)
+        lost += (part[i] - code * scale) ** 2
+    return lost
+
+
+@compiled("reassoc", "nsz")
+def rounding(rows: Array, group: int, bits: Array) -> tuple[Array, float]:
+    """Sums of squares of what symmetric rounding in groups loses at each of `bits`, and of the weights; rows: (rows,
+    columns)."""
+    lost, norm = np.zeros(bits.size), 0.0
     for r in range(rows.shape[0]):
         for begin in range(0, rows.shape[1], group):
             part = rows[r, begin : begin + group]
             peak = 0.0
             for i in range(part.size):
                 peak = max(peak, abs(part[i]))
-            scale = peak / (half - 0.5)
-            if scale == 0.0:
-                continue
-            for i in range(part.size):
-                code = min(max(np.rint(part[i] / scale), -half), half - 1.0)
-                lost += (part[i] - code * scale) ** 2
                 norm += part[i] ** 2
+            for k in range(bits.size):
+                lost[k] += _rounded(part, peak, 2.0 ** (bits[k] - 1))
     return lost, norm
