@@ -32,7 +32,7 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 REFUSALS = _errors(400, 401, 408, 413, 415, 422, 429, 503)
 """The errors of every route that takes a body."""
-LOOKUP_ERRORS = _errors(401, 403, 404, 422, 429, 502, 503)
+LOOKUP_ERRORS = _errors(401, 403, 404, 413, 422, 429, 502, 503)
 """The errors of every route that may ask the Hub."""
 
 
@@ -54,7 +54,7 @@ async def create_plan(request: Request) -> Response:
     body = await read_body(request, limit=settings.max_body_bytes, seconds=settings.body_seconds)
     answer = planner.kept(body)
     if answer is None:
-        plan_request = planner.read(body, schemas.PlanRequest)
+        plan_request = await service.read(body, schemas.PlanRequest)
         answer = Answer((await service.plan(plan_request)).as_dict())
         if plan_request.config is not None:
             planner.keep(body, answer)
@@ -145,9 +145,9 @@ async def search_catalog(
 async def create_export(request: Request, tool: Annotated[str, Path(json_schema_extra={"enum": [*TOOLS]})]) -> Response:
     """A plan in the form that a deployment tool loads, with the way to use it."""
     service = _service(request)
-    planner, settings = service.planner, service.settings
+    settings = service.settings
     body = await read_body(request, limit=settings.max_body_bytes, seconds=settings.body_seconds)
-    asked = planner.read(body, schemas.ExportRequest)
+    asked = await service.read(body, schemas.ExportRequest)
     plan = await service.plan(asked) if asked.plan is None else read_plan(asked.plan)
     made = await service.threads.run(partial(export, plan, tool, nearest=asked.nearest))
     return Answer(made.as_dict())

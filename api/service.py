@@ -18,13 +18,16 @@ from . import metrics
 from .errors import NotReady
 from .guard import Places
 from .lookup import Lookup
-from .planner import Planner
+from .planner import Asked, Planner
 from .schemas import PlanRequest
 from .settings import Settings
 from .threads import Threads
 
 THREADS: Final = 4
 """Long work at a time. They share one interpreter, so more would only wait for each other."""
+
+LONG_BODY: Final = 128 * 2**10
+"""Bytes that are read in a millisecond or so; configs have a few thousand."""
 
 RETRY_SECONDS: Final = 5
 """Between two attempts to load what was missing at the start."""
@@ -95,6 +98,12 @@ class Service:
         if part is None:
             raise NotReady(self._problem, seconds=RETRY_SECONDS)
         return part
+
+    async def read(self, body: bytes, model: type[Asked]) -> Asked:
+        """The request in a body; a long one is read in a thread, so that nobody has to wait for it."""
+        if len(body) > LONG_BODY:
+            return await self.threads.run(self.planner.read, body, model)
+        return self.planner.read(body, model)
 
     async def plan(self, request: PlanRequest) -> Plan:
         """The plan of a request, whose config is looked up where only the model is named."""

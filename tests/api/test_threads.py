@@ -7,6 +7,9 @@ import threading
 
 import pytest
 from fastewq.api.errors import OutOfTime
+from fastewq.api.schemas import PlanRequest
+from fastewq.api.service import LONG_BODY, Service
+from fastewq.api.settings import Settings
 from fastewq.api.threads import Threads
 
 
@@ -37,3 +40,17 @@ def test_work_that_raises_what_no_future_takes_ends_its_wait():
 
     with pytest.raises(RuntimeError, match="StopIteration"):
         asyncio.run(Threads(1, seconds=60).run(work))
+
+
+def test_a_long_body_is_read_beside_the_others(monkeypatch):
+    """Reading ten megabytes takes a second, in which nobody else would be answered."""
+    service, found = Service(Settings()), []
+    service.load()
+    monkeypatch.setattr(service.planner, "read", lambda *_: found.append(threading.current_thread().name))
+
+    async def ask() -> None:
+        for size in (100, LONG_BODY + 1):
+            await service.read(b" " * size, PlanRequest)
+
+    asyncio.run(ask())
+    assert found[0] == threading.main_thread().name != found[1]
