@@ -95,15 +95,14 @@ def _check_media_type(headers: Mapping[bytes, bytes]) -> None:
 
 def parse_json(body: bytes, *, max_values: int, max_depth: int) -> Any:
     """The JSON document in a body. Raises MalformedRequest."""
-    containers = body.count(b"[") + body.count(b"{")
-    values = body.count(b",") + containers
+    values = jsonio.values_in(body)
     if values > max_values:
         raise MalformedRequest(f"the body holds about {values} JSON values; expected at most {max_values}")
     try:
         document = jsonio.parse_json(body, "the body")
     except InvalidConfig as error:
         raise MalformedRequest(error.message) from None
-    if containers > max_depth and depth_exceeds(document, max_depth):
+    if body.count(b"[") + body.count(b"{") > max_depth and depth_exceeds(document, max_depth):
         raise MalformedRequest(f"the body is nested too deeply; expected at most {max_depth} levels")
     return document
 

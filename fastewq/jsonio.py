@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,11 +64,16 @@ def _may_repeat_a_key(text: bytes, value: Any) -> bool:
         return True
 
 
+def repeated_key(pairs: Sequence[tuple[str, Any]]) -> str:
+    """The first key that comes more than once, where one does."""
+    return next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+
+
 def _parse_strictly(text: bytes, source: str) -> Any:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            key = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+            key = repeated_key(pairs)
             raise InvalidConfig(f"{source}: the key {key[:80]!r} appears twice in one object; expected once")
         return found
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import struct
-from collections import Counter
 from typing import Any
 
 from fastewq.analysis.tensors import TensorInfo, check_layout, check_names, stored_bytes
 from fastewq.errors import InvalidCheckpoint
+from fastewq.jsonio import repeated_key
 from fastewq.shown import json_kind
 
 HEADER_LIMIT = 25_000_000
@@ -83,8 +83,7 @@ def _json_object(file: str, what: str, text: bytes) -> dict[str, Any]:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     entries = dict(pairs)
     if len(entries) < len(pairs):
-        counts = Counter(name for name, _ in pairs)
-        raise ValueError(f"{next(name for name, count in counts.items() if count > 1)!r} appears twice")
+        raise ValueError(f"{repeated_key(pairs)!r} appears twice")
     return entries
 
 

@@ -269,6 +269,12 @@ def stacked_experts(assignment: Assignment) -> list[Module]:
     return [replace(m, path=path, name=m.name.rpartition(".")[0]) for path, m in parents.items()]
 
 
+def odd_outputs(module: Module, multiple: int, tool: str) -> tuple[str, str] | None:
+    """KEEP and why, of a matrix that a tool keeps since its outputs are no multiple of some number; else None."""
+    outputs = module.tensor.oriented[-2]
+    return (KEEP, f"its {outputs} outputs are no multiple of {tool}'s {multiple}") if outputs % multiple else None
+
+
 def tied_head(assignment: Assignment) -> list[str]:
     """The path of the LM head where it is the token embedding: tools see it as one more linear module."""
     named = any(is_token_head(module.path) for module in assignment.modules)

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from fastewq.exports.assignment import Assignment, Module, stacked_experts
+from fastewq.exports.assignment import Assignment, Module, odd_outputs, stacked_experts
 from fastewq.exports.base import Parts, Tool, json_text, scripts
-from fastewq.policy import KEEP
 
 ROWS: Final = 32
 """AutoRound keeps a matrix whose inputs or outputs are no multiple of this. Of the inputs the groups, which are
@@ -25,9 +24,7 @@ def adapt(assignment: Assignment) -> Assignment:
     """Without the matrices that AutoRound keeps for their outputs."""
 
     def kept(module: Module) -> tuple[str, str] | None:
-        if module.scheme is None or module.tensor.oriented[-2] % ROWS == 0:
-            return None
-        return KEEP, f"its {module.tensor.oriented[-2]} outputs are no multiple of AutoRound's {ROWS}"
+        return None if module.scheme is None else odd_outputs(module, ROWS, "AutoRound")
 
     return assignment.changed(kept)
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import takewhile
 
-from fastewq.document import Plan
+from fastewq.document import Plan, PlannedStack
 from fastewq.errors import CannotExport
 from fastewq.exports.assignment import Assignment
 from fastewq.exports.base import Parts, Tool, json_text
@@ -31,8 +31,9 @@ def build(assignment: Assignment) -> Parts:
     runs = plan.memory.runs
     files = {"device_map.json": json_text(device_map(plan, runs))}
     lines = ["transformers: from_pretrained(..., device_map=json.load(open('device_map.json')))"]
-    if has_one_language_model(plan):
-        layers = text_layers(plan, runs)
+    text = language_model(plan)
+    if text is not None:
+        layers = text_layers(plan, text, runs)
         files["llama_cpp_args.txt"] = f"{tensor_split(runs, layers)}\n"
         files["llama_cpp_overrides.txt"] = f"--override-tensor {overrides(runs, layers)}\n"
         lines += [
@@ -46,23 +47,22 @@ def build(assignment: Assignment) -> Parts:
     return Parts(files, "\n".join(lines) + "\n")
 
 
-def has_one_language_model(plan: Plan) -> bool:
-    """Whether a model is one language model and parts that only prepare what it reads: not an encoder and its decoder,
-    several decoders in turn, or a model that writes no text."""
+def language_model(plan: Plan) -> PlannedStack | None:
+    """The one stack of a language model whose other parts only prepare what it reads; None for an encoder and its
+    decoder, several decoders in turn, or a model that writes no text."""
     texts = text_stacks(plan)
     if len(texts) != 1:
-        return False
+        return None
     (text,) = texts
     if all(stack is text or stack.name.startswith(TOWERS) for stack in plan.stacks):
-        return True
+        return text
     layouts = {common.layout for common in text.blocks.common}
     reads = any(word in tensor.name for layout in layouts for tensor in plan.layouts[layout] for word in CROSS)
-    return text.name == "decoder" and not reads
+    return text if text.name == "decoder" and not reads else None
 
 
-def text_layers(plan: Plan, runs: Sequence[Run]) -> list[range]:
-    """For each run the layers of the language model in it, counted from 0 within the language model."""
-    (text,) = text_stacks(plan)
+def text_layers(plan: Plan, text: PlannedStack, runs: Sequence[Run]) -> list[range]:
+    """For each run the layers of the language model, the stack `text`, in it, counted from 0 within it."""
     before = sum(len(stack.blocks) for stack in takewhile(lambda stack: stack is not text, plan.stacks))
     count = len(text.blocks)
     return [range(max(run.start - before, 0), max(min(run.end - before, count), 0)) for run in runs]

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from fastewq.exports.assignment import Assignment, Module
+from fastewq.exports.assignment import Assignment, Module, odd_outputs
 from fastewq.exports.base import Parts, Tool, json_text, scripts
-from fastewq.policy import KEEP
 
 ROWS: Final = 16
 PACKED_GROUP: Final = 128
@@ -22,8 +21,7 @@ def adapt(assignment: Assignment) -> Assignment:
     def kept(module: Module) -> tuple[str, str] | None:
         if module.scheme is None or (module.scheme.bits, module.scheme.group) != (4, PACKED_GROUP):
             return None
-        outputs = module.tensor.oriented[-2]
-        return (KEEP, f"its {outputs} outputs are no multiple of quanto's {ROWS}") if outputs % ROWS else None
+        return odd_outputs(module, ROWS, "quanto")
 
     return assignment.changed(kept) if assignment.raw == "bf16" else assignment
 

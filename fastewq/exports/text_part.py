@@ -66,10 +66,11 @@ def text_part(assignment: Assignment, reason: str) -> Assignment:
 
 def text_paths(plan: Plan) -> Callable[[str], bool]:
     """Whether a module, by its path, belongs to the language model."""
-    texts = {id(stack) for stack in text_stacks(plan)}
-    others = _above(stack.blocks.paths[0] for stack in plan.stacks if stack.blocks.paths and id(stack) not in texts)
+    texts = text_stacks(plan)
+    rest = {id(stack) for stack in plan.stacks} - set(map(id, texts))
+    others = _above(stack.blocks.paths[0] for stack in plan.stacks if stack.blocks.paths and id(stack) in rest)
     embedding = _above(_token_embeddings(plan))
-    root = min((_shared(stack.blocks.paths[0], embedding) for stack in text_stacks(plan)), default=0)
+    root = min((_shared(stack.blocks.paths[0], embedding) for stack in texts), default=0)
 
     def is_text(path: str) -> bool:
         shared = min(_shared(path, embedding), root)
