@@ -95,6 +95,8 @@ OTHER_TYPES: Final[Mapping[tuple[str, str], str]] = {
     ("llada", "LLaDAMoEModelLM"): "lladamoe",
     ("llava", "LlavaLlamaForCausalLM"): "llava_llama",
     ("llava", "LlavaMistralForCausalLM"): "llava_mistral",
+    ("t5", "Chronos2Model"): "chronos2",
+    ("t5", "ChronosBoltModelForForecasting"): "chronos_bolt",
 }
 """(model_type, class) of published configs that mean another type: xai-org/grok-2's says "git"."""
 MISUSED: Final = frozenset(model_type for model_type, _ in OTHER_TYPES)
@@ -153,6 +155,8 @@ def meant(model_type: str, config: Mapping[str, Any]) -> str:
         return "mosaic_bert"
     if model_type == "bert" and config.get("position_embedding_type") == "alibi":
         return "jina_bert"
+    if model_type == "esm" and config.get("add_bias_fnn") is not None:
+        return "nucleotide_transformer"
     if model_type not in MISUSED:
         return model_type
     named = config.get("architectures")

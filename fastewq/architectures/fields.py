@@ -92,6 +92,9 @@ STAND_INS: Final = {
     "exaone4_5_text": "exaone4",
     "bidir_mistral": "mistral",
     "llama_bidirec": "llama",
+    "chronos2": "t5",
+    "chronos_bolt": "t5",
+    "nucleotide_transformer": "esm",
     "interns1": "internvl",
     "longcat_flash_ngram": "longcat_flash",
 }

@@ -68,6 +68,7 @@ FAMILIES: Final = (
     ("audio.transcription", "TRANSCRIPTION"),
     ("audio.speech_generation", "SPEECH_GENERATION"),
     ("seq2seq.time_series", "TIME_SERIES"),
+    ("remote.forecasting", "FORECASTING"),
     ("decoders.recent", "RECENT_TEXT"),
     ("vision_language.cohere_compass", "COHERE_COMPASS"),
     ("vision_language.clip_relatives", "CLIP_RELATIVES"),

@@ -1045,3 +1045,53 @@ def test_towers_of_jina_vlm_are_read_as_they_are_or_refused() -> None:
 def test_sizes_of_jina_vlm_that_nothing_has_are_refused(field: str, wrong: object) -> None:
     with pytest.raises(InvalidConfig, match=f"vision_config.{field}"):
         jina_vlm(vision_config=JINA_VISION | {field: wrong})
+
+
+FORECAST = {"model_type": "t5", "d_model": 8, "d_ff": 24, "d_kv": 4, "num_heads": 4, "num_layers": 2, **TYPED}
+PATCHES = {"input_patch_size": 16, "quantiles": [0.1, 0.5, 0.9], "use_reg_token": True}
+
+
+def test_chronos_bolt_is_t5_between_patches_and_quantiles() -> None:
+    given = PATCHES | {"prediction_length": 64}
+    config = FORECAST | {"architectures": ["ChronosBoltModelForForecasting"], "chronos_config": given}
+    whole = read_config(config)
+    assert whole.exact, whole.warnings
+    t5 = named(read_config(FORECAST | {"architectures": ["T5Model"]}))
+    ours = named(whole)
+    assert {n: s for n, s in ours.items() if n.startswith(("encoder.", "decoder."))} == {
+        n: s for n, s in t5.items() if n != "shared.weight"
+    }
+    assert ours["shared.weight"] == (2, 8)
+    assert ours["input_patch_embedding.residual_layer.weight"] == (8, 2 * 16)
+    assert ours["output_patch_embedding.output_layer.weight"] == (3 * 64, 24)
+    unmarked = named(read_config(config | {"chronos_config": given | {"use_reg_token": False}}))
+    assert unmarked["shared.weight"] == (1, 8)
+
+
+def test_chronos_2_attends_along_time_and_among_series() -> None:
+    given = PATCHES | {"output_patch_size": 16}
+    config = FORECAST | {"architectures": ["Chronos2Model"], "chronos_config": given}
+    whole = read_config(config)
+    assert whole.exact, whole.warnings
+    block = {t.name: t.shape for t in whole.stacks[0].blocks[1].layout.tensors}
+    assert len(block) == 2 * 5 + 3
+    assert block["layer.1.self_attention.q.weight"] == (16, 8)
+    assert named(whole)["input_patch_embedding.hidden_layer.weight"] == (24, 3 * 16)
+    with pytest.raises(UnsupportedArchitecture, match="is_gated_act"):
+        read_config(config | {"is_gated_act": True})
+    with pytest.raises(InvalidConfig, match=r"chronos_config\.quantiles"):
+        read_config(config | {"chronos_config": given | {"quantiles": 9}})
+
+
+def test_nucleotide_transformer_2_is_not_esm_whose_name_it_has() -> None:
+    esm = {"model_type": "esm", "architectures": ["EsmForMaskedLM"], "hidden_size": 64, "intermediate_size": 96}
+    esm |= {"num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 30, "max_position_embeddings": 20}
+    esm |= {"position_embedding_type": "rotary", "tie_word_embeddings": False, **TYPED}
+    first, second = named(read_config(esm)), named(read_config(esm | {"add_bias_fnn": False}))
+    assert second["esm.encoder.layer.1.intermediate.dense.weight"] == (2 * 96, 64)
+    assert second.keys() - first.keys() == {"esm.embeddings.position_embeddings.weight"}
+    assert first.keys() - second.keys() == {
+        f"esm.encoder.layer.{i}.{part}.dense.bias" for i in range(2) for part in ("intermediate", "output")
+    }
+    with pytest.raises(UnsupportedArchitecture, match="position_embedding_type"):
+        read_config(esm | {"add_bias_fnn": True, "position_embedding_type": "relative_key"})

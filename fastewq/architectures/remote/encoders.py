@@ -7,8 +7,10 @@ BERT with ALiBi and gated feed-forwards: mosaicml/mosaic-bert-base, bert_layers.
 whose code is that of jinaai/jina-bert-implementation, modeling_bert.py (text-embeddings-inference, models/jina.rs and
 jina_code.rs).
 
-Their configs say `xlm-roberta` or `bert`, as those of the transformers library do; `meant` of `fastewq.architectures`
-tells them apart.
+ESM with gated feed-forwards: InstaDeepAI/nucleotide-transformer-v2-50m-multi-species, modeling_esm.py.
+
+Their configs say `xlm-roberta`, `bert` or `esm`, as those of the transformers library do; `meant` of
+`fastewq.architectures` tells them apart.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from fastewq.architectures.assembly import (
     assuming,
     times,
 )
-from fastewq.architectures.encoders.bert import SELF_ATTENTION, bert_classes
+from fastewq.architectures.encoders.bert import SELF_ATTENTION, bert_classes, roberta_classes, roberta_lm
 from fastewq.architectures.fields import MAX_LAYERS, Fields, Size
 from fastewq.architectures.heads import Model, labels
 from fastewq.architectures.parts import Part, unless
@@ -151,6 +153,29 @@ def alibi_bert(prefix: str, body: Assembly) -> Family:
     return Family(prefix, classes, classes=tuple(f"{prefix}{task}" for task in TASKS), tied=tied_by_default)
 
 
+# -- Nucleotide Transformer 2: its table of positions is there, with rotary positions too ------------------------------
+
+NUCLEOTIDES = Assembly(
+    Expect("position_embedding_type", "absolute", "rotary"),
+    Rest(
+        Embedding("embeddings.word_embeddings", "vocab_size"),
+        When("emb_layer_norm_before", Norm("embeddings.layer_norm")),
+        Embedding("embeddings.position_embeddings", "max_position_embeddings"),
+        Norm("encoder.emb_layer_norm_after"),
+        Linear("contact_head.regression", 1, "num_hidden_layers*num_attention_heads"),
+    ),
+    Layers(
+        "encoder.layer",
+        (
+            *SELF_ATTENTION,
+            Norm("attention.LayerNorm"),
+            Linear("intermediate.dense", times(2, FFN), WIDTH, "add_bias_fnn"),
+            Linear("output.dense", WIDTH, FFN, "add_bias_fnn"),
+            Norm("LayerNorm"),
+        ),
+    ),
+)
+
 # -- NeoBERT: chandar-lab/NeoBERT, model.py ----------------------------------------------------------------------------
 
 
@@ -187,6 +212,9 @@ REMOTE_ENCODERS: Mapping[str, Model] = {
     "neobert": Family("NeoBERT", NEO_CLASSES, "", "", tuple(f"NeoBERT{name}" for name in NEO_CLASSES)),
     "jina_bert": alibi_bert("JinaBert", JINA),
     "mosaic_bert": alibi_bert("Bert", MOSAIC),
+    "nucleotide_transformer": Family(
+        "Esm", roberta_classes("esm", NUCLEOTIDES, head=roberta_lm(decoder_bias=False)), "ForMaskedLM"
+    ),
     "xlm-roberta-flash": one_class(
         "XLMRoberta",
         "Model",

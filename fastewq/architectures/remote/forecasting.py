@@ -1,0 +1,103 @@
+"""Chronos: T5 that reads patches of a time series and writes quantiles. Its files say t5, the class tells.
+
+Follows amazon-science/chronos-forecasting, chronos_bolt.py and chronos2/model.py. They are never run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fastewq.architectures.assembly import Assembly, At, Embedding, Expect, Layers, Linear, Rest, Under, length, linears
+from fastewq.architectures.fields import Fields, Size
+from fastewq.architectures.heads import Model
+from fastewq.architectures.parts import Part
+from fastewq.architectures.remote.heads import one_class
+from fastewq.architectures.seq2seq.t5 import T5_INNER, t5_norm, t5_stack
+
+WIDTH = "d_model"
+
+
+def chronos(f: Fields) -> Fields:
+    return f.sub("chronos_config", "")
+
+
+def tokens(f: Fields) -> int:
+    """One for missing values; by option, one that ends the series."""
+    return 1 + chronos(f).flag("use_reg_token", False)
+
+
+def seen(values: int) -> Size:
+    """The numbers of a patch, which stand for each of its points."""
+    return lambda f: values * chronos(f)["input_patch_size"]
+
+
+def predicted(points: str) -> Size:
+    """Quantiles of every point of the forecast."""
+
+    def numbers(f: Fields) -> int:
+        level = chronos(f)
+        return level[length("quantiles")] * level[points]
+
+    return numbers
+
+
+def residual(name: str, inputs: Size, outputs: Size) -> Part:
+    return Under(
+        name,
+        Linear("hidden_layer", "d_ff", inputs),
+        Linear("output_layer", outputs, "d_ff"),
+        Linear("residual_layer", outputs, inputs),
+    )
+
+
+def ends(values: int, points: str) -> Rest:
+    """What is before the first block and after the last."""
+    return Rest(
+        Embedding("shared", tokens, WIDTH),
+        residual("input_patch_embedding", seen(values), WIDTH),
+        residual("output_patch_embedding", WIDTH, predicted(points)),
+    )
+
+
+def attends(name: str) -> Part:
+    """Attention along time, or among the series of a group."""
+    heads = (
+        *linears("self_attention", "q k v", T5_INNER, WIDTH, False),
+        Linear("self_attention.o", WIDTH, T5_INNER, False),
+    )
+    return Under(name, *heads, t5_norm("layer_norm"))
+
+
+CHRONOS_BOLT = Assembly(ends(2, "prediction_length"), t5_stack("encoder"), t5_stack("decoder"))
+CHRONOS_2 = Assembly(
+    Expect("is_gated_act", False),
+    ends(3, "output_patch_size"),
+    At(
+        "encoder",
+        Layers(
+            "block",
+            (
+                attends("layer.0"),
+                attends("layer.1"),
+                Under(
+                    "layer.2",
+                    Linear("mlp.wi", "d_ff", WIDTH, False),
+                    Linear("mlp.wo", WIDTH, "d_ff", False),
+                    t5_norm("layer_norm"),
+                ),
+            ),
+            count="num_layers",
+            width=WIDTH,
+            heads="num_heads",
+            head_dim="d_kv",
+            ffn="d_ff",
+            norm="rms",
+        ),
+        Rest(t5_norm("final_layer_norm")),
+    ),
+)
+
+FORECASTING: Mapping[str, Model] = {
+    "chronos_bolt": one_class("ChronosBolt", "ModelForForecasting", CHRONOS_BOLT),
+    "chronos2": one_class("Chronos2", "Model", CHRONOS_2),
+}
