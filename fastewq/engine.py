@@ -14,10 +14,13 @@ import logging
 import os
 import re
 import socket
+import sys
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Client, Connection, Listener
+from pathlib import Path
 from typing import Any, Final
 
 # Neither engine may report home, and progress is shown by the commands themselves, on a terminal alone.
@@ -25,12 +28,16 @@ os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "0")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
+# Worker processes import the FastEWQ that started them, not one that the working directory happens to hold.
+os.environ.setdefault("PYTHONSAFEPATH", "1")
 
 import daft
+import pyarrow as pa
 from daft.exceptions import DaftCoreException
 from daft.execution import udf
 
-from fastewq.errors import InputError, StorageFailure, UnavailableError
+import fastewq
+from fastewq.errors import FastEWQError, InputError, StorageFailure, UnavailableError
 
 CONNECT_SECONDS: Final = 10.0
 START_SECONDS: Final = 120.0
@@ -56,10 +63,12 @@ class Engine:
     def start(self) -> int:
         """Choose Daft's runner, which a process can do once; returns the number of workers.
 
-        Raises InputError for an address without Ray, and UnavailableError where no cluster answers at it.
+        Raises InputError for an address without Ray and for a working directory that Ray cannot be used in, and
+        UnavailableError where no cluster answers at the address.
         """
         workers = self.workers or os.cpu_count() or 1
         if self.name == "ray":
+            _check_working_directory()
             address = self.address or os.environ.get("RAY_ADDRESS")
             if address:
                 _reach(address)
@@ -73,6 +82,16 @@ class Engine:
             with suppress(DaftCoreException):  # a runner was chosen before
                 daft.set_runner_native()
         return workers
+
+
+def _check_working_directory() -> None:
+    """Ray puts the working directory before everything that is installed, in every worker."""
+    other = Path("fastewq", "__init__.py")
+    if other.exists() and not other.samefile(fastewq.__file__):
+        raise InputError(
+            f"{other.parent.absolute()} is not the FastEWQ that runs, but Ray's workers would import it",
+            hint="Run the command in another folder.",
+        )
 
 
 def _reach(address: str) -> None:
@@ -120,7 +139,20 @@ def worker_class(cls: type, workers: int) -> Any:
     return daft.cls(cls, max_concurrency=workers, use_process=workers > 1 or None)
 
 
-def last_line(error: BaseException) -> str:
+@contextmanager
+def stopping(work: str) -> Iterator[None]:
+    """Around what runs a DataFrame: raises StorageFailure where its engine fails or the disk does."""
+    ray = sys.modules.get("ray")
+    of_ray = (ray.exceptions.RayError,) if ray else ()
+    try:
+        yield
+    except FastEWQError:
+        raise
+    except (RuntimeError, OSError, pa.ArrowException, *of_ray) as error:
+        raise StorageFailure(f"{work} stopped: {_last_line(error)}") from error
+
+
+def _last_line(error: BaseException) -> str:
     """What an engine's error says: its last line, as those before are a traceback; of a StorageFailure its message."""
     line = (str(error).strip() or type(error).__name__).splitlines()[-1]
     return line.rpartition(f"{StorageFailure.__name__}: ")[2][:300]

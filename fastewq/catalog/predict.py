@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from fastewq.engine import Engine, last_line, worker_class  # before daft: it decides what daft does on import
+from fastewq.engine import Engine, stopping, worker_class  # before daft: it decides what daft does on import
 
 # isort: split
 import daft
@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from fastewq import __version__
 from fastewq.catalog.schema import BLOCKS, CONFIGS, MODELS, PLAN
 from fastewq.catalog.store import Store, write_table
-from fastewq.errors import FastEWQError, StorageFailure
+from fastewq.errors import StorageFailure
 from fastewq.predictor import load_predictor
 
 BATCH_ROWS: Final = 1000
@@ -78,12 +78,8 @@ def predict(
     planner = worker_class(_Planner, workers)
     frame = frame.with_column("plan", planner(artefact and str(artefact))(col("config"), col("headers")))
     sink = _Sink(folder, progress, total - kept)
-    try:
+    with stopping("planning"):
         new = int(frame.write_sink(sink).to_pydict()["rows"][0])
-    except FastEWQError:
-        raise
-    except (RuntimeError, OSError, pa.ArrowException) as error:
-        raise StorageFailure(f"planning stopped: {last_line(error)}") from error
     store.forget_other_plans(version)
     return Predicted(new, kept, folder)
 

@@ -25,7 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fastewq.engine import Engine, last_line, worker_class  # before daft: it decides what daft does on import
+from fastewq.engine import Engine, stopping, worker_class  # before daft: it decides what daft does on import
 
 # isort: split
 import daft
@@ -133,13 +133,8 @@ def read_sources(
     frame = frame.with_column("reading", reader(*arguments)(*columns))
     blocks = frame.groupby("source", "stack", "exec_index").agg(col("reading").list_agg())
     sizes = {s.key(t): t.nbytes for s in sources for t in s.tensors}
-    with _watching(log, sizes, set(finished), progress):
-        try:
-            rows = blocks.to_pylist()
-        except FastEWQError:
-            raise
-        except (RuntimeError, OSError, pa.ArrowException) as error:
-            raise StorageFailure(f"reading stopped: {last_line(error)}") from error
+    with _watching(log, sizes, set(finished), progress), stopping("reading"):
+        rows = blocks.to_pylist()
     return {
         (row["source"], row["stack"], row["exec_index"]): {r["key"]: _reading_or_error(r) for r in row["reading"]}
         for row in rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -163,6 +164,26 @@ def test_an_address_of_ipv6_is_asked_without_its_brackets(address, monkeypatch):
 def test_several_processes_give_identical_rows(store, undisturbed, artefact):
     shutil.rmtree(store.folder / "plans")
     predict(store, artefact=artefact, engine=Engine(workers=2))
+    assert tables(store) == undisturbed
+
+
+def test_a_working_directory_that_holds_another_fastewq_is_not_imported(store, undisturbed, artefact, tmp_path):
+    """Such as a clone beside an installed FastEWQ. Ray would import it, whatever it is told."""
+    (tmp_path / "fastewq").mkdir()
+    (tmp_path / "fastewq" / "__init__.py").write_text("raise RuntimeError('the wrong one')")
+    shutil.rmtree(store.folder / "plans")
+    (tmp_path / "in.jsonl").touch()
+    command = [sys.executable, "-P", "-c", "from fastewq.cli import main; main()", "catalog", "build", "in.jsonl"]
+    command += ["-o", str(store.folder), "--artefact", str(artefact), "--workers", "2", "--engine"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
+
+    def run(engine: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*command, engine], cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    refused = run("ray")
+    assert (refused.returncode, "Ray's workers would import it" in refused.stderr) == (3, True)
+    done = run("local")
+    assert done.returncode == 0, done.stderr[-2000:]
     assert tables(store) == undisturbed
 
 
