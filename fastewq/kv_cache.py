@@ -108,13 +108,16 @@ MAX_NESTED: Final = 8
 """Levels followed: a dict may hold itself."""
 
 
-DECODER_CONFIGS: Final = ("text_config", "llm_config", "language_config", "decoder", "thinker_config")
+DECODER_CONFIGS: Final = (
+    *("text_config", "llm_config", "language_config", "decoder", "thinker_config"),
+    "transformer_layer_config",  # of drafting models, which have no model_type
+)
 
 
 def block_caches(config: Mapping[str, Any], stack: Stack) -> list[BlockCache]:
     """The cache of every block of a stack; encoders and towers keep none, but for those that hear while the decoder
     writes. Raises InvalidConfig where a field it needs is not usable."""
-    top = Fields(config, str(config["model_type"]))
+    top = Fields(config, str(config.get("model_type", "")))
     if stack.role == "decoder" and (top.model_type, stack.name) not in UNCACHED:
         return _decoder_caches(top, stack)
     if top.model_type == "xlnet":  # keeps what came into each block, and makes keys and values of it anew

@@ -92,9 +92,17 @@ OTHER_TYPES: Final[Mapping[tuple[str, str], str]] = {
     ("deepseek_ref", "DeepseekV4ForCausalLM"): "deepseek_v4",
     ("git", "Grok1ForCausalLM"): "grok",
     ("internlm2", "InternLM2VEForCausalLM"): "internlm2_ve",
+    ("llama", "LlamaForCausalLMEagle3"): "eagle3",
+    ("llama", "PEagleDraftModel"): "peagle",
     ("llada", "LLaDAMoEModelLM"): "lladamoe",
     ("llava", "LlavaLlamaForCausalLM"): "llava_llama",
     ("llava", "LlavaMistralForCausalLM"): "llava_mistral",
+    ("phi3", "LlamaForCausalLMEagle3"): "eagle3",
+    ("qwen2", "LlamaForCausalLMEagle3"): "eagle3",
+    ("qwen3", "DFlashDraftModel"): "dflash",
+    ("qwen3", "DSparkDraftModel"): "dspark",
+    ("qwen3", "DominoDraftModel"): "domino",
+    ("qwen3", "LlamaForCausalLMEagle3"): "eagle3",
     ("t5", "Chronos2Model"): "chronos2",
     ("t5", "ChronosBoltModelForForecasting"): "chronos_bolt",
 }
@@ -116,6 +124,8 @@ def supported() -> list[str]:
 def read(config: Mapping[str, Any]) -> Architecture:
     """The architecture of a config; see `fastewq.config.read_config`."""
     model_type = config.get("model_type")
+    if model_type is None and isinstance(config.get("speculators_model_type"), str):
+        model_type = f"speculators_{config['speculators_model_type']}"
     if not isinstance(model_type, str) or model_type == "SentenceTransformer":
         raise without_type(config)
     model_type = meant(model_type, config)

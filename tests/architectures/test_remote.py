@@ -1095,3 +1095,128 @@ def test_nucleotide_transformer_2_is_not_esm_whose_name_it_has() -> None:
     }
     with pytest.raises(UnsupportedArchitecture, match="position_embedding_type"):
         read_config(esm | {"add_bias_fnn": True, "position_embedding_type": "relative_key"})
+
+
+def test_qwen3_tts_is_qwen3_that_writes_codes_of_several_levels() -> None:
+    predictor = {"hidden_size": 32, "num_hidden_layers": 2, "num_code_groups": 4, "intermediate_size": 40}
+    talker = {"hidden_size": 64, "num_hidden_layers": 3, "text_vocab_size": 90, "text_hidden_size": 48}
+    talker |= {"num_attention_heads": 4, "head_dim": 16, "code_predictor_config": predictor}
+    kind = {"model_type": "qwen3_tts", "architectures": ["Qwen3TTSForConditionalGeneration"], **TYPED}
+    whole = read_config(kind | {"talker_config": talker, "tts_model_type": "custom_voice"})
+    assert whole.exact, whole.warnings
+    assert [(stack.name, len(stack.blocks)) for stack in whole.stacks] == [("talker", 3), ("code_predictor", 2)]
+    qwen3 = {**talker, "model_type": "qwen3", "intermediate_size": 2048, "num_key_value_heads": 2}
+    alone = read_config(qwen3 | {"architectures": ["Qwen3Model"]})
+    assert whole.stacks[0].blocks.layouts == alone.stacks[0].blocks.layouts
+    ours = named(whole, "talker.")
+    assert ours["text_projection.linear_fc2.weight"] == (64, 48)
+    assert ours["code_predictor.model.codec_embedding.2.weight"] == (2048, 64)
+    assert ours["code_predictor.small_to_mtp_projection.weight"] == (32, 64)
+    assert "code_predictor.lm_head.3.weight" not in ours
+    base = read_config(kind | {"talker_config": talker, "tts_model_type": "base"})
+    heard = named(base, "speaker_encoder.")
+    assert base.parameters - whole.parameters == sum(map(prod, heard.values()))
+    assert heard["fc.weight"] == (1024, 2 * 1536, 1)
+    with pytest.raises(InvalidConfig, match=r"talker_config\.text_vocab_size is missing"):
+        read_config(kind | {"talker_config": {"hidden_size": 64}})
+
+
+DRAFT = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2}
+DRAFT |= {"num_hidden_layers": 1, "vocab_size": 100, "draft_vocab_size": 30, "head_dim": 16, **TYPED}
+
+
+@pytest.mark.parametrize("model_type", ["llama", "phi3", "qwen2", "qwen3"])
+def test_eagle_3_reads_a_token_beside_what_the_large_model_makes_of_it(model_type: str) -> None:
+    config = DRAFT | {"model_type": model_type, "architectures": ["LlamaForCausalLMEagle3"]}
+    whole = read_config(config | {"target_hidden_size": 50, "fc_norm": True, "tie_word_embeddings": True})
+    assert whole.exact, whole.warnings
+    assert not whole.tied_embeddings
+    ours, llama = named(whole), named(read_config(DRAFT | {"model_type": "llama"}), "model.")
+    wide = {f"layers.0.self_attn.{name}_proj.weight" for name in "qkv"}
+    assert {n: s for n, s in ours.items() if n in llama and n not in wide} == {
+        n: s for n, s in llama.items() if n not in wide
+    }
+    assert {n: ours[n][1] for n in wide} == dict.fromkeys(wide, 2 * 64)
+    assert ours.keys() - llama.keys() == {
+        *("layers.0.hidden_norm.weight", "fc.weight", "lm_head.weight"),
+        *(f"fc_norm.{i}.weight" for i in range(3)),
+    }
+    assert (ours["fc.weight"], ours["lm_head.weight"]) == ((64, 150), (30, 64))
+    with pytest.raises(UnsupportedArchitecture, match="num_hidden_layers"):
+        read_config(config | {"num_hidden_layers": 2})
+
+
+def test_p_eagle_has_plain_blocks_after_the_first() -> None:
+    whole = read_config(DRAFT | {"model_type": "llama", "architectures": ["PEagleDraftModel"], "num_hidden_layers": 3})
+    assert whole.exact, whole.warnings
+    first, *later = (block.layout for block in whole.stacks[0].blocks)
+    assert later == [block.layout for block in read_config(DRAFT | {"model_type": "llama"}).stacks[0].blocks] * 2
+    assert first.parameters - later[0].parameters == (4 + 2 * 2) * 16 * 64 + 64
+    assert named(whole)["mask_hidden"] == (1, 1, 3 * 64)
+
+
+def test_eagle_3_of_speculators_names_no_model_type() -> None:
+    kind = {"architectures": ["Eagle3DraftModel"], "speculators_model_type": "eagle3", "draft_vocab_size": 30, **TYPED}
+    layers = DRAFT | {"attention_bias": True}
+    llama = read_config(kind | {"transformer_layer_config": layers | {"model_type": "llama"}, "norm_before_fc": True})
+    qwen3 = read_config(
+        kind | {"transformer_layer_config": layers, "fc_norm": True, "eagle_aux_hidden_state_layer_ids": [2, 8, 16, 20]}
+    )
+    assert llama.exact, llama.warnings
+    assert named(llama)["input_norm.weight"] == (3 * 64,)
+    assert named(qwen3).keys() - named(llama).keys() == {
+        *(f"layers.0.self_attn.{side}_norm.weight" for side in "qk"),
+        *(f"fc_norm.{i}.weight" for i in range(4)),
+    }
+    assert named(qwen3)["fc.weight"] == (64, 4 * 64)
+    with pytest.raises(UnsupportedArchitecture, match=r"transformer_layer_config\.model_type is 'gemma'"):
+        read_config(kind | {"transformer_layer_config": {"model_type": "gemma"}})
+    older = read_config(kind | {"transformer_layer_config": layers, "architectures": ["Eagle3Speculator"]})
+    assert older.exact, older.warnings
+    with pytest.raises(UnsupportedArchitecture, match="speculators_mtp"):
+        read_config(kind | {"speculators_model_type": "mtp"})
+
+
+DFLASH = DRAFT | {"model_type": "qwen3", "num_hidden_layers": 2, "num_target_layers": 36}
+DFLASH |= {"architectures": ["DFlashDraftModel"], "dflash_config": {"target_layer_ids": [1, 9, 17]}}
+
+
+def test_dflash_is_blocks_of_qwen3_without_words_of_their_own() -> None:
+    whole = read_config(DFLASH)
+    assert whole.exact, whole.warnings
+    qwen3 = named(read_config(DFLASH | {"architectures": ["Qwen3Model"]}))
+    ours = named(whole)
+    assert ours.keys() - qwen3.keys() == {"fc.weight", "hidden_norm.weight"}
+    assert qwen3.keys() - ours.keys() == {"embed_tokens.weight"}
+    assert ours["fc.weight"] == (64, 3 * 64)
+    assert named(read_config(DFLASH | {"dflash_config": None}))["fc.weight"] == (64, 2 * 64)
+
+
+def test_domino_and_dspark_are_dflash_with_corrections() -> None:
+    read = DFLASH["dflash_config"]
+    plain = named(read_config(DFLASH))
+    domino = read | {"gru_hidden_dim": 24, "emb_dim": 8}
+    recurrent = named(read_config(DFLASH | {"architectures": ["DominoDraftModel"], "dflash_config": domino}))
+    assert {n: s for n, s in recurrent.items() if n not in plain} == {
+        "prefix_gru.weight_ih_l0": (72, 64),
+        "prefix_gru.weight_hh_l0": (72, 24),
+        "embed_proj.0.weight": (8, 88),
+        "embed_proj.2.weight": (100, 8),
+    }
+
+    def dspark(**changed: Any) -> dict[str, tuple[int, ...]]:
+        config = DFLASH | {"architectures": ["DSparkDraftModel"], "dflash_config": read | changed}
+        return {name: shape for name, shape in named(read_config(config)).items() if name not in plain}
+
+    assert dspark() == {}
+    assert dspark(confidence_head_alpha=1.0) == {
+        "confidence_head.proj.weight": (1, 64),
+        "confidence_head.proj.bias": (1,),
+    }
+    judged = dspark(markov_rank=8, enable_confidence_head=True, confidence_head_with_markov=True)
+    assert judged["confidence_head.proj.weight"] == (1, 72)
+    assert judged["markov_head.markov_w1.weight"] == judged["markov_head.markov_w2.weight"] == (100, 8)
+    assert dspark(markov_rank=8, markov_head_type="gated")["markov_head.gate_proj.weight"] == (8, 72)
+    assert dspark(markov_rank=8, markov_head_type="rnn")["markov_head.joint_proj.weight"] == (24, 80)
+    with pytest.raises(InvalidConfig, match="markov_head_type"):
+        dspark(markov_rank=8, markov_head_type="other")
