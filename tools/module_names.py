@@ -163,8 +163,12 @@ Found = dict[str, list[str]]
 
 def by_llama_cpp(
     model_type: str, class_name: str, folder: Path, numbers: dict[int, str]
-) -> tuple[str, Found, dict[str, int]]:
-    """GGUF architecture, tensors of each parameter, and bytes of the file's tensors: raw, and with quantized blocks."""
+) -> tuple[str, bool, Found, dict[str, int]]:
+    """What a model becomes in a GGUF file.
+
+    The architecture, whether the converter knows `--no-nextn`, the tensors of each parameter, and the bytes of the
+    file's tensors: raw, and with quantized blocks.
+    """
     import gguf
     from conversion import get_model_class
 
@@ -183,7 +187,8 @@ def by_llama_cpp(
         for level, bits in (("raw", 0), ("int8", 8.5), ("int4", 4.5)):
             block = matrix and re.match(r"(enc\.|dec\.)?blk\.", name) and shape[-1] % 32 == 0
             sizes[level] += int(np.prod(shape) * bits / 8) if bits and block else raw
-    return gguf.MODEL_ARCH_NAMES[get_model_class(class_name).model_arch], found, sizes
+    converter = get_model_class(class_name)
+    return gguf.MODEL_ARCH_NAMES[converter.model_arch], converter.supports_mtp_export, found, sizes
 
 
 def by_mlx(folder: Path, numbers: dict[int, str]) -> Found:
@@ -223,7 +228,8 @@ def trace(model_type: str, class_name: str, tools: list[str]) -> dict[str, Any]:
         for tool in tools:
             try:
                 if tool == "gguf":
-                    row["architecture"], found, row["bytes"] = by_llama_cpp(model_type, class_name, folder, numbers)
+                    architecture, drafts, found, sizes = by_llama_cpp(model_type, class_name, folder, numbers)
+                    row |= {"architecture": architecture, "no_nextn": drafts, "bytes": sizes}
                 else:
                     found = by_mlx(folder, numbers)
             except (Exception, SystemExit) as error:  # mlx-lm leaves where a model's package is missing

@@ -269,6 +269,45 @@ def stacked_experts(assignment: Assignment) -> list[Module]:
     return [replace(m, path=path, name=m.name.rpartition(".")[0]) for path, m in parents.items()]
 
 
+LATENT: Final = "self_attn.kv_b_proj"
+"""The matrix that makes keys and values from what multi-head latent attention caches."""
+
+
+def fitted_to_halves(assignment: Assignment, tool: str) -> Assignment:
+    """With formats that fit both halves of LATENT, for tools that store that of the keys turned round, head by head."""
+    layouts = [block.layout for stack in assignment.plan.stacks for block in stack.blocks]
+    inputs = {layout: _key_size(assignment.plan.layouts[layout]) for layout in set(layouts)}
+    modules, differences = [], list(assignment.differences)
+    for module in assignment.modules:
+        size = inputs[layouts[module.block]] if module.name == LATENT else None
+        if module.scheme is None or size is None:
+            modules.append(module)
+            continue
+        schemes = assignment.target.schemes[module.precision]
+        scheme = next((s for s in schemes if s.fits(size) and s.fits(module.tensor.shape[-1])), None)
+        if scheme is None:
+            reason = f"{tool} splits it, and the {size} inputs of a half are no multiple of a group size"
+            differences.append(Difference(module.path, module.precision, KEEP, reason))
+        modules.append(replace(module, precision=module.precision if scheme else KEEP, scheme=scheme))
+    return replace(assignment, modules=tuple(modules), differences=tuple(differences))
+
+
+def _key_size(tensors: Sequence[Tensor]) -> int | None:
+    """The size of a head's keys without positions (`qk_nope_head_dim`); None in a block without such attention.
+
+    LATENT makes keys and values of every head. What reads the values tells how many there are, so the rest are keys;
+    the queries are as many as the keys but for the positions, which all heads share in the matrix before LATENT.
+    """
+    shapes = {module_name(tensor.name): tensor.shape for tensor in tensors if len(tensor.shape) == 2}
+    queries = shapes.get("self_attn.q_b_proj", shapes.get("self_attn.q_proj"))
+    whole, before, after = (shapes.get(name) for name in (LATENT, "self_attn.kv_a_proj_with_mqa", "self_attn.o_proj"))
+    if queries is None or whole is None or before is None or after is None:
+        return None
+    keys, positions = whole[0] - after[1], before[0] - whole[1]
+    heads = (queries[0] - keys) // positions if positions > 0 else 0
+    return keys // heads if heads > 0 and keys > 0 else None
+
+
 def odd_outputs(module: Module, multiple: int, tool: str) -> tuple[str, str] | None:
     """KEEP and why, of a matrix that a tool keeps since its outputs are no multiple of some number; else None."""
     outputs = module.tensor.oriented[-2]

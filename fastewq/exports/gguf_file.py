@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from gguf import GGMLQuantizationType, GGUFEndian, GGUFReader, GGUFValueType, GGUFWriter, quant_shape_to_byte_shape
+from gguf import (
+    GGML_QUANT_SIZES,
+    GGMLQuantizationType,
+    GGUFEndian,
+    GGUFReader,
+    GGUFValueType,
+    GGUFWriter,
+    quant_shape_to_byte_shape,
+)
 from gguf.quants import dequantize, quantize
 
 from fastewq.errors import CannotExport, InvalidCheckpoint, NotFound
@@ -64,7 +72,8 @@ def _target(
             f"tensor {tensor.name} is stored as {stored.name}; expected a file in F32, F16 or BF16",
             hint="Convert the original model with convert_hf_to_gguf.py --outtype bf16.",
         )
-    if len(tensor.shape) < 2 or never_quantized(tensor.name, model_type):
+    vector = all(n == 1 for n in tensor.shape[1:])  # as ggml counts dimensions: a gate of one output is one
+    if vector or never_quantized(tensor.name, model_type):
         return stored
     if tensor.name == "token_embd.weight":
         kind: str | None = embedding
@@ -72,7 +81,14 @@ def _target(
         kind = head
     else:
         kind = next((kind for pattern, kind in rules if re.search(pattern, tensor.name)), None)
-    return stored if kind is None else GGMLQuantizationType[kind.upper()]
+    target = stored if kind is None else GGMLQuantizationType[kind.upper()]
+    row, group = int(tensor.shape[0]), GGML_QUANT_SIZES[target][0]
+    if row % group:
+        raise CannotExport(
+            f"the rows of tensor {tensor.name} have {row} values; {target.name} takes multiples of {group}",
+            hint="Is MODEL the model of the plan?",
+        )
+    return target
 
 
 def _converted(tensor: Any, target: GGMLQuantizationType) -> np.ndarray[Any, Any]:

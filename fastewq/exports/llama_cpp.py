@@ -17,7 +17,7 @@ from typing import Final
 
 from fastewq.architecture import Tensor
 from fastewq.errors import CannotExport
-from fastewq.exports.assignment import Assignment, Module, whole_blocks
+from fastewq.exports.assignment import LATENT, Assignment, Module, fitted_to_halves, whole_blocks
 from fastewq.exports.base import Parts, Tool
 from fastewq.exports.names import GGUF, GGUF_STACKS, gguf_leaves
 from fastewq.exports.text_part import text_part
@@ -47,10 +47,25 @@ NEVER_IN: Final = {
 }
 """The same in one architecture only, by model type."""
 WIDENED: Final = {
+    "gemma3n_text": re.compile(r"altup_(correct|predict)_coef\.weight$"),
     "glm5_next": re.compile(r"indexer\.proj\.weight$"),
     "minimax_m3_vl": re.compile(r"indexer\.[kq]_proj\.weight$"),
 }
 """Of those, the matrices that the converter writes in float32, by model type."""
+NARROWED: Final = {"dbrx": re.compile(r"ffn_gate_inp\.weight$"), "gemma3n_text": re.compile(r"altup_router\.weight$")}
+"""Routers that it writes as it writes matrices, by model type: all others are in float32."""
+
+DRAFTS: Final = frozenset(
+    {
+        *("deepseek_v32", "glm4_moe", "glm4_moe_lite", "glm4v_moe", "glm5_next", "glm_moe_dsa", "hy_v3"),
+        *("mimo_v2_flash", "minicpmv4_6", "nemotron_h", "qwen3_5", "qwen3_5_moe", "qwen3_5_moe_text", "qwen3_5_text"),
+        *("qwen3_next", "step3p7"),
+    }
+)
+"""Model types whose layers for drafting the next tokens the converter appends to the blocks unless it is told not to.
+No plan knows of them, so they would be kept, and not counted."""
+ALWAYS_DRAFTS: Final = frozenset({"cohere2_moe", "exaone4_5", "exaone_moe", "glm_ocr"})
+"""The same where it cannot be told."""
 
 DROPPED: Final = re.compile(r"(^|\.)pooler\.dense$|^cls\.")
 
@@ -71,19 +86,22 @@ def adapt(assignment: Assignment) -> Assignment:
             return KEEP, "llama-quantize never quantizes it"
         return None
 
-    return _widened(text.changed(refused), names)
+    changed = text.changed(refused)
+    return _as_converted(fitted_to_halves(changed, "llama.cpp") if len(names[LATENT]) > 1 else changed, names)
 
 
-def _widened(assignment: Assignment, names: dict[str, tuple[str, ...]]) -> Assignment:
-    """With the bytes of the matrices that stay as the converter writes them, in float32 like routers."""
+def _as_converted(assignment: Assignment, names: dict[str, tuple[str, ...]]) -> Assignment:
+    """With the bytes of what stays as the converter writes it: some matrices in float32, some routers not."""
     plan = assignment.plan
-    wide = WIDENED.get(plan.model["model_type"])
-    if wide is None:
+    wide, narrow = WIDENED.get(plan.model["model_type"]), NARROWED.get(plan.model["model_type"])
+    if wide is None and narrow is None:
         return assignment
 
     def counted(tensor: Tensor) -> Tensor:
-        found = names.get(module_name(tensor.name), ())
-        return tensor._replace(role="router") if any(wide.search(f"{name}.weight") for name in found) else tensor
+        found = [f"{name}.weight" for name in names.get(module_name(tensor.name), ())]
+        if wide and any(map(wide.search, found)):
+            return tensor._replace(role="router")
+        return tensor._replace(role="linear") if narrow and any(map(narrow.search, found)) else tensor
 
     return replace(assignment, plan=plan._replace(layouts=tuple(tuple(map(counted, ts)) for ts in plan.layouts)))
 
@@ -108,8 +126,14 @@ def build(assignment: Assignment) -> Parts:
         "llama-quantize --tensor-type-file tensor_types.txt "
         f"--token-embedding-type {embedding} --output-tensor-type {head} MODEL.gguf OUT.gguf {base}"
     )
-    usage = f"MODEL.gguf is the model converted with `convert_hf_to_gguf.py --outtype {raw}`.\n\n{command}\n"
+    model_type = assignment.plan.model["model_type"]
+    options = f"--outtype {raw} --no-nextn" if model_type in DRAFTS else f"--outtype {raw}"
+    usage = f"MODEL.gguf is the model converted with `convert_hf_to_gguf.py {options}`.\n\n{command}\n"
     warnings = [] if quantized else ["every block keeps its precision, so the converted model is used as it is"]
+    if model_type in ALWAYS_DRAFTS:
+        warnings.append(
+            "layers of the checkpoint that draft the next tokens go into the file, kept; their bytes are not counted"
+        )
     if assignment.part:
         warnings.append(
             "this is the language model alone; convert_hf_to_gguf.py --mmproj writes the rest to a file of its own, "

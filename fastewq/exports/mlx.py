@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fastewq.errors import CannotExport
-from fastewq.exports.assignment import Assignment, Module, regexes
+from fastewq.exports.assignment import LATENT, Assignment, Module, fitted_to_halves, regexes
 from fastewq.exports.base import Parts, Tool, json_text, script
 from fastewq.exports.names import MLX, mlx_paths
 from fastewq.exports.text_part import text_part
@@ -24,7 +24,8 @@ def adapt(assignment: Assignment) -> Assignment:
             f"the module paths of model_type {shown(model_type)} in mlx-lm are not known here",
             hint=f"Known are {', '.join(sorted(MLX))}.",
         )
-    return text_part(assignment, "mlx-lm leaves towers out")
+    text = text_part(assignment, "mlx-lm leaves towers out")
+    return fitted_to_halves(text, "mlx-lm") if len(mlx_paths(model_type, "", LATENT)[1]) > 1 else text
 
 
 def build(assignment: Assignment) -> Parts:

@@ -88,6 +88,24 @@ GEMMA3: dict[str, Any] = {
     "vision_config": {**LLAVA["vision_config"], "model_type": "siglip_vision_model"},
     "dtype": "bfloat16",
 }
+LATENT: dict[str, Any] = {
+    **LLAMA,
+    "architectures": ["DeepseekV3ForCausalLM"],
+    "model_type": "deepseek_v3",
+    "num_key_value_heads": 4,
+    "num_hidden_layers": 3,
+    "q_lora_rank": 128,
+    "kv_lora_rank": 256,
+    "qk_nope_head_dim": 96,
+    "qk_rope_head_dim": 32,
+    "v_head_dim": 64,
+    "n_routed_experts": 4,
+    "num_experts_per_tok": 2,
+    "n_shared_experts": 1,
+    "moe_intermediate_size": 128,
+    "first_k_dense_replace": 3,
+}
+"""Multi-head latent attention, whose heads have 96 keys without positions: no multiple of 64, nor of 256."""
 PLANNED = ["0-11=int4", "0=raw", "1=int8", "5=int8", "10=raw"]
 
 Planner = Callable[..., Plan]

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from exports.conftest import BERT, GEMMA3, GPT2, LLAMA, LLAVA, MOE, OPT, Planner
+from exports.conftest import BERT, GEMMA3, GPT2, LATENT, LLAMA, LLAVA, MOE, OPT, Planner
 from fastewq.document import Plan, read_plan
 from fastewq.errors import CannotExport
 from fastewq.exports import TOOLS, export
+from fastewq.exports.assignment import LATENT as SPLIT
 from fastewq.exports.assignment import assign
 from fastewq.exports.autoround import ROWS
 from fastewq.memory import read_memory
@@ -286,6 +287,39 @@ def test_llama_cpp_ternary_falls_back_where_256_does_not_divide(planned: Planner
     rules = llama_rules(plan)
     assert llama_type(rules, "blk.3.ffn_down.weight") == "q4_0"
     assert llama_type(rules, "blk.3.ffn_up.weight") == "tq2_0"
+
+
+def test_a_latent_that_is_split_has_a_format_for_both_halves(planned: Planner) -> None:
+    """llama.cpp and mlx-lm turn the half of the keys round, so its rows are not those of the matrix."""
+    overrides = ["0=ternary", "1=int4", "2=int8"]
+    made = export(planned(LATENT, overrides, policy={"name": "ternary-mixed"}), "llama.cpp")
+    rules = [line.partition("=") for line in made.files["tensor_types.txt"].splitlines()]
+    kinds = {
+        name: next(kind for pattern, _, kind in rules if re.search(pattern, f"blk.0.{name}.weight"))
+        for name in ("attn_k_b", "attn_v_b", "attn_kv_a_mqa")
+    }
+    assert kinds == {"attn_k_b": "q4_0", "attn_v_b": "q4_0", "attn_kv_a_mqa": "tq2_0"}
+
+    plan = planned(LATENT, ["0=int8", "1=int4", "2=int8"])
+    schemes = {m.path: m.scheme for m in TOOLS["mlx"].adapt(assign(plan, "mlx")).modules}
+    groups = [schemes[f"model.layers.{i}.self_attn.{name}"].group for i in (0, 1) for name in ("kv_b_proj", "o_proj")]
+    assert groups == [32, 64, 32, 64]
+    minicpm3 = planned({**LATENT, "model_type": "minicpm3", "architectures": ["MiniCPM3ForCausalLM"]}, overrides)
+    latent = next(m for m in TOOLS["llama.cpp"].adapt(assign(minicpm3, "gguf")).modules if m.name.endswith("kv_b_proj"))
+    assert latent.scheme is not None
+    assert latent.scheme.name == "TQ2_0"  # it is one tensor there
+
+
+@pytest.mark.parametrize("tool", ["llama.cpp", "mlx"])
+@pytest.mark.parametrize("queries", [128, None])
+def test_a_latent_with_a_half_no_group_divides_is_kept(tool: str, queries: int | None, planned: Planner) -> None:
+    plan = planned(LATENT, ["0-2=int4"], qk_nope_head_dim=48, q_lora_rank=queries)
+    with pytest.raises(CannotExport, match="the 48 inputs of a half are no multiple of a group size"):
+        export(plan, tool)
+    made = export(plan, tool, nearest=True)
+    assert {d.path.rpartition(".")[2] for d in made.differences} == {"kv_b_proj"}
+    adapted = TOOLS[tool].adapt(assign(plan, TOOLS[tool].target))
+    assert all((module.scheme is None) == (module.name == SPLIT) for module in adapted.modules if module.block >= 0)
 
 
 def test_llama_cpp_refuses_architectures_without_known_names(planned: Planner) -> None:

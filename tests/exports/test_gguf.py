@@ -117,16 +117,17 @@ def test_what_is_no_weight_keeps_its_type(planned: Planner, tmp_path: Path) -> N
     }
     plan = planned(jamba, ["0-1=int4"])
     writer = gguf.GGUFWriter(tmp_path / "raw.gguf", "jamba")
-    for name, raw in (("blk.0.ssm_a", "F32"), ("blk.0.ssm_in.weight", "BF16")):
-        kind = gguf.GGMLQuantizationType[raw]
-        writer.add_tensor(name, gguf.quants.quantize(np.ones((64, 64), np.float32), kind), raw_dtype=kind)
+    for name, raw in (("blk.0.ssm_a", "F32"), ("blk.0.ssm_in.weight", "BF16"), ("blk.0.ssm_dt.weight", "F32")):
+        kind, rows = gguf.GGMLQuantizationType[raw], 1 if name == "blk.0.ssm_dt.weight" else 64
+        writer.add_tensor(name, gguf.quants.quantize(np.ones((rows, 64), np.float32), kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     apply(plan, "llama.cpp", tmp_path / "raw.gguf", tmp_path / "out.gguf", nearest=True)
     types = {tensor.name: tensor.tensor_type.name for tensor in gguf.GGUFReader(tmp_path / "out.gguf").tensors}
-    assert types == {"blk.0.ssm_a": "F32", "blk.0.ssm_in.weight": "Q4_0"}
+    # As ggml counts dimensions, a matrix of one row has one: llama-quantize keeps gates of one output.
+    assert types == {"blk.0.ssm_a": "F32", "blk.0.ssm_in.weight": "Q4_0", "blk.0.ssm_dt.weight": "F32"}
 
 
 def test_predicted_file_size_is_within_half_a_percent(planned: Planner, tmp_path: Path) -> None:
@@ -161,6 +162,15 @@ def test_sources_that_cannot_be_used(planned: Planner, tmp_path: Path) -> None:
     with pytest.raises(StorageFailure, match="exists"):
         apply(plan, "llama.cpp", quantized, out)
     assert out.read_text() == "already here"
+
+
+def test_the_file_of_another_model_is_refused(planned: Planner, tmp_path: Path) -> None:
+    """Whose rows the planned format does not divide: the writer would end in a ValueError."""
+    wide, narrow = planned(overrides=["0-11=ternary"], policy={"name": "ternary-mixed"}), planned(hidden_size=128)
+    source = write_source(tmp_path / "raw.gguf", narrow)
+    with pytest.raises(CannotExport, match=r"rows of tensor .* have 128 values; TQ2_0 takes multiples of 256"):
+        apply(wide, "llama.cpp", source, tmp_path / "out.gguf")
+    assert not (tmp_path / "out.gguf").exists()
 
 
 def test_a_wrong_file_is_found_out(planned: Planner, tmp_path: Path) -> None:

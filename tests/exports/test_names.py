@@ -139,13 +139,25 @@ def test_gguf_rules_give_every_tensor_of_a_block_its_type(model_type: str) -> No
     assert outside_types(assignment) == ("bf16", "bf16")
 
 
+@pytest.mark.parametrize("model_type", sorted(GGUF))
+def test_gguf_conversions_leave_drafts_out(model_type: str) -> None:
+    """Layers that draft the next tokens are in no plan; kept in 16 bits they would be gigabytes."""
+    made = export(planned(model_type, "int8"), "llama.cpp", nearest=True)
+    assert ("`convert_hf_to_gguf.py --outtype bf16 --no-nextn`" in made.usage) is TRACED[model_type]["no_nextn"]
+    warned = any("draft the next tokens" in warning for warning in made.warnings)
+    assert warned is (model_type in ("cohere2_moe", "exaone4_5", "exaone_moe", "glm_ocr"))
+
+
 @pytest.mark.parametrize("precision", ["raw", "int8", "int4"])
 # The library saves the experts of Qwen3-VL in an orientation of its own, so in the traced file their rows are columns.
 @pytest.mark.parametrize("model_type", sorted(GGUF - {"qwen3_vl_moe"}))
 def test_gguf_bytes_are_the_converters(model_type: str, precision: str) -> None:
+    """But for buffers, such as the corrections of routers, and the rows of RoBERTa's positions that no text reaches."""
     written = TRACED[model_type]["bytes"][precision]
+    # The converter writes indexers in float32, which llama-quantize narrows unless it copies the whole file.
+    copied = precision == "raw" and model_type in ("deepseek_v32", "glm_moe_dsa")
     predicted = adapted(model_type, "llama.cpp", precision).tensor_bytes()
-    assert predicted == pytest.approx(written, rel=0.005)
+    assert predicted == pytest.approx(written, abs=768, rel=0.003 if copied else 0)
 
 
 @pytest.mark.parametrize("model_type", sorted(MLX))
