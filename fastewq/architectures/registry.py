@@ -38,6 +38,7 @@ FAMILIES: Final = (
     ("remote.bunny", "BUNNY"),
     ("remote.llava", "LLAVA"),
     ("remote.drafters", "DRAFTERS"),
+    ("remote.got_ocr", "GOT_OCR"),
     ("remote.prismatic", "PRISMATIC"),
     ("remote.molmo", "MOLMO"),
     ("remote.jina_vlm", "JINA_VLM"),

@@ -1220,3 +1220,31 @@ def test_domino_and_dspark_are_dflash_with_corrections() -> None:
     assert dspark(markov_rank=8, markov_head_type="rnn")["markov_head.joint_proj.weight"] == (24, 80)
     with pytest.raises(InvalidConfig, match="markov_head_type"):
         dspark(markov_rank=8, markov_head_type="other")
+
+
+def test_fastvlm_is_qwen2_behind_a_tower_of_fixed_sizes() -> None:
+    kind = {"model_type": "llava_qwen2", "architectures": ["LlavaQwen2ForCausalLM"], "mm_hidden_size": 3072}
+    text = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "num_hidden_layers": 2}
+    text |= {"intermediate_size": 96, "vocab_size": 100, "tie_word_embeddings": False, **TYPED}
+    config = text | kind | {"mm_vision_tower": "mobileclip_l_1024", "mm_projector_type": "mlp2x_gelu"}
+    whole = read_config(config)
+    assert whole.exact, whole.warnings
+    ours = named(whole)
+    tower = {name: shape for name, shape in ours.items() if name.startswith("model.vision_tower.vision_tower.model.")}
+    assert sum(map(prod, tower.values())) == 125_073_504  # built by apple/ml-fastvlm, mobileclip/mci.py
+    assert [block.layout.mixer for block in whole.stacks[1].blocks] == ["conv"] * 38 + ["attention"] * 6
+    qwen2 = named(read_config(text | {"model_type": "qwen2"}))
+    assert qwen2.items() <= ours.items()
+    assert ours["model.mm_projector.2.weight"] == (64, 64)
+    with pytest.raises(UnsupportedArchitecture, match="mm_vision_tower is 'google/siglip"):
+        read_config(config | {"mm_vision_tower": "google/siglip-so400m-patch14-384"})
+
+
+def test_got_ocr_of_a_repository_has_what_the_librarys_has() -> None:
+    text = {"hidden_size": 1024, "num_attention_heads": 16, "num_key_value_heads": 16, "num_hidden_layers": 2}
+    text |= {"intermediate_size": 2816, "vocab_size": 151860, "tie_word_embeddings": True, **TYPED}
+    ours = read_config(text | {"model_type": "GOT", "architectures": ["GOTQwenForCausalLM"]})
+    assert ours.exact, ours.warnings
+    library = read_config({"model_type": "got_ocr2", "text_config": text | {"model_type": "qwen2"}})
+    assert ours.parameters == library.parameters
+    assert named(ours)["model.vision_tower_high.net_3.weight"] == (1024, 512, 3, 3)

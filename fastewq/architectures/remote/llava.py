@@ -7,14 +7,16 @@ They are never run. Files of LLaVA 1.5 lack the tower, which was not trained; th
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from fastewq.architectures.assembly import WIDTH, Adjusted, Assembly, At, Expect, Nested, Parameter, Rest, When
+from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import Model
 from fastewq.architectures.parts import Tensors, linear
 from fastewq.architectures.remote.bunny import CUT
+from fastewq.architectures.remote.fastvit import FASTVITHD
 from fastewq.architectures.remote.heads import one_class
 from fastewq.architectures.remote.multimodal import CLIP_336
 from fastewq.architectures.text import TEXT
@@ -27,6 +29,7 @@ TOWERS: Final[Mapping[str, Mapping[str, Any]]] = {
     "clip-vit-large-patch14": {**CLIP_336, "image_size": 224},
     "siglip-so400m-patch14-384": CUT,
 }
+MOBILECLIP: Final = "mobileclip_l_"
 PROJECTOR: Final = re.compile(r"linear|mlp([1-9])x_gelu")
 
 
@@ -48,16 +51,28 @@ def unpads(f: Fields) -> bool:
     return "unpad" in f.text("mm_patch_merge_type", "flat")
 
 
-PARTS = Assembly(
-    Expect("mm_resampler_type", None),
-    Expect("s2", False),
-    Nested("text_config", "", TEXT, "ForCausalLM"),
-    At(
-        "model",
-        Nested("vision_config", "vision_tower.vision_tower.vision_model", VISION),
-        Rest(projector, When(unpads, Parameter("image_newline", (WIDTH,)))),
-    ),
-)
+def parts(tower: BodyBuilder) -> Assembly:
+    return Assembly(
+        Expect("mm_resampler_type", None),
+        Expect("s2", False),
+        Nested("text_config", "", TEXT, "ForCausalLM"),
+        At(
+            "model",
+            At("vision_tower.vision_tower", tower),
+            Rest(projector, When(unpads, Parameter("image_newline", (WIDTH,)))),
+        ),
+    )
+
+
+PARTS = parts(Nested("vision_config", "vision_model", VISION))
+
+
+def unknown(name: str, known: Iterable[str]) -> UnsupportedArchitecture:
+    return UnsupportedArchitecture(f"mm_vision_tower is {shown(name)}; known are {', '.join(known)}")
+
+
+def speaking(f: Fields, speaks: str) -> Fields:
+    return f.replaced(model_type=speaks).unflattened("text_config")
 
 
 def llava(speaks: str, prefix: str) -> Model:
@@ -67,10 +82,18 @@ def llava(speaks: str, prefix: str) -> Model:
         name = f.text("mm_vision_tower")
         tower = TOWERS.get(name.rpartition("/")[2])
         if tower is None:
-            raise UnsupportedArchitecture(f"mm_vision_tower is {shown(name)}; known are {', '.join(TOWERS)}")
-        return f.replaced(model_type=speaks).unflattened("text_config").replaced(vision_config=tower)
+            raise unknown(name, TOWERS)
+        return speaking(f, speaks).replaced(vision_config=tower)
 
     return one_class(prefix, "ForCausalLM", Adjusted(PARTS, sides))
+
+
+def fast(f: Fields) -> Fields:
+    """The tower's name ends in the resolution, on which no shape depends."""
+    name = f.text("mm_vision_tower")
+    if not name.startswith(MOBILECLIP):
+        raise unknown(name, (f"{MOBILECLIP}1024",))
+    return speaking(f, "qwen2")
 
 
 LLAVA: Mapping[str, Model] = {
@@ -79,4 +102,6 @@ LLAVA: Mapping[str, Model] = {
     "llava_qwen": llava("qwen2", "LlavaQwen"),
     # opendatalab/MinerU2.0-2505-0.9B, modeling_mineru2.py
     "mineru2_qwen": llava("qwen2", "Mineru2Qwen"),
+    # apple/FastVLM-0.5B, llava_qwen.py
+    "llava_qwen2": one_class("LlavaQwen2", "ForCausalLM", Adjusted(parts(At("model", FASTVITHD)), fast)),
 }
