@@ -73,6 +73,7 @@ FAMILIES: Final = (
     ("seq2seq.time_series", "TIME_SERIES"),
     ("remote.forecasting", "FORECASTING"),
     ("decoders.recent", "RECENT_TEXT"),
+    ("decoders.gemma_assistant", "GEMMA_ASSISTANTS"),
     ("vision_language.cohere_compass", "COHERE_COMPASS"),
     ("vision_language.clip_relatives", "CLIP_RELATIVES"),
     ("vision_language.early", "EARLY_IMAGE_TEXT"),
