@@ -5,7 +5,8 @@
 LLAMA_CPP is a folder with llama.cpp's `conversion` and `gguf-py` (both are in the sdist of llama-cpp-python, below
 vendor/). For every model type that FastEWQ reads and one of the tools has a text model for, a narrow model is built
 with the transformers library, each parameter filled with a number of its own, saved as the library saves it, and
-converted or loaded. The numbers found tell which module went where, through every renaming, split and merge. Needs
+converted or loaded. Models whose code lies in their repositories are written with the tensors that FastEWQ reads from
+their configs, experts one by one. The numbers found tell which module went where, through every renaming, split and merge. Needs
 transformers, torch (the `oracle` extra) and mlx-lm.
 """
 
@@ -25,12 +26,14 @@ from typing import Any
 import numpy as np
 import torch
 from oracle import ROOT, model_class, shallow
+from safetensors.torch import save_file
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from fastewq.config import read_config
-from fastewq.modules import module_name
+from fastewq.modules import FUSED, module_name
 
 GOLDEN = ROOT / "tests" / "architectures" / "golden"
+CONFIGS = ROOT / "tests" / "architectures" / "configs" / "published.json"
 RESULT = ROOT / "tests" / "data" / "module_names.json"
 NARROWER = 8
 WIDTHS = ("_size", "_dim", "_rank", "d_model", "d_ff", "d_kv", "n_embd", "n_inner", "_width", "ffn_dim")
@@ -42,6 +45,14 @@ COUNTS = {
 }  # fmt: skip
 KEPT = ("patch_size", "kernel_size", "conv_kernel", "d_conv", "window", "chunk_size", "group_size", "block_size",
         "image_size", "rope_dim", "spatial_merge", "index_head_dim", "qk_", "v_head_dim")  # fmt: skip
+
+
+REPOSITORIES = (
+    "Dream-7B", "Kimi-VL-A3B", "LLaDA-8B", "MiniCPM4.1-8B", "OpenELM-270M", "Qwen-7B", "dots.ocr", "internlm2-1_8b",
+    "jina-embeddings-v2-base-en", "plamo-2-1b", "stablelm-3b-4e1t",
+)  # fmt: skip
+"""Configs in tests/architectures/configs/published.json of models that the converter knows and the library does not."""
+DEPTHS = ("num_hidden_layers", "n_layers")
 
 
 SPECIAL: dict[str, dict[str, Any]] = {
@@ -107,17 +118,60 @@ def checkpoint(model_type: str, class_name: str, folder: Path) -> dict[int, str]
     model.tie_weights()
     numbers = {}
     for index, (name, parameter) in enumerate(model.named_parameters(), 1):
-        number = (128 + index % 128) << (2 + index // 128)  # exact in bfloat16, and no other's number plus 1
+        number = constant(index)
         torch.nn.init.constant_(parameter, number)
         numbers[number] = name
     for buffer in model.buffers():
         buffer.zero_()
     model.save_pretrained(folder)
+    small_files(folder, {**published(config), "architectures": [class_name], "model_type": model_type})
+    return numbers
+
+
+def constant(index: int) -> int:
+    """The number of a parameter: exact in bfloat16, and no other's number plus 1."""
+    return (128 + index % 128) << (2 + index // 128)
+
+
+def small_files(folder: Path, config: dict[str, Any]) -> None:
     tokenizer = {"model": {"type": "WordPiece", "vocab": {str(i): i for i in range(256)}}, "added_tokens": []}
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer), "utf-8")
-    fields = {**published(config), "architectures": [class_name], "model_type": model_type}
-    (folder / "config.json").write_text(json.dumps(fields), "utf-8")
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+
+
+def repository_checkpoint(config: dict[str, Any], folder: Path) -> dict[int, str]:
+    """Save the tensors that FastEWQ reads from a config, filled with constants; the parameter of each constant."""
+    architecture = read_config(config)
+    owners = [(b.path, b.layout.tensors) for stack in architecture.stacks for b in stack.blocks]
+    owners += [(group.path, group.tensors) for group in architecture.outside]
+    numbers, saved = {}, {}
+    for path, tensors in owners:
+        for tensor in tensors:
+            name = f"{path}.{tensor.name}".strip(".")
+            number = constant(len(numbers) + 1)
+            numbers[number] = name
+            parts = one_by_one(name, tensor.shape) if tensor.role == "experts" else {name: tensor.shape}
+            saved |= {part: torch.full(shape, number, dtype=torch.float32) for part, shape in parts.items()}
+    save_file(saved, folder / "model.safetensors")
+    small_files(folder, config)
     return numbers
+
+
+def one_by_one(name: str, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """The matrices of stacked experts as repositories have them."""
+    experts, rows, columns = shape
+    above, _, last = name.rpartition(".")
+    names = FUSED.get(last, (last,))
+    return {f"{above}.{i}.{part}.weight": (rows // len(names), columns) for i in range(experts) for part in names}
+
+
+def fewer(config: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a config with at most four blocks in every stack, without a type."""
+    return {
+        name: fewer(value) if isinstance(value, dict) else min(value, 4) if name in DEPTHS else value
+        for name, value in config.items()
+        if name != "torch_dtype"
+    }
 
 
 def changed(fields: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -218,11 +272,12 @@ def whole(value: float) -> int:
     return int(value) if np.isfinite(value) and value == int(value) else 0
 
 
-def trace(model_type: str, class_name: str, tools: list[str]) -> dict[str, Any]:
+def trace(model_type: str, class_name: str, tools: list[str], config: dict[str, Any] | None) -> dict[str, Any]:
+    """What the tools make of a model of the library, or of the `config` of one that the library does not have."""
     row: dict[str, Any] = {"class": class_name}
     with tempfile.TemporaryDirectory() as work:
         folder = Path(work)
-        numbers = checkpoint(model_type, class_name, folder)
+        numbers = repository_checkpoint(config, folder) if config else checkpoint(model_type, class_name, folder)
         row["config"] = json.loads((folder / "config.json").read_text("utf-8"))
         paths = modules(row["config"])
         for tool in tools:
@@ -275,8 +330,12 @@ def common(found: dict[str, list[str]]) -> dict[str, list[str]]:
     return rows
 
 
-def candidates(tools: dict[str, Iterable[str]]) -> Iterator[tuple[str, str, list[str]]]:
-    """(model type, class, tools) of the model types with a table here and a class that a tool knows."""
+Candidate = tuple[str, str, list[str], dict[str, Any] | None]
+"""Model type, class, tools, and the config where the library has no such class."""
+
+
+def candidates(tools: dict[str, Iterable[str]]) -> Iterator[Candidate]:
+    """The model types with a table here and a class that a tool knows, and those of repositories."""
     for file in sorted(GOLDEN.glob("*.json")):
         cases = json.loads(file.read_text("utf-8"))["cases"]
         classes = list(dict.fromkeys(name for case in cases for name in case["config"].get("architectures", [])))
@@ -286,7 +345,10 @@ def candidates(tools: dict[str, Iterable[str]]) -> Iterator[tuple[str, str, list
         if converted or (runs and decoder):
             names = ["gguf"] * bool(converted) + ["mlx"] * (runs and bool(converted or decoder))
             for model_type in (file.stem, *(same for same, known in SAME.items() if known == file.stem)):
-                yield model_type, converted or decoder or "", names
+                yield model_type, converted or decoder or "", names, None
+    known = json.loads(CONFIGS.read_text("utf-8"))
+    for config in ({**fewer(narrow(known[name]["config"])), "dtype": "float32"} for name in REPOSITORIES):
+        yield read_config(config).model_type, config["architectures"][0], ["gguf"], config
 
 
 def main() -> None:
@@ -299,11 +361,11 @@ def main() -> None:
     warnings.simplefilter("ignore")
     runs = {file.stem for file in Path(mlx_lm.models.__path__[0]).glob("*.py")} | set(MODEL_REMAPPING)
     table = json.loads(RESULT.read_text("utf-8")) if RESULT.exists() else {}
-    for model_type, class_name, tools in candidates({"gguf": TEXT_MODEL_MAP, "mlx": runs}):
+    for model_type, class_name, tools, config in candidates({"gguf": TEXT_MODEL_MAP, "mlx": runs}):
         if sys.argv[2:] and model_type not in sys.argv[2:]:
             continue
         try:
-            row = table[model_type] = trace(model_type, class_name, tools)
+            row = table[model_type] = trace(model_type, class_name, tools, config)
         except Exception as error:
             print(f"{model_type}: {type(error).__name__}: {str(error)[:200]}", flush=True)
             continue

@@ -10,16 +10,17 @@ from typing import Final
 
 _GGUF_TYPES: Final = """
     afmoe apertus arcee audioflamingo3 bamba bert bloom camembert cohere cohere2 cohere2_moe dbrx deepseek_v2
-    deepseek_v3 deepseek_v32 distilbert dots1 ernie4_5 ernie4_5_moe eurobert exaone4 exaone4_5 exaone_moe falcon
-    falcon_h1 falcon_mamba gemma gemma2 gemma3 gemma3_text gemma3n_text gemma4 gemma4_text gemma4_unified glm glm4
-    glm4_moe glm4_moe_lite glm4v glm4v_moe glm5_next glm_moe_dsa glm_ocr gpt-sw3 gpt2 gpt_bigcode gpt_neox gpt_oss
+    deepseek_v3 deepseek_v32 distilbert dots1 dots_ocr Dream ernie4_5 ernie4_5_moe eurobert exaone4 exaone4_5 exaone_moe
+    falcon falcon_h1 falcon_mamba gemma gemma2 gemma3 gemma3_text gemma3n_text gemma4 gemma4_text gemma4_unified glm
+    glm4 glm4_moe glm4_moe_lite glm4v glm4v_moe glm5_next glm_moe_dsa glm_ocr gpt-sw3 gpt2 gpt_bigcode gpt_neox gpt_oss
     granite granite_swa granitemoe granitemoe_swa granitemoehybrid granitemoeshared hunyuan_v1_dense hunyuan_v1_moe
-    hunyuan_vl hy_v3 internlm3 iquestcoder jais2 jamba kimi_k2 kimi_linear laguna lfm2 lfm2_moe llama llama4
-    llama4_text llava mamba mamba2 mellum mimo_v2_flash minicpm3 minicpmv4_6 minimax_m2 minimax_m3_vl ministral3
-    mistral mistral3 mixtral modernbert mt5 muse_glimmer nemotron nemotron_h olmo olmo2 olmo3 olmoe paddleocr_vl phi
-    phi3 qwen2 qwen2_5_vl qwen2_audio qwen2_moe qwen2_vl qwen3 qwen3_5 qwen3_5_moe qwen3_5_moe_text qwen3_5_text
-    qwen3_asr qwen3_moe qwen3_next qwen3_omni_moe qwen3_vl qwen3_vl_moe qwen4_exp qwen4_exp_text roberta seed_oss
-    smollm3 solar_open stablelm starcoder2 step3p7 t5 umt5 voxtral xlm-roberta youtu
+    hunyuan_vl hy_v3 internlm2 internlm3 iquestcoder jais2 jamba jina_bert kimi_k2 kimi_linear kimi_vl laguna lfm2
+    lfm2_moe llada llama llama4 llama4_text llava mamba mamba2 mellum mimo_v2_flash minicpm minicpm3 minicpmv4_6
+    minimax_m2 minimax_m3_vl ministral3 mistral mistral3 mixtral modernbert mt5 muse_glimmer nemotron nemotron_h olmo
+    olmo2 olmo3 olmoe openelm paddleocr_vl phi phi3 plamo2 qwen qwen2 qwen2_5_vl qwen2_audio qwen2_moe qwen2_vl qwen3
+    qwen3_5 qwen3_5_moe qwen3_5_moe_text qwen3_5_text qwen3_asr qwen3_moe qwen3_next qwen3_omni_moe qwen3_vl
+    qwen3_vl_moe qwen4_exp qwen4_exp_text roberta seed_oss smollm3 solar_open stablelm stablelm_epoch starcoder2 step3p7
+    t5 umt5 voxtral xlm-roberta youtu
 """
 GGUF: Final = frozenset(_GGUF_TYPES.split())
 """Model types that llama.cpp's converter turns into a GGUF file."""
@@ -41,13 +42,18 @@ _GGUF_LEAVES: Final[dict[str, tuple[str, ...]]] = {
     "attention.self.query": ("attn_q",),
     "attention.self.value": ("attn_v",),
     "attention.v_lin": ("attn_v",),
+    "attention.wo": ("attn_output",),
+    "attention.wqkv": ("attn_k", "attn_q", "attn_v"),
     "attn.Wo": ("attn_output",),
     "attn.Wqkv": ("attn_qkv",),
     "attn.c_attn": ("attn_qkv",),
     "attn.c_proj": ("attn_output",),
+    "attn.out_proj": ("attn_output",),
+    "attn.qkv_proj": ("attn_qkv",),
     "attn_hyper_connection.block_inject_weight": ("hc_attn_inject",),
     "attn_hyper_connection.input_mix_weight_down": ("hc_attn_down",),
     "attn_hyper_connection.input_mix_weight_up": ("hc_attn_up",),
+    "attn_out": ("attn_output",),
     "block_sparse_moe.experts.down_proj": ("ffn_down_exps",),
     "block_sparse_moe.experts.gate_up_proj": ("ffn_gate_exps", "ffn_up_exps"),
     "block_sparse_moe.router": ("ffn_gate_inp",),
@@ -66,13 +72,18 @@ _GGUF_LEAVES: Final[dict[str, tuple[str, ...]]] = {
     "feed_forward.w1": ("ffn_gate",),
     "feed_forward.w2": ("ffn_down",),
     "feed_forward.w3": ("ffn_up",),
+    "ff_out": ("ffn_down",),
+    "ff_proj": ("ffn_gate",),
     "ffn.experts.mlp.v1": ("ffn_up_exps",),
     "ffn.experts.mlp.w1": ("ffn_gate_exps",),
     "ffn.experts.mlp.w2": ("ffn_down_exps",),
     "ffn.lin1": ("ffn_up",),
     "ffn.lin2": ("ffn_down",),
+    "ffn.proj_1": ("ffn_gate", "ffn_up"),
+    "ffn.proj_2": ("ffn_down",),
     "ffn.router.layer": ("ffn_gate_inp",),
     "intermediate.dense": ("ffn_up",),
+    "k_proj": ("attn_k",),
     "laurel.linear_left": ("laurel_l",),
     "laurel.linear_right": ("laurel_r",),
     "layer.0.SelfAttention.k": ("attn_k",),
@@ -102,6 +113,7 @@ _GGUF_LEAVES: Final[dict[str, tuple[str, ...]]] = {
     "mamba.in_proj": ("ssm_in",),
     "mamba.out_proj": ("ssm_out",),
     "mamba.x_proj": ("ssm_x",),
+    "mixer.bcdt_proj": ("ssm_x",),
     "mixer.down_proj": ("ffn_down",),
     "mixer.dt_proj": ("ssm_dt",),
     "mixer.experts.down_proj": ("ffn_down_exps",),
@@ -112,6 +124,7 @@ _GGUF_LEAVES: Final[dict[str, tuple[str, ...]]] = {
     "mixer.o_proj": ("attn_output",),
     "mixer.out_proj": ("ssm_out",),
     "mixer.q_proj": ("attn_q",),
+    "mixer.qkv_proj": ("attn_qkv",),
     "mixer.shared_experts.down_proj": ("ffn_down_shexp",),
     "mixer.shared_experts.up_proj": ("ffn_up_shexp",),
     "mixer.up_proj": ("ffn_up",),
@@ -123,6 +136,7 @@ _GGUF_LEAVES: Final[dict[str, tuple[str, ...]]] = {
     "mlp.c_proj": ("ffn_down",),
     "mlp.dense_4h_to_h": ("ffn_down",),
     "mlp.dense_h_to_4h": ("ffn_up",),
+    "mlp.down_layer": ("ffn_down",),
     "mlp.down_proj": ("ffn_down",),
     "mlp.experts.down_proj": ("ffn_down_exps",),
     "mlp.experts.gate_up_proj": ("ffn_gate_exps", "ffn_up_exps"),
@@ -132,6 +146,7 @@ _GGUF_LEAVES: Final[dict[str, tuple[str, ...]]] = {
     "mlp.gate.wg": ("ffn_gate_inp",),
     "mlp.gate_proj": ("ffn_gate",),
     "mlp.gate_up_proj": ("ffn_up",),
+    "mlp.gated_layers": ("ffn_up",),
     "mlp.router": ("ffn_gate_inp",),
     "mlp.router.gate": ("ffn_gate_inp",),
     "mlp.shared_expert.down_proj": ("ffn_down_shexp",),
@@ -145,7 +160,11 @@ _GGUF_LEAVES: Final[dict[str, tuple[str, ...]]] = {
     "mlp.shared_mlp.down_proj": ("ffn_down_shexp",),
     "mlp.shared_mlp.gate_proj": ("ffn_gate_shexp",),
     "mlp.shared_mlp.up_proj": ("ffn_up_shexp",),
+    "mlp.up_gated_layer": ("ffn_up",),
     "mlp.up_proj": ("ffn_up",),
+    "mlp.w1": ("ffn_up",),
+    "mlp.w2": ("ffn_gate",),
+    "mlp.wo": ("ffn_down",),
     "mlp_hyper_connection.block_inject_weight": ("hc_ffn_inject",),
     "mlp_hyper_connection.input_mix_weight_down": ("hc_ffn_down",),
     "mlp_hyper_connection.input_mix_weight_up": ("hc_ffn_up",),
@@ -154,6 +173,7 @@ _GGUF_LEAVES: Final[dict[str, tuple[str, ...]]] = {
     "output.dense": ("ffn_down",),
     "per_layer_input_gate": ("inp_gate",),
     "per_layer_projection": ("proj",),
+    "q_proj": ("attn_q",),
     "self_attention.dense": ("attn_output",),
     "self_attention.query_key_value": ("attn_qkv",),
     "self_attn.b_proj": ("ssm_beta",),
@@ -182,6 +202,8 @@ _GGUF_LEAVES: Final[dict[str, tuple[str, ...]]] = {
     "self_attn.v_proj": ("attn_v",),
     "shared_mlp.input_linear": ("ffn_gate_shexp", "ffn_up_shexp"),
     "shared_mlp.output_linear": ("ffn_down_shexp",),
+    "up_proj": ("ffn_up",),
+    "v_proj": ("attn_v",),
 }
 """Module within a block -> its GGUF tensors within `blk.N`."""
 
