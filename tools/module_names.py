@@ -6,8 +6,8 @@ LLAMA_CPP is a folder with llama.cpp's `conversion` and `gguf-py` (both are in t
 vendor/). For every model type that FastEWQ reads and one of the tools has a text model for, a narrow model is built
 with the transformers library, each parameter filled with a number of its own, saved as the library saves it, and
 converted or loaded. Models whose code lies in their repositories are written with the tensors that FastEWQ reads from
-their configs, experts one by one. The numbers found tell which module went where, through every renaming, split and merge. Needs
-transformers, torch (the `oracle` extra) and mlx-lm.
+their configs, experts one by one. The numbers found tell which module went where, through every renaming, split and
+merge. Needs transformers, torch (the `oracle` extra) and mlx-lm.
 """
 
 from __future__ import annotations
