@@ -55,6 +55,10 @@ def _window(f: Fields) -> int | None:
         return both and max(both // 2, 1)
     if f.model_type in ("mimo_v2", "mimo_v2_flash") and f.has("sliding_window_size"):  # given without the token itself
         return f["sliding_window_size"] + 1
+    if f.model_type == "smallthinker":
+        return first_size(f, "sliding_window_size")
+    if f.model_type == "dots3_note_text":
+        return first_size(f, "sliding_window", "sliding_window_size") or 512
     return first_size(f, "sliding_window", "attention_window_size")
 
 
@@ -111,6 +115,13 @@ def mimo(f: Fields, layers: int) -> Collection[int]:
     return {i for i, slides in enumerate(f.per_layer("hybrid_layer_pattern", layers)) if not slides}
 
 
+def smallthinker(f: Fields, layers: int) -> Collection[int]:
+    """Where `sliding_window_layout` has a 0; all, where there is none."""
+    if f.value("sliding_window_layout", None) is None:
+        return range(layers)
+    return {i for i, slides in enumerate(f.per_layer("sliding_window_layout", layers)) if not slides}
+
+
 def inkling(f: Fields, layers: int) -> Collection[int]:
     if f.value("local_layer_ids", None) is None:
         return range(5, layers, 6)
@@ -152,6 +163,7 @@ FULL_LAYERS: Final[Mapping[str, Rule]] = {
     "inkling_text": inkling,
     "beam": beam,
     **dict.fromkeys(("mimo_v2", "mimo_v2_flash"), mimo),
+    "smallthinker": smallthinker,
     "olmo3": every(4),
     "phi4flash": lambda _, layers: range(layers // 2, layers),
     "cohere2": every(field_or("sliding_window_pattern", 4)),

@@ -167,6 +167,30 @@ def test_layers_with_other_numbers_of_heads_keep_other_sizes() -> None:
     assert kept(openelm, 1000) == [1000 * 2 * 64 * heads for heads in openelm["num_kv_heads"]]
 
 
+def windows(config: dict[str, Any]) -> list[int | None]:
+    [stack] = read_config(config).stacks
+    return [cache.window for cache in block_caches(config, stack)]
+
+
+def test_windows_of_smallthinker_are_where_its_layout_has_a_one() -> None:
+    """As modeling_smallthinker.py has them."""
+    config = {"model_type": "smallthinker", "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config |= {"head_dim": 16, "num_hidden_layers": 4, "vocab_size": 100, "moe_ffn_hidden_size": 32}
+    config |= {"moe_num_primary_experts": 4, "sliding_window_size": 128, "sliding_window_layout": [0, 1, 1, 1]}
+    assert windows(config) == [None, 128, 128, 128]
+    assert windows(config | {"sliding_window_layout": None}) == [None] * 4
+    assert windows(config | {"sliding_window_size": None}) == [None] * 4
+    with pytest.raises(InvalidConfig, match="sliding_window_layout"):
+        windows(config | {"sliding_window_layout": [1]})
+
+
+def test_windows_of_dots3_note_are_512_where_its_config_has_none() -> None:
+    config = {"model_type": "dots3_note_text", "num_hidden_layers": 7}
+    assert windows(config) == [None, None, 512, 512, 512, None, 512]
+    assert windows(config | {"sliding_window_size": 64}) == [None, None, 64, 64, 64, None, 64]
+    assert windows(config | {"sliding_window": 32, "sliding_window_size": 64})[2] == 32
+
+
 def test_blocks_that_run_again_over_a_window_keep_it() -> None:
     sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "vocab_size": 100, "head_dim": 8}
     once = {"model_type": "iquestcoder", **sizes, "num_attention_heads": 4, "num_key_value_heads": 2}
