@@ -214,6 +214,8 @@ def test_a_precision_that_had_to_be_assumed_is_a_warning() -> None:
         ({"do_sample": True, "bos_token_id": 1}, "this is generation_config.json", "config.json beside it"),
         ({"tokenizer_class": "LlamaTokenizer"}, "this is tokenizer_config.json", "config.json beside it"),
         ({"model_type": "SentenceTransformer", "__version__": {}}, "config_sentence_transformers", "beside it"),
+        ({"architecture": "resnet50", "pretrained_cfg": {}}, "a config of the timm library", "that config.json"),
+        ({"model_cfg": {}, "preprocess_cfg": {}}, "this is open_clip_config.json", "that config.json"),
         ({"dim": 4096, "n_layers": 32, "norm_eps": 1e-5}, "params.json of another", "format of transformers"),
         ({"schema": "fastewq.plan/1"}, "a document of ours", "unmodified config.json"),
         ({"hidden_size": 768, "do_sample": False}, "model_type is missing", "lack it: add it. Otherwise"),

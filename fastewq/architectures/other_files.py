@@ -17,6 +17,14 @@ FILES: Final[Mapping[str, tuple[str, str]]] = {
         "Of a pipeline, the config.json of each text encoder can be read; denoisers and autoencoders cannot.",
     ),
     "__version__": ("config_sentence_transformers.json", BESIDE),
+    "pretrained_cfg": (
+        "a config of the timm library",
+        "Of a model that is published for the transformers library as well, send that config.json.",
+    ),
+    "preprocess_cfg": (
+        "open_clip_config.json",
+        "Of a model that is published for the transformers library as well, send that config.json.",
+    ),
     "weight_map": ("the index of a sharded checkpoint", BESIDE),
     "norm_eps": ("params.json of another format", "Send the model's config.json in the format of transformers."),
     "tokenizer_class": ("tokenizer_config.json", BESIDE),

@@ -147,3 +147,13 @@ def test_config_dict_of_clips_first_files_replaces_the_nested_config() -> None:
     assert read_config(config | nested | {"text_config_dict": text}) == read_config(config | {"text_config": text})
     assert read_config(config | nested | {"text_config_dict": None}) == read_config(config | nested)
     assert read_config(config | nested | {"text_config_dict": text}) != read_config(config | nested)
+
+
+def test_qwen2_5_omni_has_the_first_name_of_its_class() -> None:
+    """Qwen/Qwen2.5-Omni-7B says Qwen2_5OmniModel, which the library renamed."""
+    first, now = (
+        read_config({"model_type": "qwen2_5_omni", "architectures": [f"Qwen2_5Omni{name}"], "dtype": "bfloat16"})
+        for name in ("Model", "ForConditionalGeneration")
+    )
+    assert first.exact, first.warnings
+    assert first == now

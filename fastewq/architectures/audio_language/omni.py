@@ -357,8 +357,18 @@ def whole(prefix: str, build: BodyBuilder) -> Family:
     return Family(prefix, {GENERATE: build}, GENERATE, GENERATE)
 
 
+FIRST_NAME = "Model"
+"""Of the class of Qwen2.5-Omni, which Qwen/Qwen2.5-Omni-7B still says."""
+
+
 OMNI: Mapping[str, Family] = {
-    "qwen2_5_omni": whole("Qwen2_5Omni", QWEN2_5_OMNI),
+    "qwen2_5_omni": Family(
+        "Qwen2_5Omni",
+        dict.fromkeys((GENERATE, FIRST_NAME), QWEN2_5_OMNI),
+        GENERATE,
+        GENERATE,
+        (f"Qwen2_5Omni{FIRST_NAME}",),
+    ),
     "qwen3_omni_moe": whole("Qwen3OmniMoe", QWEN3_OMNI),
     "qwen2_5_omni_talker": Family("Qwen2_5OmniTalker", {"Model": TALKER2_BODY, GENERATE: TALKER2}, GENERATE),
     "qwen2_5_omni_token2wav": Family("Qwen2_5OmniToken2Wav", {"Model": TOKEN2WAV}),
