@@ -385,6 +385,35 @@ def test_projectors_of_nemotron_nano_vl(model_type: str, extra: bool) -> None:
     assert ("1.bias" in projector) == ("0.bias" in projector) == ("3.bias" in projector) == extra
 
 
+HEARS = {"model_type": "parakeet", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+HEARS |= {"intermediate_size": 96, "projection_hidden_size": 80, "projection_bias": False, "convolution_bias": False}
+
+
+def test_nemotron_nano_omni_hears_as_parakeet_and_sees_two_frames_at_once() -> None:
+    kind = "NemotronH_Nano_Omni_Reasoning_V3"
+    config = nano_vl(kind, video_temporal_patch_size=2) | {"sound_config": HEARS}
+    whole = read_config(config)
+    assert whole.exact, whole.warnings
+    heard = read_config(HEARS | {"model_type": "parakeet_encoder", "attention_bias": False})
+    assert named(whole, "sound_encoder.encoder.") == named(heard)
+    assert named(whole, "sound_projection.") == {
+        "norm.weight": (64,),
+        "linear1.weight": (80, 64),
+        "linear2.weight": (64, 80),
+    }
+    tower = named(whole, "vision_model.radio_model.model.")
+    seeing = named(read_config(nano_vl("NemotronH_Nano_VL_V2")), "vision_model.radio_model.model.")
+    assert {name: shape for name, shape in tower.items() if name not in seeing} == {
+        "patch_generator.video_embedder.weight": (1280, 2 * 3 * 16**2)
+    }
+    deaf = named(read_config({**config, "sound_config": None}))
+    assert not any(name.startswith("sound") for name in deaf)
+    with pytest.raises(UnsupportedArchitecture, match="video_temporal_patch_size"):
+        read_config(config | {"video_temporal_patch_size": 4})
+    with pytest.raises(UnsupportedArchitecture, match="num_nextn_predict_layers"):
+        read_config(config | {"llm_config": NANO | {"num_nextn_predict_layers": 1}})
+
+
 def test_radio_that_is_not_described_is_refused() -> None:
     extra = ({"video_temporal_patch_size": 2}, {"adaptor_names": 1}, {"adaptor_names": ["clip"]})
     for changed in ({"args": TRAINED | {"model": "vit_giant"}}, *extra):

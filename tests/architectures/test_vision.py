@@ -41,3 +41,11 @@ def test_stage_lists_of_unequal_length_are_refused() -> None:
         read("swin", "SwinModel", depths=[2, 2], num_heads=[3, 6, 12, 24])
     with pytest.raises(InvalidConfig, match="num_heads"):
         read("swin", "SwinModel", depths=[2, 2, 6, 2, 2])
+
+
+def test_the_pooler_of_v_jepa_is_four_times_as_wide_whatever_the_blocks_are() -> None:
+    """As the library builds it: facebook/vjepa2-vitg-fpc64-384-ssv2 has blocks 4.36 times as wide."""
+    usual, wider = (read("vjepa2", "VJEPA2ForVideoClassification", mlp_ratio=ratio) for ratio in (4.0, 48 / 11))
+    poolers = [[group for group in a.outside if group.path.startswith("pooler.")] for a in (usual, wider)]
+    assert poolers[0] == poolers[1] != []
+    assert wider.parameters > usual.parameters

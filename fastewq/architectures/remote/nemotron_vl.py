@@ -21,14 +21,16 @@ from fastewq.architectures.assembly import (
     Linear,
     Nested,
     Norm,
+    Only,
     Parameter,
     Rest,
     Under,
+    When,
 )
-from fastewq.architectures.body import BodyBuilder
+from fastewq.architectures.audio.speech import AUDIO
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import Model
-from fastewq.architectures.parts import Tensors
+from fastewq.architectures.parts import Tensors, present
 from fastewq.architectures.remote.heads import one_class
 from fastewq.architectures.remote.multimodal import nested
 from fastewq.architectures.seq2seq.bart import Side, bart_layer
@@ -48,9 +50,9 @@ NOTHING_MORE: Mapping[str, tuple[int, ...]] = {
     "adaptor_names": (),
     "feature_normalizer_config": (),
     "inter_feature_normalizer_config": (),
-    "video_temporal_patch_size": (1,),
+    "separate_video_embedder": (True,),
 }
-"""What would add tensors, if it were set; videos may be read frame by frame."""
+"""What would add tensors, or take some away, if it were other than this."""
 OF_REPOSITORY = "radio of a repository"
 MAX_TEACHERS = 64
 
@@ -92,15 +94,22 @@ def radio(f: Fields, name: str = "vision_config") -> Mapping[str, Any]:
         "num_attention_heads": heads,
         "intermediate_size": 4 * width,
         "patch_pixels": 3 * patch**2,
+        "frames": seen.size("video_temporal_patch_size", 1),
         "positions": side**2,
         "tokens": radio_tokens(args),
     }
+
+
+def sees_frames(f: Fields) -> bool:
+    """Whether a patch of a video is several frames deep; else videos are read frame by frame."""
+    return f["frames"] > 1
 
 
 RADIO = Assembly(
     Rest(
         Parameter("patch_generator.pos_embed", (1, "positions", WIDTH), "embedding"),
         Linear("patch_generator.embedder", WIDTH, "patch_pixels", False),
+        When(sees_frames, Linear("patch_generator.video_embedder", WIDTH, "frames*patch_pixels", False)),
         Parameter("patch_generator.cls_token.token", ("tokens", WIDTH)),
     ),
     vision_layers(
@@ -117,9 +126,26 @@ RADIO_EYES: Mapping[str, Model] = {OF_REPOSITORY: Family("Radio", {"Model": RADI
 
 
 def with_radio(f: Fields) -> Fields:
+    seen = radio(f)
+    f.require("video_temporal_patch_size", (seen["frames"],))
+    return f.replaced(vision_config=seen, llm_config={"model_type": "llama", **nested(f, "llm_config")})
+
+
+def deaf(f: Fields) -> Fields:
     f.require("sound_config", ())
-    f.require("video_temporal_patch_size", (1,))
-    return f.replaced(vision_config=radio(f), llm_config={"model_type": "llama", **nested(f, "llm_config")})
+    seeing = with_radio(f)
+    seeing.sub("vision_config").require("frames", (1,))
+    return seeing
+
+
+def hearing(f: Fields) -> Fields:
+    """The same; of what hears, the file says another type than the library has, and leaves out that it has no bias."""
+    f.sub("llm_config", "").require("num_nextn_predict_layers", (0,))
+    f = with_radio(f)
+    if not f.has("sound_config"):
+        return f
+    heard = {"attention_bias": False, **nested(f, "sound_config"), "model_type": "parakeet_encoder"}
+    return f.replaced(sound_config=heard)
 
 
 def shuffled(f: Fields) -> int:
@@ -130,20 +156,44 @@ def shuffled(f: Fields) -> int:
 SPOKEN = "llm_config.hidden_size"
 
 
-def nano_vl(bias: bool) -> BodyBuilder:
+def nano_vl(bias: bool) -> Assembly:
     """`bias`: whether the projector has any."""
-    return Adjusted(
-        Assembly(
-            Nested("vision_config", "vision_model.radio_model.model", RADIO_EYES),
-            Nested("llm_config", "language_model", TEXT, "ForCausalLM"),
+    return Assembly(
+        Nested("vision_config", "vision_model.radio_model.model", RADIO_EYES),
+        Nested("llm_config", "language_model", TEXT, "ForCausalLM"),
+        Rest(
+            Norm("mlp1.0", shuffled, bias),
+            Linear("mlp1.1", "projector_hidden_size", shuffled, bias),
+            Linear("mlp1.3", SPOKEN, "projector_hidden_size", bias),
+        ),
+    )
+
+
+HEARD = "sound_config.projection_hidden_size"
+
+
+def sound_bias(f: Fields) -> bool:
+    return f.sub("sound_config").flag("projection_bias", False)
+
+
+NANO_OMNI = Adjusted(
+    Assembly(
+        nano_vl(bias=False),
+        Only(
+            present("sound_config"),
+            Nested("sound_config", "sound_encoder.encoder", AUDIO),
             Rest(
-                Norm("mlp1.0", shuffled, bias),
-                Linear("mlp1.1", "projector_hidden_size", shuffled, bias),
-                Linear("mlp1.3", SPOKEN, "projector_hidden_size", bias),
+                Under(
+                    "sound_projection",
+                    Norm("norm", "sound_config.hidden_size", False),
+                    Linear("linear1", HEARD, "sound_config.hidden_size", sound_bias),
+                    Linear("linear2", SPOKEN, HEARD, sound_bias),
+                )
             ),
         ),
-        with_radio,
-    )
+    ),
+    hearing,
+)
 
 
 # -- Nemotron Parse: nvidia/NVIDIA-Nemotron-Parse-v1.1, hf_nemotron_parse_modeling.py. mBART reads, without positions --
@@ -196,7 +246,9 @@ NEMOTRON_PARSE = Adjusted(
 REMOTE_NEMOTRON_VL: Mapping[str, Model] = {
     "nemotron_parse": one_class("NemotronParse", "ForConditionalGeneration", NEMOTRON_PARSE),
     # nvidia/Llama-3.1-Nemotron-Nano-VL-8B-V1, modeling.py; vLLM, models/nemotron_vl.py
-    "Llama_Nemotron_Nano_VL": one_class("Llama_Nemotron_Nano_VL", "", nano_vl(bias=True)),
+    "Llama_Nemotron_Nano_VL": one_class("Llama_Nemotron_Nano_VL", "", Adjusted(nano_vl(bias=True), deaf)),
     # nvidia/NVIDIA-Nemotron-Nano-12B-v2-VL-BF16, modeling.py; vLLM, models/nano_nemotron_vl.py
-    "NemotronH_Nano_VL_V2": one_class("NemotronH_Nano_VL_V2", "", nano_vl(bias=False)),
+    "NemotronH_Nano_VL_V2": one_class("NemotronH_Nano_VL_V2", "", Adjusted(nano_vl(bias=False), deaf)),
+    # nvidia/Nemotron-3-Nano-Omni-30B-A3B-Reasoning-BF16; vLLM, models/nano_nemotron_vl.py and parakeet.py
+    "NemotronH_Nano_Omni_Reasoning_V3": one_class("NemotronH_Nano_Omni_Reasoning_V3", "", NANO_OMNI),
 }

@@ -26,7 +26,6 @@ from fastewq.architectures.assembly import (
     plus,
     scaled,
 )
-from fastewq.architectures.fields import Size
 from fastewq.architectures.heads import labels
 from fastewq.architectures.parts import Part, unless
 from fastewq.architectures.vision.clip import vision_layers
@@ -70,7 +69,8 @@ TIMESFORMER = vit(
 # -- V-JEPA 2 ---------------------------------------------------------------------------------------------------------
 
 PREDICTED = "pred_hidden_size"
-INNER = scaled(WIDTH, "mlp_ratio")
+POOLED = f"4*{WIDTH}"
+"""Inner width where the classifier pools, whatever `mlp_ratio` says of the blocks."""
 
 
 def jepa_layers(prefix: str, name: str) -> Layers:
@@ -115,13 +115,13 @@ VJEPA = Assembly(
 )
 
 
-def pooling_layer(attention: str, projections: str, inner: Size = INNER) -> tuple[Part, ...]:
+def pooling_layer(attention: str, projections: str) -> tuple[Part, ...]:
     return (
         Norm("layer_norm1"),
         *linears(attention, projections),
         Norm("layer_norm2"),
-        Linear("mlp.fc1", inner, WIDTH),
-        Linear("mlp.fc2", WIDTH, inner),
+        Linear("mlp.fc1", POOLED, WIDTH),
+        Linear("mlp.fc2", WIDTH, POOLED),
     )
 
 
