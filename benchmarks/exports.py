@@ -39,7 +39,7 @@ from fastewq import plan_architecture, read_config  # noqa: E402
 from fastewq.apply import apply  # noqa: E402
 from fastewq.exports import export  # noqa: E402
 from fastewq.exports.assignment import assign  # noqa: E402
-from fastewq.exports.devices import overrides, text_layers  # noqa: E402
+from fastewq.exports.devices import language_model, overrides, text_layers  # noqa: E402
 from fastewq.exports.readback import check  # noqa: E402
 from fastewq.memory import read_memory  # noqa: E402
 from fastewq.modules import FUSED  # noqa: E402
@@ -329,7 +329,8 @@ def verify_placement(source: Path) -> list[dict[str, Any]]:
         memory=read_memory(devices=["150MiB", "180MiB"]),
     )
     assert plan.memory is not None
-    runs = plan.memory.runs
+    runs, text = plan.memory.runs, language_model(plan)
+    assert text is not None
     planned = [run.device for run in runs for _ in range(run.start, run.end)]
     for name, text in export(plan, "devices").files.items():
         (folder / name).write_text(text, "utf-8")
@@ -344,7 +345,7 @@ def verify_placement(source: Path) -> list[dict[str, Any]]:
         split = (folder / "llama_cpp_args.txt").read_text("utf-8").split()
         log = _complete(binaries, folder / "raw.gguf", "--rpc", hosts, "-v", *split).stderr
         by_split = [int(device) for _, device in sorted(_logged(r"layer +(\d+) assigned to device RPC(\d)", log))]
-        rules = overrides(runs, text_layers(plan, runs), "RPC0[127.0.0.1:{}]")
+        rules = overrides(runs, text_layers(plan, text, runs), "RPC0[127.0.0.1:{}]")
         for number, port in enumerate(PORTS):
             rules = rules.replace(f":{number}]", f":{port}]")
         # All layers on the first device, then the rules move tensors to where they belong.

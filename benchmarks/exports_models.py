@@ -2,6 +2,7 @@
 
 python benchmarks/exports_models.py bitsandbytes mlx ...   make the models and plans, run the tools, keep the rows
 python benchmarks/exports_models.py mlx/jamba mlx/bert     only these models
+python benchmarks/exports_models.py llama.cpp              convert, llama-quantize, and what `apply` writes beside it
 python benchmarks/exports_models.py all                    every tool of benchmarks/exports.py
 python benchmarks/exports_models.py table                  print the table of docs/exports-verified.md
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,12 +24,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from exports import ROOT, SETTINGS, WORK, _environment
+from exports import LLAMA_CPP, ROOT, SETTINGS, WORK, _build_llama_cpp, _environment
+from gguf import GGUFReader
 from random_llama import _write_tokenizer
 
 import fastewq
+from fastewq.apply import apply
 from fastewq.errors import FastEWQError
-from fastewq.exports import TOOLS, export
+from fastewq.exports import TOOLS, Export, export
 from fastewq.exports.assignment import assign
 from fastewq.exports.readback import check
 
@@ -177,6 +181,20 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "num_hidden_layers": 4,
         "num_attention_heads": 4,
     },
+    "qwen3": {**TEXT, "architectures": ["Qwen3ForCausalLM"], "num_hidden_layers": 4, "tie_word_embeddings": True},
+    "gpt_oss": {**MOE, "architectures": ["GptOssForCausalLM"], "num_local_experts": 4},
+    "glm4_moe_lite": {
+        **{name: value for name, value in MOE.items() if name != "head_dim"},
+        "architectures": ["Glm4MoeLiteForCausalLM"],
+        **dict.fromkeys(("hidden_size", "kv_lora_rank"), 256),
+        "num_key_value_heads": 4,
+        **dict.fromkeys(("q_lora_rank", "v_head_dim", "moe_intermediate_size"), 128),
+        "qk_nope_head_dim": 96,
+        "qk_rope_head_dim": 32,
+        "n_routed_experts": 4,
+        "first_k_dense_replace": 1,
+        **dict.fromkeys(("n_shared_experts", "n_group", "topk_group"), 1),
+    },
 }
 
 
@@ -203,7 +221,12 @@ PLANS: dict[str, tuple[str, dict[str, Any]]] = {
     "smolvlm": ("overrides, towers", mixed("model.text_model.layers.2=raw", vision=True)),
     "phi3": ("overrides", mixed()),
     "modernbert": ("overrides", mixed()),
+    "qwen3": ("overrides", mixed()),
+    "gpt_oss": ("overrides", mixed()),
+    "glm4_moe_lite": ("overrides", mixed()),
 }
+TERNARY = {"glm4_moe_lite": ("overrides, ternary", mixed("3=ternary"))}
+"""What llama.cpp alone can do, of whose two halves of `kv_b_proj` one takes no TQ2_0."""
 
 BUILD = """
 import json, sys, torch, transformers
@@ -233,8 +256,23 @@ for folder in folders:
 ADDED = {
     "qwen3_moe": {"num_experts": 4, "rope_theta": 10000.0},
     "qwen3_next": {"num_experts": 4, "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
+    "gpt2": {"n_ctx": 128},
+    "t5": {"decoder_start_token_id": 0},
+    "glm4_moe_lite": {"rope_theta": 10000.0, "attention_bias": False, "partial_rotary_factor": 1.0},
 }
-"""What mlx-lm 0.32.2 looks for in a config and transformers 5.23 no longer writes."""
+"""What mlx-lm 0.32.2 and llama.cpp's converter look for in a config and transformers 5.23 no longer writes."""
+CONVERT = """
+import json, runpy, sys
+source, model, *options = sys.argv[1:]
+sys.path[:0] = [source, source + "/gguf-py"]
+from conversion import base, get_model_class
+# The made-up tokenizer is none that the converter knows.
+base.TextModel.get_vocab_base_pre = lambda self, tokenizer: "gpt-2"
+name = json.load(open(model + "/config.json"))["architectures"][0]
+get_model_class(name).set_vocab = base.TextModel._set_vocab_gpt2
+sys.argv = ["convert_hf_to_gguf.py", model, *options]
+runpy.run_path(source + "/convert_hf_to_gguf.py", run_name="__main__")
+"""
 
 
 def build() -> None:
@@ -248,19 +286,22 @@ def build() -> None:
     subprocess.run([str(python), "-c", BUILD, str(MODELS / "configs.json"), str(MODELS)], check=True)
     for name in missing:
         if name != "vit":
-            _write_tokenizer(MODELS / name)
+            _write_tokenizer(MODELS / name, TOKENS["vocab_size"])
         config = json.loads((MODELS / name / "config.json").read_text("utf-8"))
         (MODELS / name / "config.json").write_text(json.dumps(config | ADDED.get(name, {})), "utf-8")
 
 
-def verify(tool: str, models: Iterable[str]) -> dict[str, Any]:
-    """One row per model."""
-    python, versions = _environment(tool, SETTINGS[tool])
+Job = tuple[str, fastewq.Plan, Export, Path]
+"""What a plan is called, the plan, its export, and the folder with the exported files."""
+
+
+def prepare(tool: str, models: Iterable[str]) -> tuple[dict[str, Any], dict[str, Job]]:
+    """Rows of the models that are not exported, and jobs of the others."""
     target = TOOLS[tool].target
     rows: dict[str, Any] = {}
     jobs = {}
     for name in models:
-        label, options = PLANS[name]
+        label, options = (PLANS | TERNARY if tool == "llama.cpp" else PLANS)[name]
         config = json.loads((MODELS / name / "config.json").read_text("utf-8"))
         if not options:
             options = {"memory": int(0.8 * fastewq.plan(config, target=target).totals.raw_bytes)}
@@ -276,17 +317,70 @@ def verify(tool: str, models: Iterable[str]) -> dict[str, Any]:
         for file, text in {**made.files, "MODEL": str(MODELS / name)}.items():
             (folder / file).write_text(text, "utf-8")
         jobs[name] = (label, plan, made, folder)
+    return rows, jobs
+
+
+def described(tool: str, label: str, plan: fastewq.Plan, made: Export) -> dict[str, Any]:
+    """The part of a row that says what was asked for."""
+    precisions = Counter(module.precision for module in TOOLS[tool].adapt(assign(plan, TOOLS[tool].target)).modules)
+    return {"plan": label, "precisions": dict(sorted(precisions.items())), "differences": len(made.differences)}
+
+
+def verify_llama_cpp(models: Iterable[str]) -> dict[str, Any]:
+    """One row per model: its converter's file, quantized by llama-quantize, and by `apply`, tensor by tensor alike."""
+    binaries = _build_llama_cpp()
+    source = next((WORK / "llama.cpp").glob("llama_cpp_python-*/vendor/llama.cpp"))
+    python, _ = _environment("bitsandbytes", SETTINGS["bitsandbytes"])
+    rows, jobs = prepare("llama.cpp", models)
+    for name, (label, plan, made, folder) in jobs.items():
+        rows[name] = described("llama.cpp", label, plan, made)
+        (_, _, *convert), (program, *quantize) = (
+            line.replace("MODEL ", f"{MODELS / name} ").split() for line in made.usage.splitlines()
+        )
+        steps = [
+            [str(python), "-c", CONVERT, str(source), *convert],
+            [str(binaries / program), *quantize],
+        ]
+        for step in steps:
+            answer = subprocess.run(step, cwd=folder, capture_output=True, text=True, check=False)
+            if answer.returncode:
+                lines = [
+                    line for line in answer.stderr.splitlines() if re.match(r"\w+Error|.*(failed|not found)", line)
+                ]
+                rows[name]["refused"] = (lines or ["?"])[-1].replace(str(WORK), "WORK")[:160]
+                break
+        else:
+            assignment = TOOLS["llama.cpp"].adapt(assign(plan, "gguf"))
+            rows[name] |= check(assignment, "llama.cpp", folder / "OUT.gguf").as_dict()
+            apply(plan, "llama.cpp", folder / "MODEL.gguf", folder / "applied.gguf", nearest=True)
+            rows[name]["applied_otherwise"] = unlike(folder / "OUT.gguf", folder / "applied.gguf")
+    return {"versions": LLAMA_CPP.replace("==", " "), "models": rows}
+
+
+def unlike(one: Path, other: Path) -> list[str]:
+    """The tensors that differ in type or content."""
+    found = [
+        {t.name: (t.tensor_type.name, t.data.tobytes()) for t in GGUFReader(path).tensors} for path in (one, other)
+    ]
+    return sorted(name for name in found[0].keys() | found[1].keys() if found[0].get(name) != found[1].get(name))
+
+
+def verify(tool: str, models: Iterable[str]) -> dict[str, Any]:
+    """One row per model."""
+    python, versions = _environment(tool, SETTINGS[tool])
+    rows, jobs = prepare(tool, models)
+    if not jobs:
+        return {"versions": versions, "models": rows}
     extra = [str(WORK / "calibration.txt")] if SETTINGS[tool].arguments else []
     folders = ",".join(str(folder) for *_, folder in jobs.values())
     environment = {**os.environ, **dict(SETTINGS[tool].environment), "HF_HUB_OFFLINE": "1"}
     subprocess.run([str(python), "-c", RUN, folders, *extra], check=False, stdout=sys.stderr, env=environment)
     for name, (label, plan, made, folder) in jobs.items():
-        assignment = TOOLS[tool].adapt(assign(plan, target))
-        precisions = Counter(module.precision for module in assignment.modules)
-        row = {"plan": label, "precisions": dict(sorted(precisions.items())), "differences": len(made.differences)}
+        row = described(tool, label, plan, made)
         if (folder / "ERROR").exists():
             row["refused"] = (folder / "ERROR").read_text("utf-8").replace(str(MODELS), "MODELS")[:160]
         else:
+            assignment = TOOLS[tool].adapt(assign(plan, TOOLS[tool].target))
             row |= check(assignment, tool, folder / "out").as_dict()
         rows[name] = row
     return {"versions": versions, "models": rows}
@@ -317,9 +411,10 @@ def main() -> None:
         return
     os.chdir(ROOT)
     build()
-    for name in SETTINGS if names == ["all"] else names:
+    for name in [*SETTINGS, "llama.cpp"] if names == ["all"] else names:
         tool, _, model = name.partition("/")
-        found = verify(tool, [model] if model else PLANS)
+        chosen = [model] if model else PLANS
+        found = verify_llama_cpp(chosen) if tool == "llama.cpp" else verify(tool, chosen)
         kept = json.loads(ROWS.read_text("utf-8")) if ROWS.exists() else {}
         rows = kept.get(tool, {}).get("models", {}) | found["models"]
         kept[tool] = {**found, "models": {name: rows[name] for name in PLANS if name in rows}}

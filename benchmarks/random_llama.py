@@ -79,12 +79,12 @@ def _write_safetensors(path: Path, tensors: dict[str, np.ndarray], dtype: str) -
             file.write(values.tobytes())
 
 
-def _write_tokenizer(folder: Path) -> None:
-    """One token per byte and two special ones, in the format of the tokenizers library."""
+def _write_tokenizer(folder: Path, words: int = 258) -> None:
+    """One token per byte, two special ones and others up to `words`, in the format of the tokenizers library."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in printable]
     letters = {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
-    special = ["<s>", "</s>"]
+    special = ["<s>", "</s>", *(f"<{i}>" for i in range(258, words))]
     tokenizer = {
         "version": "1.0",
         "truncation": None,

@@ -73,7 +73,8 @@ def export(plan: Plan, tool: str, *, nearest: bool = False) -> Export:
     if assignment.differences and not nearest:
         raise CannotExport(
             f"{tool} cannot express this plan: {summary(assignment.differences)}",
-            hint="Ask for the nearest plan it can express (--nearest), or plan with a policy and target it has.",
+            hint="Ask for the nearest plan it can express (--nearest, or 'nearest': true over HTTP), "
+            "or plan with a policy and target it has.",
         )
     size = assignment.tensor_bytes()
     if size > MAX_BYTES:

@@ -42,7 +42,8 @@ def write_mixed(
     `progress` is told (tensors done, tensors, name). Raises NotFound, InvalidCheckpoint, CannotExport.
     """
     if not source.is_file():
-        raise NotFound(f"{source} does not exist or is not a file", hint="convert_hf_to_gguf.py makes a GGUF file.")
+        what = "is a folder" if source.is_dir() else "is no file"
+        raise NotFound(f"{source} {what}; expected a GGUF file", hint="convert_hf_to_gguf.py makes one.")
     try:
         reader = GGUFReader(source)
     except (ValueError, OSError, IndexError) as error:

@@ -128,7 +128,7 @@ def build(assignment: Assignment) -> Parts:
     )
     model_type = assignment.plan.model["model_type"]
     options = f"--outtype {raw} --no-nextn" if model_type in DRAFTS else f"--outtype {raw}"
-    usage = f"MODEL.gguf is the model converted with `convert_hf_to_gguf.py {options}`.\n\n{command}\n"
+    usage = f"python convert_hf_to_gguf.py MODEL --outfile MODEL.gguf {options}\n{command}\n"
     warnings = [] if quantized else ["every block keeps its precision, so the converted model is used as it is"]
     if model_type in ALWAYS_DRAFTS:
         warnings.append(
