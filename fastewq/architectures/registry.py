@@ -39,6 +39,7 @@ FAMILIES: Final = (
     ("remote.llava", "LLAVA"),
     ("remote.drafters", "DRAFTERS"),
     ("remote.got_ocr", "GOT_OCR"),
+    ("remote.kanana", "KANANA"),
     ("remote.prismatic", "PRISMATIC"),
     ("remote.molmo", "MOLMO"),
     ("remote.jina_vlm", "JINA_VLM"),

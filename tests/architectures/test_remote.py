@@ -1277,3 +1277,26 @@ def test_got_ocr_of_a_repository_has_what_the_librarys_has() -> None:
     library = read_config({"model_type": "got_ocr2", "text_config": text | {"model_type": "qwen2"}})
     assert ours.parameters == library.parameters
     assert named(ours)["model.vision_tower_high.net_3.weight"] == (1024, 512, 3, 3)
+
+
+def test_kanana_v_merges_patches_by_convolutions_between_qwen2_vl_and_llama() -> None:
+    seen = {"depth": 2, "embed_dim": 96, "num_heads": 4}
+    merges = {"encoder_hidden_size": 96, "hidden_size": 48, "output_hidden_size": 64, "depth": 2, "mlp_depth": 2}
+    merges |= {"merge_size": 2, "pos_emb": True, "pos_emb_size": 16, "num_eos_tokens": 0, "prenorm": False}
+    kind = {"model_type": "kanana-1.5-v", "architectures": ["KananaVForConditionalGeneration"], **TYPED}
+    whole = read_config(kind | {"vision_config": seen, "projector_config": merges, "text_config": NANO})
+    assert whole.exact, whole.warnings
+    assert named(whole, "language_model.") == named(read_config(NANO))
+    library = named(read_config({"model_type": "qwen2_vl", "vision_config": seen}), "model.visual.")
+    ours = named(whole, "vision_model.")
+    assert ours == {name: shape for name, shape in library.items() if not name.startswith("merger.")}
+    blocks = named(whole, "abstractor.")
+    assert sum(map(prod, blocks.values())) == 62_880  # built with timm's RegStage
+    assert blocks["net.2.b1.se.fc1.weight"] == (48, 48, 1, 1)
+    assert blocks["net.2.b2.se.fc1.weight"] == (12, 48, 1, 1)
+    marked = merges | {"num_eos_tokens": 3, "prenorm": True, "pos_emb": False, "hidden_size": 96}
+    other = named(
+        read_config(kind | {"vision_config": seen, "projector_config": marked, "text_config": NANO}), "abstractor."
+    )
+    assert other["eos_tokens"] == (1, 3, 64)
+    assert "net.0.b1.downsample.conv.weight" not in other

@@ -64,13 +64,14 @@ def qwen_tower(
 
 
 QWEN2_VL_FFN = scaled("embed_dim", "mlp_ratio")
+QWEN2_VL_BLOCKS = qwen_tower(
+    Linear("mlp.fc1", QWEN2_VL_FFN, "embed_dim"),
+    Linear("mlp.fc2", "embed_dim", QWEN2_VL_FFN),
+    width="embed_dim",
+    ffn=QWEN2_VL_FFN,
+)
 QWEN2_VL_TOWER = Assembly(
-    qwen_tower(
-        Linear("mlp.fc1", QWEN2_VL_FFN, "embed_dim"),
-        Linear("mlp.fc2", "embed_dim", QWEN2_VL_FFN),
-        width="embed_dim",
-        ffn=QWEN2_VL_FFN,
-    ),
+    QWEN2_VL_BLOCKS,
     Rest(
         Norm("merger.ln_q", "embed_dim"),
         Linear("merger.mlp.0", merged("embed_dim"), merged("embed_dim")),
