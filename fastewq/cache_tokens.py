@@ -5,6 +5,7 @@ model puts before the others, sound that is heard while it comes in.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Final, NamedTuple
 
 from fastewq.architectures.fields import Fields, Size
@@ -44,8 +45,31 @@ BESIDE: Final[Mapping[str, Size]] = {"florence2": 24 * 24 + 1, "udop": image_tok
 """model_type -> the tokens of an image that the source holds beside the text."""
 BEFORE: Final[Mapping[str, Size]] = {"cpmant": "prompt_length", "musicgen_melody": "chroma_length"}
 """model_type -> learnt prompts, or a melody, before the tokens of the context."""
-UNCACHED: Final = frozenset({("idefics", "cross")})
-"""(model_type, stack) that makes the keys and values of the source anew for each token."""
+UNCACHED: Final = frozenset(
+    {
+        ("bark", "fine_acoustics"),
+        ("blip", "text"),
+        ("idefics", "cross"),
+        ("openai-gpt", "decoder"),
+        ("openai_privacy_filter", "decoder"),
+        ("seamless_m4t_v2", "units_decoder"),
+        ("timesfm", "decoder"),
+        ("timesfm2_5", "decoder"),
+    }
+)
+"""(model_type, stack) that keeps nothing: it makes keys and values anew for each token, or runs over all tokens once,
+as what labels them, reads a question or fills in all codes of a sound at once."""
+SPOKEN: Final = 6.5
+"""Tokens a second: the most that Moonshine is allowed to write, against repetitions."""
+FRAMES: Final[Mapping[str, float]] = {
+    "canary": 12.5,
+    "cohere_asr": 12.5,
+    "moonshine": 16_000 / (64 * 3 * 2),
+    "moonshine_streaming": 50,
+    "speech-encoder-decoder": 50,
+    "speech_to_text": 25,
+}
+"""model_type -> the frames a second of a source of sound, of which there are more than tokens."""
 GUIDED: Final = frozenset({"dia", "musicgen", "musicgen_melody", "vibevoice"})
 """Generate with a second sequence, without the text, that says what to move away from."""
 
@@ -72,6 +96,17 @@ def least_source(f: Fields) -> int:
         return 0
     nested, size = SOURCES[f.model_type]
     return (f.sub(nested) if nested else f).amount(size)
+
+
+def tokens_heard(f: Fields) -> int:
+    """Tokens of a source of sound for each one of the text, at the rate of SPOKEN; 1 for other sources."""
+    return ceil(FRAMES.get(f.model_type, 1) / SPOKEN)
+
+
+def is_written_alone(f: Fields) -> bool:
+    """Whether a decoder that is the whole model has no source: BART as a language model. Halves of other models
+    (TrOCR), and Whisper's, which hears beside a larger one, are given theirs."""
+    return f.model_type not in SOURCES and any(name.endswith("ForConditionalGeneration") for name in f.classes)
 
 
 def tokens_beside(f: Fields) -> int:

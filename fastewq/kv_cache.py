@@ -10,8 +10,8 @@ Counted as serving engines store it (vLLM, SGLang, llama.cpp):
  - linear attention and state-space blocks: the last inputs of the convolution and the state, whatever the context.
    The state is counted at 32 bits per element, which is how engines keep it for accuracy;
  - blocks that a token runs through several times: keys and values of each time;
- - cross attention: keys and values of the source as well, which is as long as the context where its length is not
-   fixed (`fastewq.cache_tokens`);
+ - cross attention: keys and values of the source as well, which is as long as the context where its length is neither
+   fixed nor that of a sound (`fastewq.cache_tokens`);
  - encoders that hear while the decoder writes: their windows.
 
 Sizes come from the shapes of the block's projections wherever these tell them, so that layers that differ are counted
@@ -20,7 +20,7 @@ as they are. What only the config knows (windows, state sizes) is read from it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 from math import prod
@@ -29,7 +29,16 @@ from typing import Any, Final
 from fastewq.architecture import Architecture, Layout, Stack
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.parts import head_dim
-from fastewq.cache_tokens import GUIDED, STREAMED, UNCACHED, least_source, tokens_before, tokens_beside
+from fastewq.cache_tokens import (
+    GUIDED,
+    STREAMED,
+    UNCACHED,
+    is_written_alone,
+    least_source,
+    tokens_before,
+    tokens_beside,
+    tokens_heard,
+)
 from fastewq.errors import InvalidConfig, InvalidPolicy
 from fastewq.windows import first_size, layer_windows
 
@@ -86,7 +95,9 @@ def cache_bytes(
 
     Raises InvalidConfig where a field it needs is not usable, InvalidPolicy for more than MAX_CACHE bytes in all.
     """
-    caches = chain.from_iterable(block_caches(config, stack) for stack in architecture.stacks)
+    caches: Iterable[BlockCache] = chain.from_iterable(block_caches(config, stack) for stack in architecture.stacks)
+    if len(architecture.stacks) == 1 and is_written_alone(Fields(config, str(config["model_type"]))):
+        caches = (replace(cache, source=0) for cache in caches)
     found = [cache.bytes(context, batch, bits) for cache in caches]
     if sum(found) > MAX_CACHE:
         asked = f"context {context}, batch {batch}"
@@ -133,7 +144,7 @@ def block_caches(config: Mapping[str, Any], stack: Stack) -> list[BlockCache]:
 
 def _decoder_caches(top: Fields, stack: Stack) -> list[BlockCache]:
     f = decoder_fields(top)
-    layers, sequences = len(stack.blocks), _sequences(top, f, stack)
+    layers, sequences, heard = len(stack.blocks), _sequences(top, f, stack), tokens_heard(top)
     tokens = {"before": tokens_before(top), "beside": tokens_beside(top), "least_source": least_source(top)}
     # What else a model writes with (codes of sounds, say) has a config of its own, which is not looked for.
     windows = layer_windows(f, layers) if stack.name == "decoder" else [None] * layers
@@ -146,7 +157,7 @@ def _decoder_caches(top: Fields, stack: Stack) -> list[BlockCache]:
             known[key] = replace(
                 cache,
                 per_token=cache.per_token * sequences,
-                source=cache.source * sequences,
+                source=cache.source * sequences * heard,
                 state=cache.state * sequences,
                 pooled=cache.pooled * sequences,
                 **tokens,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,27 @@ def test_cross_attention_counts_the_source_too() -> None:
               "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 4, "decoder_attention_heads": 4,
               "encoder_ffn_dim": 96, "decoder_ffn_dim": 96, "vocab_size": 64}  # fmt: skip
     assert cache_bytes(config, read_config(config), 10, 1, 16) == [0, 0] + [2 * 2 * 64 * 10 * 2] * 3
+
+
+def test_a_decoder_that_is_the_whole_model_has_no_source() -> None:
+    """BART as a language model; halves of other models are given theirs."""
+    sizes = {"d_model": 64, "decoder_layers": 3, "decoder_attention_heads": 4, "decoder_ffn_dim": 96, "vocab_size": 64}
+    alone = {"model_type": "bart", "architectures": ["BartForCausalLM"], **sizes}
+    assert kept(alone, 10) == [2 * 64 * 10] * 3
+    assert kept({"model_type": "trocr", "architectures": ["TrOCRForCausalLM"], **sizes}, 10) == [2 * 2 * 64 * 10] * 3
+
+
+@pytest.mark.parametrize("model_type", ["openai-gpt", "timesfm", "timesfm2_5", "openai_privacy_filter"])
+def test_what_generates_without_a_cache_keeps_none(model_type: str) -> None:
+    assert cached({"model_type": model_type}) == 0
+
+
+@pytest.mark.parametrize(("name", "stack"), [("BlipForQuestionAnswering", "text"), ("BarkModel", "fine_acoustics")])
+def test_stacks_that_run_over_all_tokens_once_keep_nothing(name: str, stack: str) -> None:
+    config = {"model_type": name[:4].lower(), "architectures": [name]}
+    by_stack = {stack.name: block_caches(config, stack) for stack in read_config(config).stacks}
+    assert not any(cache.per_token or cache.source for cache in by_stack[stack])
+    assert any(cache.per_token for cache in chain(*by_stack.values()))
 
 
 WRITERS = {

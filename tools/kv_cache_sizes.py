@@ -172,6 +172,14 @@ CASES = {
     "qwen3 with a window that is off": {**WINDOWS, "max_window_layers": 2, "head_dim": 16},
     "smollm3 with windows": {**WINDOWS, "use_sliding_window": True, "no_rope_layer_interval": 3},
     "vaultgemma": {**WINDOWS, "head_dim": 16},
+    "dots1": {**WINDOWS, **FEW, "n_routed_experts": 4, "n_shared_experts": 1, "head_dim": 16, "n_group": 1,
+              "topk_group": 1, "use_sliding_window": True, "max_window_layers": 2},
+    "qwen4_exp_text": {
+        **COMMON, **DELTA, **EXPERTS, "shared_expert_intermediate_size": 32, "indexer_n_heads": 2,
+        "indexer_kv_heads": 1, "indexer_head_dim": 16, "indexer_budget": 16, "indexer_compress_ratio": 4,
+        "layer_types": ["linear_attention", "indexed_attention"] * 2,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
+    },
     # Keys of an indexer that pools them, two attentions in a block, and cross attention:
     "glm5_next_text": {
         **COMMON, **LATENT, **INDEXER, "n_routed_experts": 4, "index_topk": 16, "index_kpool": 4, "qk_rope_head_dim": 0,
@@ -234,6 +242,13 @@ RUNS: dict[str, Run] = {
             "vision_config": {**VIT, "image_size": 96},
         },
         {"pixel_values": torch.zeros(1, 3, 96, 96), "input_ids": TEXT},
+    ),
+    "BART as a language model": ("bart", "BartForCausalLM", {**BART, "decoder_layers": 2}, {"input_ids": TEXT}),
+    "Moonshine": (  # as much sound as it may write TOKENS for, 6.5 a second
+        "moonshine", "MoonshineForConditionalGeneration",
+        {"hidden_size": 64, "intermediate_size": 96, "encoder_num_hidden_layers": 2, "decoder_num_hidden_layers": 2,
+         "encoder_num_attention_heads": 4, "decoder_num_attention_heads": 4, "vocab_size": 64},
+        {"input_values": torch.zeros(1, int(16_000 * TOKENS / 6.5)), "decoder_input_ids": TEXT},
     ),
     "Llama 3.2 Vision": (
         "mllama", "MllamaForConditionalGeneration",
