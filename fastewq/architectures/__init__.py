@@ -102,6 +102,7 @@ OTHER_TYPES: Final[Mapping[tuple[str, str], str]] = {
     ("qwen3", "DFlashDraftModel"): "dflash",
     ("qwen3", "DSparkDraftModel"): "dspark",
     ("qwen3", "DominoDraftModel"): "domino",
+    ("qwen3", "JinaForRanking"): "jina_ranking",
     ("qwen3", "LlamaForCausalLMEagle3"): "eagle3",
     ("t5", "Chronos2Model"): "chronos2",
     ("t5", "ChronosBoltModelForForecasting"): "chronos_bolt",

@@ -1300,3 +1300,32 @@ def test_kanana_v_merges_patches_by_convolutions_between_qwen2_vl_and_llama() ->
     )
     assert other["eos_tokens"] == (1, 3, 64)
     assert "net.0.b1.downsample.conv.weight" not in other
+
+
+def test_jinas_third_reranker_is_qwen3_with_a_projector_instead_of_a_vocabulary() -> None:
+    sizes = {"model_type": "qwen3", "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, **TYPED}
+    sizes |= {"num_key_value_heads": 2, "num_hidden_layers": 2, "vocab_size": 100, "head_dim": 16}
+    whole = read_config(sizes | {"architectures": ["JinaForRanking"], "embedding_size": 48})
+    assert whole.exact, whole.warnings
+    body = named(read_config(sizes | {"architectures": ["Qwen3Model"]}))
+    assert named(whole, "model.") == body
+    assert named(whole, "projector.") == {"0.weight": (32, 64), "2.weight": (48, 32)}
+
+
+def test_param2_is_ling_whose_shared_expert_has_a_size_of_its_own() -> None:
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_key_value_heads": 2}
+    sizes |= {"head_dim": 16, "num_hidden_layers": 3, "vocab_size": 100, "num_experts": 4, "use_qk_norm": True}
+    sizes |= {"moe_intermediate_size": 24, "num_shared_experts": 2, "first_k_dense_replace": 1, **TYPED}
+    ling = named(read_config(sizes | {"model_type": "bailing_moe_v2"}))
+    config = sizes | {"model_type": "param2moe", "architectures": ["Param2MoEForCausalLM"]}
+    ours = read_config(config)
+    assert ours.exact, ours.warnings
+    assert named(ours) == ling
+    wider = named(read_config(config | {"moe_shared_expert_intermediate_size": 72}))
+    assert wider["model.layers.1.mlp.shared_experts.up_proj.weight"] == (72, 64)
+
+
+def test_tele_flm_is_llama() -> None:
+    ours = read_config(NANO | {"model_type": "teleflm", "architectures": ["TeleFLMForCausalLM"], **TYPED})
+    assert ours.exact, ours.warnings
+    assert named(ours) == named(read_config(NANO))

@@ -19,7 +19,7 @@ from fastewq.architectures.decoders.dense import (
     HEADS,
     LLAMA_MLP,
 )
-from fastewq.architectures.fields import Fields
+from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.parts import (
     Attention,
     FeedForwardPart,
@@ -49,7 +49,7 @@ def sparse(
     return Decoder(mixers={"attention": attention}, feed_forwards=parts, feed_forward_schedule=schedule, **options)
 
 
-def shared(inner: str, prefix: str = "shared_experts", **options: Any) -> GatedMLP:
+def shared(inner: Size, prefix: str = "shared_experts", **options: Any) -> GatedMLP:
     return GatedMLP(prefix=prefix, inner=inner, **options)
 
 

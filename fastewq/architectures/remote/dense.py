@@ -16,6 +16,7 @@ from fastewq.architectures.body import Decoder, Overrides
 from fastewq.architectures.decoders.dense import (
     H_4H,
     HEADS,
+    LLAMA,
     LLAMA_ATTENTION,
     LLAMA_MLP,
     gpt2_attention,
@@ -737,6 +738,8 @@ REMOTE_DENSE: Mapping[str, Model] = {
     ),
     # BAAI/AquilaChat2-7B and xverse/XVERSE-7B: the llama line under other names
     "aquila": decoder(uniform(Attention(), GatedMLP()), heads=TIED_BY_DEFAULT, classes=("AquilaForCausalLM",)),
+    # CofeAI/Tele-FLM; vLLM, models/teleflm.py: Llama but for its scales
+    "teleflm": decoder(LLAMA, classes=("TeleFLMForCausalLM",)),
     "xverse": decoder(uniform(Attention(), GatedMLP()), heads=TIED_BY_DEFAULT, classes=("XverseForCausalLM",)),
     "phi-msft": PHI,
     "phixtral": PHI,

@@ -26,7 +26,7 @@ from fastewq.architectures.decoders.experts import (
     step_experts,
 )
 from fastewq.architectures.decoders.latent import LATENT_LINE, LatentAttention
-from fastewq.architectures.fields import Fields
+from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import NEVER_TIED, BodyAndHeads, Model, decoder, no_head
 from fastewq.architectures.parts import (
     Attention,
@@ -234,12 +234,12 @@ BAILING_ATTENTION = Attention(
 )
 
 
-def bailing(*classes: str) -> Model:
-    """A mixture of experts, its first layers dense."""
+def bailing(*classes: str, beside: Size = BAILING_SHARED) -> Model:
+    """A mixture of experts, its first layers dense; `beside` is the inner width of the experts that all tokens pass."""
     return decoder(
         sparse(
             BAILING_ATTENTION,
-            MixtureOfExperts(shared=shared_if("num_shared_experts", shared(BAILING_SHARED))),
+            MixtureOfExperts(shared=shared_if("num_shared_experts", shared(beside))),
             GatedMLP(),
             leading(field_or("first_k_dense_replace", 0), "dense", "sparse"),
             embed="word_embeddings",
@@ -349,6 +349,10 @@ REMOTE_MOE: Mapping[str, Model] = {
     ),
     "bailing_moe": bailing("BailingMoeForCausalLM", "BailingMoeV2ForCausalLM", "BailingMoeModel"),
     "bailing_moe_v2": bailing("BailingMoeV2ForCausalLM", "BailingMoeV2Model"),
+    # bharatgenai/Param2-17B-A2.4B-Thinking; vLLM, models/param2moe.py
+    "param2moe": bailing(
+        "Param2MoEForCausalLM", beside=field_or("moe_shared_expert_intermediate_size", BAILING_SHARED)
+    ),
     # sarvamai/sarvam-30b; vLLM, models/sarvam.py, has the same blocks for it
     "sarvam_moe": normed(bailing(), "ForCausalLM", "SarvamMoEForCausalLM", "SarvamMoEModel"),
     # inclusionAI/LLaDA2.0-mini, modeling_llada2_moe.py

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from fastewq.architectures.assembly import Adjusted, Family
+from fastewq.architectures.body import Body
 from fastewq.architectures.decoders.dense import FALCON, HEADS, LLAMA, LLAMA_LINE, uniform
 from fastewq.architectures.decoders.latent import LATENT_LINE
 from fastewq.architectures.decoders.linear_attention import MINIMAX
@@ -13,7 +14,7 @@ from fastewq.architectures.decoders.moe import MOE
 from fastewq.architectures.encoders.bert_relatives import ENCODERS
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import BodyAndHeads, LMHead, Model, decoder
-from fastewq.architectures.parts import Attention, GatedMLP
+from fastewq.architectures.parts import Attention, GatedMLP, Tensors, linear
 
 
 def reading(model: BodyAndHeads, change: Callable[[Fields], Fields], *classes: str) -> BodyAndHeads:
@@ -58,6 +59,13 @@ def minimax_layers(f: Fields, layers: int) -> Sequence[str]:
 
 MINIMAX_01 = replace(MINIMAX, mixer_schedule=minimax_layers, only={"shared_intermediate_size": (0,)})
 
+
+def ranks(f: Fields, body: Body) -> Tensors:
+    """What makes vectors of the marks after documents and query."""
+    half = body.width // 2
+    return (*linear("projector.0", half, body.width), *linear("projector.2", f["embedding_size"], half))
+
+
 NEW_TASKS = ("MaskedLM", "SequenceClassification", "TokenClassification")
 
 RENAMED: Mapping[str, Model] = {
@@ -86,6 +94,10 @@ RENAMED: Mapping[str, Model] = {
         default="Model",
         prefix="encoder",
         classes=("NemotronLabsDiffusionModel",),
+    ),
+    # jinaai/jina-reranker-v3, modeling.py; vLLM, models/jina.py: its config says qwen3
+    "jina_ranking": replace(
+        LLAMA_LINE["qwen3"], heads={"ForRanking": ranks}, default="ForRanking", classes=("JinaForRanking",)
     ),
     # JetLM/SDAR-8B-Chat and JetLM/SDAR-30B-A3B-Chat, modeling_sdar.py and modeling_sdar_moe.py: Qwen3
     "sdar": replace(LLAMA_LINE["qwen3"], classes=("SDARForCausalLM",)),
