@@ -19,6 +19,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any, Final
@@ -37,7 +38,7 @@ from daft.exceptions import DaftCoreException
 from daft.execution import udf
 
 import fastewq
-from fastewq.errors import FastEWQError, InputError, StorageFailure, UnavailableError
+from fastewq.errors import FastEWQError, InputError, MissingExtra, StorageFailure, UnavailableError
 
 CONNECT_SECONDS: Final = 10.0
 START_SECONDS: Final = 120.0
@@ -60,23 +61,33 @@ class Engine:
     address: str | None = None
     workers: int | None = None
 
-    def start(self) -> int:
-        """Choose Daft's runner, which a process can do once; returns the number of workers.
+    def check(self) -> None:
+        """What can be known before there is work to do.
 
-        Raises InputError for an address without Ray and for a working directory that Ray cannot be used in, and
-        UnavailableError where no cluster answers at the address.
+        Raises InputError for an address without Ray and for a working directory that Ray cannot be used in,
+        MissingExtra, and UnavailableError where no cluster answers at the address.
         """
-        workers = self.workers or os.cpu_count() or 1
         if self.name == "ray":
             _check_working_directory()
-            address = self.address or os.environ.get("RAY_ADDRESS")
-            if address:
+            if find_spec("ray") is None:
+                raise MissingExtra("the package ray is not installed", hint="pip install 'fastewq[cluster]'")
+            if address := self._cluster():
                 _reach(address)
-            else:
-                _start_ray(workers)
-            daft.set_runner_ray(self.address, noop_if_initialized=True)
         elif self.address:
             raise InputError(f"address is {self.address!r:.100}, but the engine is {self.name}; expected engine ray")
+
+    def _cluster(self) -> str | None:
+        """The address of a running Ray cluster."""
+        return self.address or os.environ.get("RAY_ADDRESS")
+
+    def start(self) -> int:
+        """Choose Daft's runner, which a process can do once; returns the number of workers. Raises as `check`."""
+        self.check()
+        workers = self.workers or os.cpu_count() or 1
+        if self.name == "ray":
+            if self._cluster() is None:
+                _start_ray(workers)
+            daft.set_runner_ray(self.address, noop_if_initialized=True)
         else:
             # Left to itself, Daft loads Ray wherever that is installed, and takes it inside a job of Ray.
             with suppress(DaftCoreException):  # a runner was chosen before
@@ -149,10 +160,8 @@ def stopping(work: str) -> Iterator[None]:
     except FastEWQError:
         raise
     except (RuntimeError, OSError, pa.ArrowException, *of_ray) as error:
-        raise StorageFailure(f"{work} stopped: {_last_line(error)}") from error
-
-
-def _last_line(error: BaseException) -> str:
-    """What an engine's error says: its last line, as those before are a traceback; of a StorageFailure its message."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[-1]
-    return line.rpartition(f"{StorageFailure.__name__}: ")[2][:300]
+        # The last line, as those before are a traceback; of a StorageFailure its message.
+        line = (str(error).strip() or type(error).__name__).splitlines()[-1]
+        reason = line.rpartition(f"{StorageFailure.__name__}: ")[2][:300]
+        hint = "Memory or /dev/shm may be too small for so many --workers." if " process " in reason else ""
+        raise StorageFailure(f"{work} stopped: {reason}", hint=hint) from error

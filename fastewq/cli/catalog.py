@@ -73,7 +73,8 @@ def build(
     with need_extra("catalog"):
         from fastewq.catalog.build import build_index
         from fastewq.catalog.collect import collect
-        from fastewq.catalog.predict import predict
+        from fastewq.catalog.index import Catalog
+        from fastewq.catalog.predict import plans_version, predict
         from fastewq.catalog.store import Store
         from fastewq.engine import Engine
         from fastewq.hub import Filters
@@ -81,6 +82,11 @@ def build(
 
     store = Store(output)
     filters = Filters(author, task, library, min_downloads, since, limit)
+    chosen = Engine(engine.value, address, workers)
+    folder = shipped_folder(objective) if objective and artefact is None else artefact
+    if not collect_only:  # before what may take all night
+        chosen.check()
+        plans_version(folder)
     with resumable(), store.locked():
         with _status("collecting", as_json) as show:
             counts = collect(store, source, filters=filters, headers=headers, progress=_counted(show))
@@ -93,13 +99,12 @@ def build(
             "failed": dict(sorted(counts.failed.items())),
         }
         if not collect_only:
-            chosen = Engine(engine.value, address, workers)
-            folder = shipped_folder(objective) if objective and artefact is None else artefact
             with _status("planning", as_json) as show:
                 plans = predict(store, artefact=folder, engine=chosen, progress=_rate(show))
             with _status("writing the index", as_json):
                 entries = build_index(store)
-            document |= {"planned": plans.new, "kept": plans.kept, "entries": entries}
+            refused = Catalog(store.index).query("SELECT count(*) FROM models WHERE error_code IS NOT NULL")[0][0]
+            document |= {"planned": plans.new, "kept": plans.kept, "entries": entries, "refused": refused}
     if as_json:
         print_json(document)
     else:
@@ -107,7 +112,7 @@ def build(
         typer.echo(f"found {counts.found}: {counts.added} added, {counts.unchanged} unchanged, failed: {failed}")
         if not collect_only:
             typer.echo(
-                f"{document['planned']} planned, {document['kept']} kept; {document['entries']} entries in the index"
+                f"{plans.new} planned, {plans.kept} kept; {entries} entries in the index, {refused} without a plan"
             )
     if counts.stopped:
         raise counts.stopped

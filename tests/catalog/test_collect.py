@@ -434,7 +434,7 @@ def test_the_commands_end_to_end(command, loopback, configs, tmp_path):
         (folder / f"{name.replace('/', '--')}.json").write_text(configs[name])
     output = done(command("build", str(folder), "-o", catalog, "--workers", "1"))
     assert "found 3: 3 added, 0 unchanged, failed: none" in output
-    assert "3 planned, 0 kept; 3 entries in the index" in output
+    assert "3 planned, 0 kept; 3 entries in the index, 1 without a plan" in output
     assert "3 entries" in done(command("index", catalog))
     entry = json.loads(done(command("get", "copy/one", "--catalog", catalog, "--json")))
     plan = json.loads(done(command("get", f"copy/one@{entry['revision']}", "--catalog", catalog, "--plan", "--json")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import os
@@ -26,7 +27,7 @@ from fastewq.catalog.predict import predict
 from fastewq.catalog.schema import BLOCKS, CONFIGS, MODELS
 from fastewq.catalog.store import Store
 from fastewq.engine import Engine
-from fastewq.errors import InputError, InvalidDataset, NotFound, StorageFailure, UnavailableError
+from fastewq.errors import InputError, InvalidDataset, MissingExtra, NotFound, StorageFailure, UnavailableError
 from fastewq.hub import Filters
 from fastewq.predictor import load_predictor
 from fastewq.training.dataset import build_dataset
@@ -250,6 +251,83 @@ def test_a_damaged_file_of_plans_is_named_and_can_be_deleted(store, undisturbed,
     assert tables(store) == undisturbed
 
 
+def test_plans_without_their_blocks_are_made_again(store, undisturbed, artefact):
+    (version,) = store.versions()
+    store.files("blocks", version)[0].unlink()
+    assert predict(store, artefact=artefact, engine=Engine(workers=1)).new
+    assert tables(store) == undisturbed
+
+
+def test_a_damaged_file_of_configs_can_be_deleted_with_the_plans(finished, store, undisturbed, artefact):
+    added = store.folder / "added.jsonl"
+    added.write_text(json.dumps({"id": "another/one", "config": {}}))
+    with store.locked():
+        collect(store, str(added))
+    damaged = store.files("configs")[0]
+    damaged.write_bytes(b"half")
+    with pytest.raises(InvalidDataset, match=damaged.name) as found:
+        store.known()
+    assert found.value.hint.startswith(f"Delete it and {store.folder / 'plans'}: ")
+    damaged.unlink()
+    shutil.rmtree(store.folder / "plans")
+    with store.locked():
+        collect(store, str(finished.folder.parent / "in.parquet"))
+    predict(store, artefact=artefact, engine=Engine(workers=1))
+    blocks = [row for row in tables(store)["blocks"] if row["id"] != "another/one"]
+    assert blocks == undisturbed["blocks"]
+    assert build_index(store) == len(undisturbed["models"]) + 1
+
+
+def test_a_file_that_somebody_put_beside_the_configs_is_named(store):
+    shutil.copy(store.files("configs")[0], store.configs / "backup.parquet")
+    with pytest.raises(InvalidDataset, match=r"backup\.parquet is no file of a catalog; expected names such as"):
+        store.known()
+
+
+def test_a_folder_that_cannot_be_read_leaves_no_models_out(tmp_path, monkeypatch):
+    """The command says so; what is below it would be missing in the catalog, and nobody would know."""
+    closed = tmp_path / "org" / "closed"
+    closed.mkdir(parents=True)
+    (tmp_path / "org" / "open.json").write_text("{}")
+    scandir = os.scandir
+
+    def scan(path):
+        if Path(path) == closed:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    with pytest.raises(StorageFailure, match=r"closed cannot be read: Permission denied"):
+        collect(Store(tmp_path / "catalog"), str(tmp_path))
+
+
+def test_an_empty_revision_is_a_missing_one(tmp_path):
+    """Else the second config of a model would be taken for the first."""
+    rows = [{"id": "a/b", "revision": "", "config": {"number": number}} for number in range(2)]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    store = Store(tmp_path / "catalog")
+    with store.locked():
+        assert collect(store, str(tmp_path / "x.jsonl")).added == 2
+    assert all(len(revision) == 40 for _, revision in store.revisions())
+
+
+def test_a_worker_that_dies_leaves_a_line_with_what_may_help(store, artefact, monkeypatch):
+    shutil.rmtree(store.folder / "plans")
+    evaluate = engine_module.udf.UdfHandle.eval_input
+
+    def kill_first(handle, batch):
+        handle.process.kill()
+        handle.process.wait()
+        return evaluate(handle, batch)
+
+    monkeypatch.setattr(engine_module.udf.UdfHandle, "eval_input", kill_first)
+    with pytest.raises(StorageFailure, match=r"^planning stopped: ") as found:
+        predict(store, artefact=artefact, engine=Engine(workers=2))
+    assert "--workers" in found.value.hint
+    del found
+    gc.collect()  # of the pipe that Daft leaves open
+
+
 def test_a_full_disk_stops_it_with_a_line_that_names_the_file(store, artefact, monkeypatch, capfd):
     shutil.rmtree(store.folder / "plans")
 
@@ -267,6 +345,13 @@ def test_a_cluster_that_is_not_there_is_named_at_once() -> None:
         Engine("ray", address="127.0.0.1:9").start()
     with pytest.raises(InputError, match=r"address is 'head:6379'.*expected engine ray"):
         Engine(address="head:6379").start()
+
+
+def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match="the package ray is not installed") as found:
+        Engine("ray").check()
+    assert "fastewq[cluster]" in found.value.hint
 
 
 def test_two_commands_do_not_write_at_once(store):
