@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from fastewq.errors import StorageFailure
@@ -57,6 +58,8 @@ def writable_folder(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageFailure(f"the folder {folder} cannot be made: {error.strerror}") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise StorageFailure(f"the folder {folder} cannot be written to: permission denied")
-    return folder
+    try:
+        with TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise StorageFailure(f"the folder {folder} cannot be written to: {error.strerror}") from error

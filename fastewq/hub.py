@@ -434,7 +434,8 @@ class Hub:
         if seconds is None:
             return
         if seconds > self.patience.longest_wait:
-            self.lost = True
+            with self._lock:
+                self.lost = True
             raise HubUnavailable(
                 f"{what}: the Hub answered {response.status_code} and asks to wait {seconds:.0f} s; "
                 f"this command waits at most {self.patience.longest_wait:.0f} s",

@@ -75,7 +75,7 @@ def read_source(source: str, *, revision: str | None = None, offline: bool = Fal
         from fastewq.hub import DEFAULT_REVISION, Hub
 
         hub = Hub(offline=offline)
-        read = hub.config(source, revision or DEFAULT_REVISION)
+        read = hub.config(source, DEFAULT_REVISION if revision is None else revision)
         return Source(read.config, model_id=source, commit=read.commit, hub=hub, warning=read.warning)
     if revision is not None:
         raise InputError(f"--revision is {revision!r:.100}, but {source} is not a model on the Hub, so it has none")

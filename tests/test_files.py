@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fastewq import files
 from fastewq.errors import StorageFailure
 from fastewq.files import save, save_csv, writable_folder
 
@@ -41,3 +42,14 @@ def test_a_file_in_the_way_of_a_folder(folder: str, tmp_path: Path) -> None:
     with pytest.raises(StorageFailure, match=f"the folder .*{folder} cannot be made"):
         writable_folder(tmp_path / folder)
     assert writable_folder(tmp_path / "new" / "below").is_dir()
+
+
+def test_a_folder_says_why_nothing_can_be_written_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mount that is read-only, for instance, which permissions say nothing of."""
+
+    def refuse(**_: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(files, "TemporaryFile", refuse)
+    with pytest.raises(StorageFailure, match=r"cannot be written to: Read-only file system$"):
+        writable_folder(tmp_path)

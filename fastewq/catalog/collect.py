@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -47,7 +48,6 @@ FLUSH_SECONDS: Final = 20.0
 IMPORT_ROWS: Final = 20_000
 MAX_HEADERS: Final = 32 << 20
 """Characters of one model's list of tensors; a mixture of experts with 400,000 tensors stays below."""
-MAX_FILES: Final = 1_000_000
 REQUIRED: Final = ("id", "revision", "config")
 ID: Final = r"^[^@\p{C}\p{Zl}\p{Zp}]{1,200}$"
 """What lines of output, `get ID@REVISION` and paths of the service can hold."""
@@ -362,7 +362,11 @@ def _folder_tables(folder: Path) -> Iterator[pa.Table]:
     """NAME.json, where a double hyphen stands for the slash of an id, and ORG/NAME/config.json, beside and below which
     other files belong to the model."""
 
-    paths = sorted(folder.rglob("*.json"))[:MAX_FILES]
+    def refuse(error: OSError) -> None:
+        raise StorageFailure(f"{error.filename} cannot be read: {error.strerror}") from error
+
+    walked = os.walk(folder, onerror=refuse)
+    paths = sorted(Path(here, name) for here, _, names in walked for name in names if name.endswith(".json"))
     models = {path.parent for path in paths if path.name == "config.json"} - {folder}
 
     def is_config(path: Path) -> bool:
@@ -399,7 +403,7 @@ def _tables(rows: Iterator[dict[str, Any]], source: str) -> Iterator[pa.Table]:
 
 
 def _conform(table: pa.Table, source: str) -> pa.Table:
-    """The table with exactly the columns of CONFIGS. A missing revision becomes the hash of the config."""
+    """The table with exactly the columns of CONFIGS. A missing or empty revision becomes the hash of the config."""
     columns = {}
     for column in CONFIGS:
         if column.name in table.column_names and column.name not in (
@@ -424,6 +428,7 @@ def _conform(table: pa.Table, source: str) -> pa.Table:
     if len(strange):
         first = shown(strange[0].as_py())
         raise InvalidDataset(f"{source}: an id is {first}; expected 1 to 200 characters of one line, without '@'")
+    columns["revision"] = pc.if_else(pc.equal(columns["revision"], ""), None, columns["revision"])
     if columns["revision"].null_count:
         hashes = [hashlib.sha256(text.encode()).hexdigest()[:40] for text in columns["config"].to_pylist()]
         columns["revision"] = pc.coalesce(columns["revision"], pa.array(hashes, pa.string()))
@@ -435,5 +440,7 @@ def _lines(path: Path) -> Iterator[str]:
         with path.open(encoding="utf-8-sig") as stream:
             while line := stream.readline(MAX_CONFIG_BYTES * 2):
                 yield line
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise StorageFailure(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
         raise InvalidDataset(f"{path} cannot be read as UTF-8 text: {error}") from error

@@ -280,18 +280,25 @@ class Catalog:
             del self._local.connection
 
 
+_REBUILD: Final = "`fastewq catalog index DIR` writes it anew."
+
+
 def _damaged(path: Path, error: Exception) -> InvalidDataset:
-    return InvalidDataset(f"{path} cannot be read: {error}", hint="`fastewq catalog index DIR` writes it anew.")
+    return InvalidDataset(f"{path} cannot be read: {error}", hint=_REBUILD)
 
 
 def _open(path: Path) -> sqlite3.Connection:
+    try:
+        path.open("rb").close()  # SQLite would not say why it cannot
+    except OSError as error:
+        raise StorageFailure(f"{path} cannot be read: {error.strerror}") from error
     try:
         # immutable: the file is never written in place, so no locks are needed and no journal is looked for.
         uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
         connection = sqlite3.connect(uri, uri=True, check_same_thread=True, cached_statements=64)
         row = connection.execute("SELECT value FROM about WHERE key = 'format'").fetchone()
     except sqlite3.Error as error:
-        raise InvalidDataset(f"{path} is not an index of a catalog: {error}") from error
+        raise InvalidDataset(f"{path} is not an index of a catalog: {error}", hint=_REBUILD) from error
     if row is None or row[0] != str(FORMAT):
         connection.close()
         raise InvalidDataset(f"{path} has format {row and row[0]}; this version of fastewq reads format {FORMAT}")

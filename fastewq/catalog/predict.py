@@ -182,15 +182,17 @@ def write_batch(folder: Path, table: pa.Table) -> int:
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """Delete what an interrupted run left: temporary files, and blocks whose models were never written."""
+    """Delete what an interrupted run left: temporary files, and blocks whose models were never written; and models
+    whose blocks somebody deleted, so that they are planned again."""
     try:
         for kind in ("models", "blocks"):
             (folder / kind).mkdir(parents=True, exist_ok=True)
             for path in (folder / kind).iterdir():
                 if path.suffix != ".parquet" or path.name.startswith("."):
                     path.unlink(missing_ok=True)
-        for path in (folder / "blocks").iterdir():
-            if not (folder / "models" / path.name).exists():
-                path.unlink(missing_ok=True)
+        names = [{path.name for path in (folder / kind).iterdir()} for kind in ("models", "blocks")]
+        for name in names[0] ^ names[1]:
+            for kind in ("models", "blocks"):
+                (folder / kind / name).unlink(missing_ok=True)
     except OSError as error:
         raise StorageFailure(f"{folder} cannot be prepared: {error.strerror}") from error

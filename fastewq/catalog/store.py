@@ -33,6 +33,7 @@ ROW_GROUP: Final = 5000
 NAMED: Final = -(1 << 62)
 """Added to the `sequence` of a revision that a list named: whenever it was collected, main stays the newest."""
 _VERSION: Final = re.compile(r"[\w.+-]{1,100}", re.ASCII)
+_NUMBER: Final = re.compile(r"[0-9]{8,10}")
 
 
 class Known(NamedTuple):
@@ -97,9 +98,18 @@ class Store:
                 shutil.rmtree(self.plans(other), ignore_errors=True)
 
     def files(self, kind: str, version: str | None = None) -> list[Path]:
-        """The Parquet files of `configs`, or of the `models` or `blocks` of a version, in order of their names."""
+        """The Parquet files of `configs`, or of the `models` or `blocks` of a version, in order of their names.
+
+        Raises InvalidDataset for a file of `configs` that no command wrote: what it holds would count twice.
+        """
         folder = self.configs if version is None else self.plans(version) / kind
-        return sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
+        found = sorted(path for path in folder.glob("*.parquet") if not path.name.startswith("."))
+        strange = [path for path in found if version is None and not _NUMBER.fullmatch(path.stem)]
+        if strange:
+            raise InvalidDataset(
+                f"{strange[0]} is no file of a catalog; expected names such as 00000007.parquet", hint="Move it away."
+            )
+        return found
 
     def rows(self, kind: str, version: str | None = None) -> int:
         """Rows of all files, from their footers."""
@@ -163,10 +173,16 @@ def _metadata(path: Path) -> pq.FileMetaData:
         raise damaged(path, error) from error
 
 
-def damaged(path: Path, error: Exception) -> InvalidDataset:
-    """A file of the folder that cannot be read, and how to do without it."""
-    of_plans = path.parent.name in ("models", "blocks")
-    hint = "Delete it: the next build plans its models again." if of_plans else "Build the catalog in another folder."
+def damaged(path: Path, error: Exception) -> InvalidDataset | StorageFailure:
+    """A file of the folder that cannot be read, and, if that is its own fault, how to do without it."""
+    if isinstance(error, OSError) and error.errno:
+        return StorageFailure(f"{path} cannot be read: {os.strerror(error.errno)}")
+    if path.parent.name in ("models", "blocks"):
+        hint = "Delete it: the next build plans its models again."
+    else:
+        # Its numbers may be given to other rows then, and plans are found by them.
+        plans = path.parent.parent / "plans"
+        hint = f"Delete it and {plans}: the next build collects its models again, and plans all of them."
     return InvalidDataset(f"{path} cannot be read: {str(error).splitlines()[0][:200]}", hint=hint)
 
 

@@ -131,7 +131,8 @@ def _opened(path: Path, revision: str | None) -> Iterator[Checkpoint]:
     from fastewq.analysis.remote import open_hub_checkpoint
     from fastewq.hub import BATCH, DEFAULT_REVISION, Hub
 
-    with open_hub_checkpoint(Hub(patience=BATCH), name, revision or DEFAULT_REVISION) as checkpoint:
+    revision = DEFAULT_REVISION if revision is None else revision
+    with open_hub_checkpoint(Hub(patience=BATCH), name, revision) as checkpoint:
         yield checkpoint
 
 

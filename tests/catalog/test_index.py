@@ -199,8 +199,11 @@ def test_files_that_are_no_index(tmp_path, path):
     with pytest.raises(NotFound, match="does not exist"):
         Catalog(tmp_path / "absent.sqlite")
     (tmp_path / "text.sqlite").write_text("hello" * 1000)
-    with pytest.raises(InvalidDataset, match="not an index"):
+    with pytest.raises(InvalidDataset, match="not an index") as found:
         Catalog(tmp_path / "text.sqlite")
+    assert "writes it anew" in found.value.hint
+    with pytest.raises(StorageFailure, match="cannot be read: Is a directory"):
+        Catalog(tmp_path)
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE about SET value = '9' WHERE key = 'format'")
     connection.close()
