@@ -265,6 +265,9 @@ def _linear_state(f: Fields, width: int, layout: Layout) -> int:
     if decay is None:  # lightning attention; RWKV-7 also keeps the last input of both halves
         return values * head_dim(f) + (2 * width if "attn.x_r" in shapes else 0)
     # Delta rules: a convolution runs over queries, keys and values; keys may have fewer heads than values.
+    kernels = shapes.get("self_attn.dynamic_conv1d.kernel_generator.w2.bias")
+    if kernels is not None:  # Jet-Nemotron: of the values alone, so that their last ones are kept as well
+        return values * shapes["self_attn.q_proj.weight"][0] // prod(decay) + kernels[0]
     channels = sum(shape[0] for name, shape in shapes.items() if name.endswith("conv1d.weight"))
     return values * ((channels - values) // 2) // (f.optional_size("linear_num_key_heads") or prod(decay))
 

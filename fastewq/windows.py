@@ -14,7 +14,7 @@ from fastewq.architectures.fields import STAND_INS, Fields, Size
 from fastewq.architectures.parts import field_or
 
 WINDOWED: Final = frozenset(
-    {"sliding_attention", "chunked_attention", "local_attention", "local", "hybrid_sliding",
+    {"sliding_attention", "chunked_attention", "local_attention", "local", "hybrid_sliding", "swa",
      "compressed_sparse_attention", "heavily_compressed_attention"}
 )  # fmt: skip
 """The names of layers with a window. `reference_sliding_attention` (Unlimited-OCR) is none: it keeps the prompt too."""
@@ -57,6 +57,9 @@ def _window(f: Fields) -> int | None:
         return f["sliding_window_size"] + 1
     if f.model_type == "smallthinker":
         return first_size(f, "sliding_window_size")
+    if f.model_type == "jet_nemotron" and f.has("efficient_attention_config"):
+        efficient = f.sub("efficient_attention_config", "")
+        return first_size(efficient.sub("swa", ""), "window_size") if efficient.has("swa") else None
     if f.model_type == "dots3_note_text":
         return first_size(f, "sliding_window", "sliding_window_size") or 512
     return first_size(f, "sliding_window", "attention_window_size")

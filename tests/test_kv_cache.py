@@ -185,6 +185,21 @@ def test_windows_of_smallthinker_are_where_its_layout_has_a_one() -> None:
         windows(config | {"sliding_window_layout": [1]})
 
 
+def test_jet_nemotron_keeps_states_windows_and_all() -> None:
+    """As jet_block.py has it: a matrix of keys by values for each head, and the last values of the convolution."""
+    config = {"model_type": "jet_nemotron", "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config |= {
+        "num_hidden_layers": 3,
+        "intermediate_size": 96,
+        "vocab_size": 100,
+        "layer_types": ["jet", "swa", "attn"],
+    }
+    jet = {"num_heads": 6, "head_dim": 8, "expand_v": 2.0, "conv_size": 4}
+    config |= {"efficient_attention_config": {"jet": jet, "swa": {"window_size": 100}}}
+    state = 6 * 8 * 16 + 4 * 6 * 16
+    assert kept(config, 1000) == [state * 32 // 16, 100 * 2 * 2 * 16, 1000 * 2 * 2 * 16]
+
+
 def test_windows_of_dots3_note_are_512_where_its_config_has_none() -> None:
     config = {"model_type": "dots3_note_text", "num_hidden_layers": 7}
     assert windows(config) == [None, None, 512, 512, 512, None, 512]

@@ -1329,3 +1329,22 @@ def test_tele_flm_is_llama() -> None:
     ours = read_config(NANO | {"model_type": "teleflm", "architectures": ["TeleFLMForCausalLM"], **TYPED})
     assert ours.exact, ours.warnings
     assert named(ours) == named(read_config(NANO))
+
+
+def test_jet_nemotron_is_qwen2_with_delta_rules() -> None:
+    """The sizes of jet-ai/Jet-Nemotron-2B, whose own code builds as many parameters."""
+    jet = {"conv_size": 4, "dconv_generator_reduction": 8, "expand_v": 2.6666666667, "head_dim": 96, "num_heads": 12}
+    kinds = ["jet"] * 28
+    kinds[14] = kinds[19] = "attn"
+    kinds[20] = kinds[21] = "swa"
+    sizes = {"hidden_size": 1536, "intermediate_size": 8960, "num_attention_heads": 12, "num_key_value_heads": 2}
+    sizes |= {"num_hidden_layers": 28, "vocab_size": 151936, "tie_word_embeddings": True, "layer_types": kinds, **TYPED}
+    config = {"model_type": "jet_nemotron", "architectures": ["JetNemotronForCausalLM"], **sizes}
+    whole = read_config(config | {"efficient_attention_config": {"jet": jet, "swa": {"window_size": 1152}}})
+    assert whole.exact, whole.warnings
+    assert whole.parameters == 1_964_806_208
+    assert [block.layout.mixer for block in whole.stacks[0].blocks].count("attention") == 4
+    plain = {name: value for name, value in sizes.items() if name != "layer_types"} | {"model_type": "qwen2"}
+    assert whole.stacks[0].blocks[14].layout == read_config(plain).stacks[0].blocks[14].layout
+    with pytest.raises(InvalidConfig, match="efficient_attention_config"):
+        read_config(config)
