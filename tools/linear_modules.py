@@ -5,8 +5,8 @@
 Every model type of the golden tables with a text model is built with the transformers library on the meta device and
 planned with int4, int8 and kept blocks in turn. Each of its `nn.Linear` goes through the tool's own matching with the
 exported configuration: transformers' function for bitsandbytes, compressed-tensors' for llm-compressor, and the same
-few lines as in the sources of torchao, GPTQModel, NNCF and quanto. What no plan names must stay as it is. Needs
-transformers, torch and compressed-tensors (the `oracle` extra).
+few lines as in the sources of AutoRound, torchao, GPTQModel, NNCF and quanto. What no plan names must stay as it is.
+Needs transformers, torch and compressed-tensors (the `oracle` extra).
 """
 
 from __future__ import annotations
@@ -43,14 +43,21 @@ Bits = Callable[[Any, str, torch.nn.Module], list[int]]
 """(exported document, path, module) -> the bits of every rule that takes the module."""
 
 
-def by_bitsandbytes(config: Any, path: str, _: torch.nn.Module) -> list[int]:
-    return [4 if config["load_in_4bit"] else 8] if should_convert_module(path, config["llm_int8_skip_modules"]) else []
+def by_bitsandbytes(config: Any, path: str, module: torch.nn.Module) -> list[int]:
+    taken = type(module) is torch.nn.Linear and should_convert_module(path, config["llm_int8_skip_modules"])
+    return [4 if config["load_in_4bit"] else 8] if taken else []
 
 
 def by_compressed_tensors(config: Any, path: str, module: torch.nn.Module) -> list[int]:
+    """Subclasses match, but are not packed."""
     ignore = tuple(config["ignore"])
-    groups = config["config_groups"].values()
+    groups = config["config_groups"].values() if type(module) is torch.nn.Linear else ()
     return [g["weights"]["num_bits"] for g in groups if is_match(path, module, tuple(g["targets"]), ignore)]
+
+
+def by_autoround(config: Any, path: str, module: torch.nn.Module) -> list[int]:
+    bits = config["layer_config"].get(path, {"bits": 16})["bits"]
+    return [bits] if bits < 16 and type(module) is torch.nn.Linear else []
 
 
 def by_torchao(document: Any, path: str, _: torch.nn.Module) -> list[int]:
@@ -80,6 +87,7 @@ def by_quanto(document: Any, path: str, _: torch.nn.Module) -> list[int]:
 RULES: dict[str, tuple[str, Bits]] = {
     "bitsandbytes": ("quantization_config.json", by_bitsandbytes),
     "llm-compressor": ("quantization_config.json", by_compressed_tensors),
+    "autoround": ("autoround.json", by_autoround),
     "torchao": ("torchao.json", by_torchao),
     "gptqmodel": ("quantize_config.json", by_gptqmodel),
     "openvino": ("nncf.json", by_openvino),

@@ -10,7 +10,7 @@ from typing import Final
 
 from fastewq.architecture import Role, Tensor
 from fastewq.document import Plan
-from fastewq.exports.names import TIED_HEADS
+from fastewq.exports.names import NO_LINEAR, OWN_LINEAR, TIED_HEADS
 from fastewq.modules import FUSED, is_token_head, module_name
 from fastewq.policy import KEEP
 from fastewq.schemes import LEVELS, MATRICES, OUTSIDE_MATRICES, Scheme, Target, raw_precision, target_named
@@ -134,7 +134,7 @@ def assign(plan: Plan, target: str) -> Assignment:
     modules = (*_in_blocks(plan, chosen, planned), *_outside(plan, chosen))
     routers = tuple(replace(m, precision=KEEP, scheme=None) for m in _in_blocks(plan, chosen, router - planned))
     assignment = Assignment(plan, chosen, modules, routers)
-    bare = _bare(modules)
+    bare = _bare(plan, modules)
     return assignment.changed(lambda module: _storable(module, assignment.target, bare))
 
 
@@ -170,19 +170,29 @@ BARE: Final[dict[Role, str]] = {
 }
 
 
-def _bare(modules: Sequence[Module]) -> frozenset[str]:
+def _bare(plan: Plan, modules: Sequence[Module]) -> frozenset[str]:
     """The paths of matrices in no linear module: parameters, and what is in a MultiheadAttention of PyTorch.
 
-    That one reads the weight of its output projection past the linear module, which is a class of its own.
+    That one reads the weight of its output projection past the linear module, which is a class of its own. A few models
+    have modules of their own throughout their blocks.
     """
     own = ".in_proj_weight"
     attentions = {module.path.removesuffix(own) for module in modules if module.path.endswith(own)}
+    attentions |= {  # in some towers that matrix cannot be quantized, and so is no module
+        f"{block.path}.{tensor.name.removesuffix(own)}"
+        for stack in plan.stacks
+        for block in stack.blocks
+        for tensor in plan.layouts[block.layout]
+        if tensor.name.endswith(own)
+    }
+    throughout = plan.model["model_type"] in NO_LINEAR
     return frozenset(
         module.path
         for module in modules
         if module.tensor.role == "experts"
         or not f".{module.tensor.name}".endswith(".weight")
         or module.path.rpartition(".")[0] in attentions
+        or (throughout and module.block >= 0)
     )
 
 
@@ -267,6 +277,17 @@ def stacked_experts(assignment: Assignment) -> list[Module]:
     found = [m for m in assignment.modules if m.tensor.role == "experts"]
     parents = {m.path.rpartition(".")[0]: m for m in found}
     return [replace(m, path=path, name=m.name.rpartition(".")[0]) for path, m in parents.items()]
+
+
+def of_the_very_class(assignment: Assignment, tool: str) -> Assignment:
+    """For tools that take PyTorch's linear modules, and none of a class made from it."""
+    own = OWN_LINEAR.get(assignment.plan.model["model_type"], ())
+
+    def kept(module: Module) -> tuple[str, str] | None:
+        taken = module.scheme is None or module.block < 0 or module.name not in own
+        return None if taken else (KEEP, f"{tool} leaves linear modules alone that are of a class of their own")
+
+    return assignment.changed(kept)
 
 
 LATENT: Final = "self_attn.kv_b_proj"

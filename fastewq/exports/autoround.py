@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from fastewq.exports.assignment import Assignment, Module, odd_outputs, stacked_experts
+from fastewq.exports.assignment import Assignment, Module, odd_outputs, of_the_very_class, stacked_experts
 from fastewq.exports.base import Parts, Tool, json_text, scripts
 
 ROWS: Final = 32
@@ -21,12 +21,12 @@ multiples of it, allow nothing else."""
 
 
 def adapt(assignment: Assignment) -> Assignment:
-    """Without the matrices that AutoRound keeps for their outputs."""
+    """Without the matrices that AutoRound keeps for their outputs or their class."""
 
     def kept(module: Module) -> tuple[str, str] | None:
         return None if module.scheme is None else odd_outputs(module, ROWS, "AutoRound")
 
-    return assignment.changed(kept)
+    return of_the_very_class(assignment.changed(kept), "AutoRound")
 
 
 def build(assignment: Assignment) -> Parts:

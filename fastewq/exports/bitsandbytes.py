@@ -7,7 +7,7 @@ library's own exception for the head, so a head that is kept is always named, ti
 
 from __future__ import annotations
 
-from fastewq.exports.assignment import Assignment, Module, tied_head, whole_blocks
+from fastewq.exports.assignment import Assignment, Module, of_the_very_class, tied_head, whole_blocks
 from fastewq.exports.base import Parts, Tool, json_text, scripts
 from fastewq.policy import KEEP
 
@@ -34,7 +34,7 @@ def adapt(assignment: Assignment) -> Assignment:
         found = module.scheme is not None and any(f".{name}." in f".{module.path}." for name in skipped)
         return (KEEP, always) if found else None
 
-    assignment = assignment.changed(stays)
+    assignment = of_the_very_class(assignment.changed(stays), "bitsandbytes")
     levels = {module.precision for module in assignment.modules if module.scheme is not None}
     if len(levels) < 2:
         return assignment

@@ -9,9 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastewq.exports.assignment import Assignment, engine_names, head_regex, regexes
+from fastewq.exports.assignment import Assignment, engine_names, head_regex, of_the_very_class, regexes
 from fastewq.exports.base import Parts, Tool, json_text, scripts
 from fastewq.schemes import Scheme
+
+
+def adapt(assignment: Assignment) -> Assignment:
+    """Without modules of classes that llm-compressor would round, but not pack, so that no engine loads them."""
+    return of_the_very_class(assignment, "llm-compressor")
 
 
 def build(assignment: Assignment) -> Parts:
@@ -70,4 +75,4 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-TOOL = Tool("llm-compressor", "compressed-tensors", "llm-compressor 0.14.0.1, compressed-tensors 0.19.0", build)
+TOOL = Tool("llm-compressor", "compressed-tensors", "llm-compressor 0.14.0.1, compressed-tensors 0.19.0", build, adapt)

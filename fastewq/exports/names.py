@@ -365,6 +365,16 @@ _GPTQMODEL_KEEPS: Final = {
 GPTQMODEL_KEEPS: Final = {model_type: tuple(names.split()) for model_type, names in _GPTQMODEL_KEEPS.items()}
 """Model type -> modules in its blocks, each with all below it, that its definition in GPTQModel 7.7.0 does not list."""
 
+_FALCON: Final = "self_attention.query_key_value self_attention.dense mlp.dense_h_to_4h mlp.dense_4h_to_h"
+_OWN_LINEAR: Final = {
+    "deepseek_v4": "self_attn.o_a_proj",
+    **dict.fromkeys(("falcon", "RefinedWeb", "RefinedWebModel"), _FALCON),
+}
+OWN_LINEAR: Final = {model_type: tuple(names.split()) for model_type, names in _OWN_LINEAR.items()}
+"""Model type -> modules in its blocks of a class made from PyTorch's linear one."""
+NO_LINEAR: Final = frozenset({"ibert"})
+"""Model types whose blocks have modules of their own in place of linear ones."""
+
 _HEADS: Final = {
     "cls.predictions.decoder": (
         "bert big_bird blip_text_model deberta deberta-v2 ernie fnet layoutlm megatron-bert mobilebert mra nomic_bert "

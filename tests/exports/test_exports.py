@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -633,6 +634,45 @@ def test_what_is_in_no_linear_module_stays(tool: str, planned: Planner) -> None:
     assert {difference.path for difference in made.differences} == names
     left = export(planned(GEMMA3, ["model.vision_tower.head.mlp.*=int8"]), tool)
     assert (made.bytes, left.differences) == (left.bytes, ())
+
+
+FALCON: dict[str, Any] = {
+    **{
+        name: LLAMA[name] for name in ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size", "dtype")
+    },
+    "architectures": ["FalconForCausalLM"],
+    "model_type": "falcon",
+    "new_decoder_architecture": True,
+    "num_kv_heads": 2,
+    "tie_word_embeddings": False,
+}
+
+
+@pytest.mark.parametrize("tool", ["bitsandbytes", "llm-compressor", "autoround", "torchao", "quanto", "gptqmodel"])
+def test_modules_of_a_class_made_from_the_linear_one(tool: str, planned: Planner) -> None:
+    """Falcon's: some tools ask for the very class, and llm-compressor rounds others without packing them."""
+    plan = planned(FALCON, ["0-11=int4"], policy={"lm_head": "int4"})
+    asks = tool in ("bitsandbytes", "llm-compressor", "autoround")
+    adapted = TOOLS[tool].adapt(assign(plan, TOOLS[tool].target))
+    assert {module.scheme is None for module in adapted.modules if module.block >= 0} == {asks}
+    head = next(module for module in adapted.modules if module.path == "lm_head")
+    assert head.scheme is not None
+    if asks:
+        with pytest.raises(CannotExport, match=r"48 modules .* would be raw, not int4"):
+            export(plan, tool)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "name"),
+    [("bridgetower", "attn.out_proj"), ("ibert", "attention.self.query"), ("ibert", "output.dense")],
+)
+def test_modules_that_are_of_no_linear_class_stay(model_type: str, name: str, planned: Planner) -> None:
+    """Those of I-BERT, and what PyTorch's MultiheadAttention reads past its module."""
+    golden = Path(__file__).parents[1] / "architectures" / "golden" / f"{model_type}.json"
+    config = json.loads(golden.read_text("utf-8"))["cases"][0]["config"]
+    made = export(planned(config, ["*=int8"], policy={"vision": True}), "torchao", nearest=True)
+    reasons = {difference.reason for difference in made.differences if difference.path.endswith(f".{name}")}
+    assert reasons == {"torchao does not quantize a matrix in no linear module"}
 
 
 def test_quanto_keeps_matrices_with_odd_numbers_of_outputs_in_bfloat16(planned: Planner) -> None:
