@@ -1348,3 +1348,26 @@ def test_jet_nemotron_is_qwen2_with_delta_rules() -> None:
     assert whole.stacks[0].blocks[14].layout == read_config(plain).stacks[0].blocks[14].layout
     with pytest.raises(InvalidConfig, match="efficient_attention_config"):
         read_config(config)
+
+
+def test_time_moe_reads_one_value_at_a_time() -> None:
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_hidden_layers": 2}
+    sizes |= {"num_experts": 4, "num_experts_per_tok": 2, "horizon_lengths": [1, 8], **TYPED}
+    config = {"model_type": "time_moe", "architectures": ["TimeMoeForPrediction"], **sizes}
+    whole = read_config(config)
+    assert whole.exact, whole.warnings
+    assert whole.vocab_size == 0
+    qwen = {"moe_intermediate_size": 48, "shared_expert_intermediate_size": 96, "num_key_value_heads": 4}
+    library = read_config(sizes | qwen | {"model_type": "qwen2_moe", "vocab_size": 100, "decoder_sparse_step": 1})
+    assert [b.layout.parameters for b in whole.stacks[0].blocks] == [
+        b.layout.parameters for b in library.stacks[0].blocks
+    ]
+    ours = named(whole)
+    assert ours["model.embed_layer.gate_layer.weight"] == (64, 1)
+    assert {name: shape for name, shape in ours.items() if name.startswith("lm_heads")} == {
+        "lm_heads.0.out_layer.weight": (1, 64),
+        "lm_heads.1.out_layer.weight": (8, 64),
+    }
+    dense = named(read_config(config | {"use_dense": True, "horizon_lengths": 3}))
+    assert dense["model.layers.1.ffn_layer.up_proj.weight"] == (96, 64)
+    assert dense["lm_heads.0.out_layer.weight"] == (3, 64)

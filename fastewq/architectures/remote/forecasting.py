@@ -1,18 +1,36 @@
-"""Chronos: T5 that reads patches of a time series and writes quantiles. Its files say t5, the class tells.
+"""Forecasts of time series by models that the transformers library does not have.
 
-Follows amazon-science/chronos-forecasting, chronos_bolt.py and chronos2/model.py. They are never run.
+Their code lies in the model's repository and is never run; each entry follows its published definition, which the
+comment above it names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from fastewq.architectures.assembly import Assembly, At, Embedding, Expect, Layers, Linear, Rest, Under, length, linears
+from fastewq.architectures.assembly import (
+    Assembly,
+    At,
+    Embedding,
+    Expect,
+    Layers,
+    Linear,
+    Rest,
+    Under,
+    length,
+    linears,
+    sizes,
+)
+from fastewq.architectures.body import Body, Decoder
+from fastewq.architectures.decoders.experts import shared_gate
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.heads import Model
-from fastewq.architectures.parts import Part
+from fastewq.architectures.heads import Model, decoder, no_head
+from fastewq.architectures.parts import Attention, GatedMLP, MixtureOfExperts, Part, Tensors, hidden_per_head, linear
 from fastewq.architectures.remote.heads import one_class
 from fastewq.architectures.seq2seq.t5 import T5_INNER, t5_norm, t5_stack
+
+# -- Chronos: T5 that reads patches and writes quantiles. Its files say t5, the class tells.
+# amazon-science/chronos-forecasting, chronos_bolt.py and chronos2/model.py -------------------------------------------
 
 WIDTH = "d_model"
 
@@ -97,7 +115,61 @@ CHRONOS_2 = Assembly(
     ),
 )
 
+# -- Time-MoE: Time-MoE/Time-MoE, modeling_time_moe.py. One value of the series is a token ----------------------------
+
+PREDICTION = "ForPrediction"
+
+
+def horizons(f: Fields) -> tuple[int, ...]:
+    """How many values each head predicts."""
+    given = f.value("horizon_lengths", 1)
+    return sizes(f, "horizon_lengths") if isinstance(given, list) else (f.size("horizon_lengths", 1),)
+
+
+def values(f: Fields) -> int:
+    return f.size("input_size", 1)
+
+
+def predicts(f: Fields, body: Body) -> Tensors:
+    heads = enumerate(horizons(f))
+    return tuple(t for i, ahead in heads for t in linear(f"lm_heads.{i}.out_layer", values(f) * ahead, body.width))
+
+
+def embeds(f: Fields) -> Tensors:
+    names = ("emb_layer", "gate_layer")
+    return tuple(t for name in names for t in linear(f"embed_layer.{name}", f["hidden_size"], values(f)))
+
+
+def narrow(f: Fields) -> int:
+    """Inner width of an expert: those that a token passes are together as wide as the dense layer."""
+    return f["intermediate_size"] // f.size("num_experts_per_tok", 2)
+
+
+def kinds(f: Fields, layers: int) -> Sequence[str]:
+    return ["dense" if f.flag("use_dense", False) else "sparse"] * layers
+
+
+TIME_MOE = Decoder(
+    mixers={"attention": Attention(bias=True, out_bias=False, dim=hidden_per_head)},
+    feed_forwards={
+        "sparse": MixtureOfExperts(
+            inner=narrow, prefix="ffn_layer", shared=GatedMLP(prefix="shared_expert"), extras=(shared_gate,)
+        ),
+        "dense": GatedMLP(prefix="ffn_layer"),
+    },
+    feed_forward_schedule=kinds,
+    embed="",
+    vocab=0,
+    beside=(embeds,),
+)
+
 FORECASTING: Mapping[str, Model] = {
     "chronos_bolt": one_class("ChronosBolt", "ModelForForecasting", CHRONOS_BOLT),
     "chronos2": one_class("Chronos2", "Model", CHRONOS_2),
+    "time_moe": decoder(
+        TIME_MOE,
+        heads={PREDICTION: predicts, "Model": no_head},
+        default=PREDICTION,
+        classes=("TimeMoeForPrediction", "TimeMoeModel"),
+    ),
 }
