@@ -374,7 +374,8 @@ def verify(tool: str, models: Iterable[str]) -> dict[str, Any]:
     extra = [str(WORK / "calibration.txt")] if SETTINGS[tool].arguments else []
     folders = ",".join(str(folder) for *_, folder in jobs.values())
     environment = {**os.environ, **dict(SETTINGS[tool].environment), "HF_HUB_OFFLINE": "1"}
-    subprocess.run([str(python), "-c", RUN, folders, *extra], check=False, stdout=sys.stderr, env=environment)
+    command = [str(python), "-c", RUN, folders, *extra]
+    subprocess.run(command, check=False, stdout=sys.stderr, env=environment, cwd=WORK)  # GPTQModel leaves logs behind
     for name, (label, plan, made, folder) in jobs.items():
         row = described(tool, label, plan, made)
         if (folder / "ERROR").exists():
