@@ -273,7 +273,7 @@ class Decoder(BlockStack):
 
     embed: str = "embed_tokens"
     embed_width: Size = "hidden_size"
-    vocab: str = "vocab_size"
+    vocab: Size = "vocab_size"
     final_norm: str = "norm"
     beside: tuple[Part, ...] = ()
     head_width: Size | None = None
