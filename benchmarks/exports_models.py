@@ -159,7 +159,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
         **TOKENS,
         "architectures": ["SmolVLMForConditionalGeneration"],
         "tie_word_embeddings": False,
-        "text_config": {**TEXT, "model_type": "llama", "num_hidden_layers": 4, "tie_word_embeddings": False},
+        "text_config": {
+            **TEXT,
+            "architectures": ["VLlama3ForCausalLM"],  # as in published configs: llama.cpp's converter goes by it
+            "model_type": "llama",
+            "num_hidden_layers": 4,
+            "tie_word_embeddings": False,
+        },
         "vision_config": {
             **EYES,
             "num_hidden_layers": 3,
@@ -268,7 +274,8 @@ sys.path[:0] = [source, source + "/gguf-py"]
 from conversion import base, get_model_class
 # The made-up tokenizer is none that the converter knows.
 base.TextModel.get_vocab_base_pre = lambda self, tokenizer: "gpt-2"
-name = json.load(open(model + "/config.json"))["architectures"][0]
+config = json.load(open(model + "/config.json"))
+name = base.get_model_architecture(config, base.ModelType.TEXT)
 get_model_class(name).set_vocab = base.TextModel._set_vocab_gpt2
 sys.argv = ["convert_hf_to_gguf.py", model, *options]
 runpy.run_path(source + "/convert_hf_to_gguf.py", run_name="__main__")

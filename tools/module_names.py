@@ -64,6 +64,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "minimax_m3_vl": {"text_config": {"layer_types": ["full_attention", *["minimax_m3_sparse"] * 4],
                                       "mlp_layer_types": ["dense", *["sparse"] * 4]}},
 }  # fmt: skip
+TEXT_CLASSES = {"idefics3": "VLlama3ForCausalLM", "lfm2_vl": "Lfm2ForCausalLM", "smolvlm": "VLlama3ForCausalLM"}
+"""Model type -> what published configs have as `text_config.architectures`, by which the converter then goes."""
 SAME: dict[str, str] = {"kimi_k2": "deepseek_v3"}
 """Model type of repositories -> that of the library whose class their configs name."""
 PUBLISHED: dict[str, dict[str, Any]] = {
@@ -283,7 +285,8 @@ def trace(model_type: str, class_name: str, tools: list[str], config: dict[str, 
         for tool in tools:
             try:
                 if tool == "gguf":
-                    architecture, drafts, found, sizes = by_llama_cpp(model_type, class_name, folder, numbers)
+                    converted = TEXT_CLASSES.get(model_type, class_name)
+                    architecture, drafts, found, sizes = by_llama_cpp(model_type, converted, folder, numbers)
                     row |= {"architecture": architecture, "no_nextn": drafts, "bytes": sizes}
                 else:
                     found = by_mlx(folder, numbers)
@@ -339,7 +342,7 @@ def candidates(tools: dict[str, Iterable[str]]) -> Iterator[Candidate]:
     for file in sorted(GOLDEN.glob("*.json")):
         cases = json.loads(file.read_text("utf-8"))["cases"]
         classes = list(dict.fromkeys(name for case in cases for name in case["config"].get("architectures", [])))
-        converted = next((name for name in classes if name in tools["gguf"]), None)
+        converted = next((name for name in classes if name in tools["gguf"] or file.stem in TEXT_CLASSES), None)
         runs = file.stem in tools["mlx"]
         decoder = next((name for name in classes if name.endswith(("LMHeadModel", "ForCausalLM", "Generation"))), None)
         if converted or (runs and decoder):

@@ -14,13 +14,13 @@ _GGUF_TYPES: Final = """
     falcon falcon_h1 falcon_mamba gemma gemma2 gemma3 gemma3_text gemma3n_text gemma4 gemma4_text gemma4_unified glm
     glm4 glm4_moe glm4_moe_lite glm4v glm4v_moe glm5_next glm_moe_dsa glm_ocr gpt-sw3 gpt2 gpt_bigcode gpt_neox gpt_oss
     granite granite_swa granitemoe granitemoe_swa granitemoehybrid granitemoeshared hunyuan_v1_dense hunyuan_v1_moe
-    hunyuan_vl hy_v3 internlm2 internlm3 iquestcoder jais2 jamba jina_bert kimi_k2 kimi_linear kimi_vl laguna lfm2
-    lfm2_moe llada llama llama4 llama4_text llava mamba mamba2 mellum mimo_v2_flash minicpm minicpm3 minicpmv4_6
-    minimax_m2 minimax_m3_vl ministral3 mistral mistral3 mixtral modernbert mt5 muse_glimmer nemotron nemotron_h olmo
-    olmo2 olmo3 olmoe openelm paddleocr_vl phi phi3 plamo2 qwen qwen2 qwen2_5_vl qwen2_audio qwen2_moe qwen2_vl qwen3
-    qwen3_5 qwen3_5_moe qwen3_5_moe_text qwen3_5_text qwen3_asr qwen3_moe qwen3_next qwen3_omni_moe qwen3_vl
-    qwen3_vl_moe qwen4_exp qwen4_exp_text roberta seed_oss smollm3 solar_open stablelm stablelm_epoch starcoder2 step3p7
-    t5 umt5 voxtral xlm-roberta youtu
+    hunyuan_vl hy_v3 idefics3 internlm2 internlm3 iquestcoder jais2 jamba jina_bert kimi_k2 kimi_linear kimi_vl laguna
+    lfm2 lfm2_moe lfm2_vl llada llama llama4 llama4_text llava mamba mamba2 mellum mimo_v2_flash minicpm minicpm3
+    minicpmv4_6 minimax_m2 minimax_m3_vl ministral3 mistral mistral3 mixtral modernbert mt5 muse_glimmer nemotron
+    nemotron_h olmo olmo2 olmo3 olmoe openelm paddleocr_vl phi phi3 plamo2 qwen qwen2 qwen2_5_vl qwen2_audio qwen2_moe
+    qwen2_vl qwen3 qwen3_5 qwen3_5_moe qwen3_5_moe_text qwen3_5_text qwen3_asr qwen3_moe qwen3_next qwen3_omni_moe
+    qwen3_vl qwen3_vl_moe qwen4_exp qwen4_exp_text roberta seed_oss smollm3 smolvlm solar_open stablelm stablelm_epoch
+    starcoder2 step3p7 t5 umt5 voxtral xlm-roberta youtu
 """
 GGUF: Final = frozenset(_GGUF_TYPES.split())
 """Model types that llama.cpp's converter turns into a GGUF file."""
