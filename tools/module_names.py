@@ -60,6 +60,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "bamba": {"mamba_d_head": 8, "attn_layer_indices": [1]},
     "bitnet": {"tie_word_embeddings": True},
     "falcon": {"hidden_size": 512, "num_attention_heads": 8, "num_kv_heads": 1},
+    "lfm2": {"layer_types": ["conv", "conv", "full_attention", "conv", "full_attention"]},
+    "mistral3": {"tie_word_embeddings": False, "text_config": {"tie_word_embeddings": False}},
     "kimi_linear": {"mlp_layer_types": ["sparse"] * 5},  # the library saves dense blocks under the name of the experts
     "minimax_m3_vl": {"text_config": {"layer_types": ["full_attention", *["minimax_m3_sparse"] * 4],
                                       "mlp_layer_types": ["dense", *["sparse"] * 4]}},
@@ -76,8 +78,12 @@ PUBLISHED: dict[str, dict[str, Any]] = {
     "exaone4": {"sliding_window_pattern": "LLLG"},
     "olmo3": {"rope_theta": 10000.0},
     "solar_open": {"first_k_dense_replace": 0, "intermediate_size": 64},
-}
-"""Fields of published configs that the converter needs and the library does not write."""
+    "exaone_moe": {"is_moe_layer": [False, True, True, True, True]},
+    "lfm2": {"block_dim": "hidden_size", "block_ff_dim": "intermediate_size", "block_multiple_of": 32,
+             "block_ffn_dim_multiplier": 1.0, "block_auto_adjust_ff_dim": True, "full_attn_idxs": [2, 4]},
+    "minimax_m2": {"shared_intermediate_size": 0},
+}  # fmt: skip
+"""Fields of published configs that the tools need and the library does not write; of some, the field they repeat."""
 
 
 ARGUMENTS: dict[str, Any] = {
@@ -189,7 +195,8 @@ def published(config: Any) -> dict[str, Any]:
     fields |= {name: published(sub) for name in config.sub_configs if (sub := getattr(config, name, None)) is not None}
     rope = fields.get("rope_parameters") or {}
     fields |= {"rope_theta": rope["rope_theta"]} if "rope_theta" in rope and "rope_theta" not in fields else {}
-    fields |= PUBLISHED.get(fields.get("model_type", ""), {})
+    needed = PUBLISHED.get(fields.get("model_type", ""), {})
+    fields |= {name: fields[value] if isinstance(value, str) else value for name, value in needed.items()}
     text = fields.get("text_config") or {}
     return ({"vocab_size": text["vocab_size"]} if "vocab_size" in text else {}) | fields
 

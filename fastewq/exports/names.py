@@ -214,12 +214,12 @@ _GGUF_OTHERWISE: Final[dict[str, dict[str, tuple[str, ...]]]] = {
 }
 
 _MLX_TYPES: Final = """
-    afmoe apertus cohere cohere2 deepseek_v2 deepseek_v3 deepseek_v32 dots1 ernie4_5 ernie4_5_moe exaone4 falcon_h1
-    falcon_mamba gemma gemma2 gemma3 gemma3_text gemma4 gemma4_text glm glm4 glm4_moe glm4_moe_lite glm_moe_dsa
-    gpt_neox gptj granite granitemoe granitemoehybrid helium hunyuan_v1_dense internlm3 iquestcoder jamba kimi_k2
-    laguna lfm2_moe llama llama4 llava mamba mellum minimax_m3_vl ministral3 mistral mistral4 mixtral nemotron
-    nemotron_h olmo2 olmo3 olmoe phi phi3 qwen2 qwen2_5_vl qwen2_moe qwen2_vl qwen3 qwen3_5 qwen3_moe qwen3_next
-    qwen3_vl seed_oss smollm3 solar_open stablelm starcoder2
+    afmoe apertus cohere cohere2 deepseek_v2 deepseek_v3 deepseek_v32 dots1 ernie4_5 ernie4_5_moe exaone4 exaone_moe
+    falcon_h1 falcon_mamba gemma gemma2 gemma3 gemma3_text gemma4 gemma4_text glm glm4 glm4_moe glm4_moe_lite
+    glm_moe_dsa gpt_neox gptj granite granitemoe granitemoehybrid helium hunyuan_v1_dense internlm3 iquestcoder jamba
+    kimi_k2 laguna lfm2 lfm2_moe llama llama4 llava mamba mellum minimax_m2 minimax_m3_vl ministral3 mistral mistral3
+    mistral4 mixtral nemotron nemotron_h olmo2 olmo3 olmoe phi phi3 qwen2 qwen2_5_vl qwen2_moe qwen2_vl qwen3 qwen3_5
+    qwen3_moe qwen3_next qwen3_vl seed_oss smollm3 solar_open stablelm starcoder2
 """
 MLX: Final = frozenset(_MLX_TYPES.split())
 """Model types that mlx-lm loads and whose names there are known."""
@@ -259,6 +259,10 @@ _UNSTACKED: Final[dict[str, tuple[str, ...]]] = {
     "mlp.experts.gate_up_proj": ("mlp.experts.gate_proj", "mlp.experts.up_proj"),
 }
 _HEAD: Final[dict[str, tuple[str, ...]]] = {"lm_head": ("language_model.lm_head",)}
+_SPARSE: Final[dict[str, tuple[str, ...]]] = {
+    "mlp.experts.down_proj": ("block_sparse_moe.switch_mlp.down_proj",),
+    "mlp.experts.gate_up_proj": ("block_sparse_moe.switch_mlp.gate_proj", "block_sparse_moe.switch_mlp.up_proj"),
+}
 _MLX_OTHERWISE: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "afmoe": _UNSTACKED,
     "dots1": _UNSTACKED,
@@ -267,18 +271,15 @@ _MLX_OTHERWISE: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "laguna": {
         f"mlp.shared_experts.{name}": (f"mlp.shared_expert.{name}",) for name in ("gate_proj", "up_proj", "down_proj")
     },
+    "lfm2": {f"feed_forward.{name}": (f"feed_forward.{name}",) for name in ("w1", "w2", "w3")},
     "llama4": {
         "feed_forward.experts.down_proj": ("feed_forward.experts.down_proj",),
         "feed_forward.experts.gate_up_proj": ("feed_forward.experts.gate_proj", "feed_forward.experts.up_proj"),
     },
     "llava": _HEAD,
     "minimax_m3_vl": _HEAD
+    | _SPARSE
     | {
-        "mlp.experts.down_proj": ("block_sparse_moe.switch_mlp.down_proj",),
-        "mlp.experts.gate_up_proj": (
-            "block_sparse_moe.switch_mlp.gate_proj",
-            "block_sparse_moe.switch_mlp.up_proj",
-        ),
         "mlp.gate": ("block_sparse_moe.gate",),
         "mlp.gate_up_proj": ("mlp.gate_proj", "mlp.up_proj"),
         "mlp.shared_experts.down_proj": ("block_sparse_moe.shared_experts.down_proj",),
@@ -289,13 +290,9 @@ _MLX_OTHERWISE: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "self_attn.indexer.k_proj": ("self_attn.index_k_proj",),
         "self_attn.indexer.q_proj": ("self_attn.index_q_proj",),
     },
-    "mixtral": {
-        "mlp.experts.down_proj": ("block_sparse_moe.switch_mlp.down_proj",),
-        "mlp.experts.gate_up_proj": (
-            "block_sparse_moe.switch_mlp.gate_proj",
-            "block_sparse_moe.switch_mlp.up_proj",
-        ),
-    },
+    "minimax_m2": _SPARSE | {"mlp.gate": ("block_sparse_moe.gate",)},
+    "mistral3": _HEAD,
+    "mixtral": _SPARSE,
     "qwen2_5_vl": _HEAD,
     "qwen2_vl": _HEAD,
     "qwen3_5": _HEAD,
