@@ -15,14 +15,19 @@ Solution. Blocks of one layout have equal sizes. Whenever each further level sav
 damage, blocks of one layout take at most two neighbouring levels in an optimum (otherwise raising the worst and
 lowering the best of three levels fits as well and does less damage), and among those the first in order go first. So a
 layout is a path: all raw, first block int8, ..., all int8, first block int4, ... One number per layout remains, and a
-dynamic programme over layouts with bounds from the linear relaxation finds the best combination. Should its table grow
-past MAX_STATES, the rounded relaxation is returned: it is within one step of one block of the optimum.
+dynamic programme over layouts with bounds from the linear relaxation finds the best combination. Where a level saves
+more than the one before (int4 after int8, of blocks that are fp8 for the most part), a layout has every mixture of
+levels to choose from instead. Should there be more than MAX_MIXTURES of these, or the table grow past MAX_STATES, the
+rounded relaxation is returned: it is within one step of one block of the optimum.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement, pairwise
+from math import comb
 from typing import Final
 
 import numpy as np
@@ -30,9 +35,26 @@ from numpy.typing import NDArray
 
 DAMAGE: Final[dict[str, float]] = {"raw": 0.0, "int8": 2.9e-5, "int4": 7.4e-3, "ternary": 0.65}
 MAX_STATES: Final = 200_000
+MAX_MIXTURES: Final = 40_000
+"""Those of 60 blocks at four levels."""
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What blocks of equal sizes can do together: bytes saved and damage done, both rising, and for each level after
+    raw how many blocks are there or further down."""
+
+    saved: Ints
+    damage: Floats
+    reached: Ints
+
+    def levels(self, choice: int, count: int) -> list[int]:
+        """The level of each of `count` blocks, in the order in which they give up precision."""
+        levels: list[int] = (self.reached[choice] > np.arange(count)[:, None]).sum(axis=1).tolist()
+        return levels
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +72,60 @@ class Movable:
     blocks: tuple[int, ...]
     sensitivities: tuple[float, ...]
 
-    def path(self) -> tuple[Ints, Floats]:
-        """Bytes saved and damage done after 0, 1, 2 ... steps along the path."""
-        count = len(self.blocks)
-        saved = np.repeat(-np.diff(np.array(self.sizes, dtype=np.int64)), count)
-        damage = np.outer(np.diff(np.array(self.damages)), np.array(self.sensitivities)).ravel()
-        return np.concatenate(([0], np.cumsum(saved))), np.concatenate(([0.0], np.cumsum(damage)))
+    def path(self) -> Choices:
+        """After 0, 1, 2 ... steps of one block along the levels worth taking."""
+        count, route = len(self.blocks), convex_levels(self.sizes, self.damages)
+        gains = -np.diff(np.array([self.sizes[level] for level in route], dtype=np.int64))
+        added = np.diff(np.array([self.damages[level] for level in route]))
+        saved = np.concatenate(([0], np.repeat(gains, count).cumsum()))
+        damage = np.concatenate(([0.0], np.outer(added, np.array(self.sensitivities)).ravel().cumsum()))
+        started = count * np.array([bisect_left(route, level) - 1 for level in range(1, len(self.sizes))])
+        reached = np.minimum(np.maximum(np.arange(len(saved))[:, None] - started, 0), count)
+        return Choices(saved, damage, reached)
+
+    @property
+    def count_of_mixtures(self) -> int:
+        steps = len(self.sizes) - 1
+        return comb(len(self.blocks) + steps, steps)
+
+    def mixtures(self) -> Choices:
+        """All mixtures of levels than which none saves more for as little damage.
+
+        The first blocks in order, which are the least sensitive, go furthest.
+        """
+        count, steps = len(self.blocks), len(self.sizes) - 1
+        reached: Ints = np.array(list(combinations_with_replacement(range(count, -1, -1), steps)), dtype=np.int64)
+        sizes: Ints = np.array(self.sizes, dtype=np.int64)
+        saved: Ints = reached @ (sizes[:-1] - sizes[1:])
+        summed = np.concatenate(([0.0], np.cumsum(self.sensitivities)))
+        damage: Floats = summed[reached] @ np.diff(np.array(self.damages))
+        best = _undominated(saved, damage)
+        return Choices(saved[best], damage[best], reached[best])
+
+    def is_regular(self) -> bool:
+        """Whether each further level saves no more bytes than the one before, for at least twice the added damage."""
+        saved = [mild - strong for mild, strong in pairwise(self.sizes)]
+        added = [strong - mild for mild, strong in pairwise(self.damages)]
+        return all(a >= b for a, b in pairwise(saved)) and all(2 * a <= b for a, b in pairwise(added))
+
+
+def falling_levels(sizes: Sequence[int]) -> list[int]:
+    """The levels that save bytes, raw (0) first: not those that a tool cannot store for this layout."""
+    kept = [0]
+    for level in range(1, len(sizes)):
+        if sizes[level] < sizes[kept[-1]]:
+            kept.append(level)
+    return kept
 
 
 def convex_levels(sizes: Sequence[int], damages: Sequence[float]) -> list[int]:
-    """The levels worth taking, raw (0) first: each saves bytes, at a price per byte that at least doubles.
+    """The levels of the linear relaxation, raw (0) first: each saves bytes, at a price per byte that at least doubles.
 
-    A level that a tool cannot store for this layout (its size does not fall) is passed over, and so is one that costs
-    nearly as much as the next for less. The factor covers the spread of sensitivities, so that among blocks of one
-    layout every step to a milder level comes before any step to the next.
+    One that costs nearly as much as the next for less is passed over. The factor covers the spread of sensitivities, so
+    that among blocks of one layout every step to a milder level comes before any step to the next.
     """
     kept = [0]
     for level in range(1, len(sizes)):
-        if sizes[level] >= sizes[kept[-1]]:
-            continue
         while len(kept) > 1 and _price(sizes, damages, kept[-1], level) < 2 * _price(
             sizes, damages, kept[-2], kept[-1]
         ):
@@ -97,52 +154,59 @@ def sensitivities(count: int) -> list[float]:
 def solve(classes: Sequence[Movable], need: int) -> Solution | None:
     """Levels of least damage that save at least `need` bytes against raw; None where even the last level does not."""
     paths = [movable.path() for movable in classes]
-    if need > sum(int(saved[-1]) for saved, _ in paths):
+    if need > sum(int(path.saved[-1]) for path in paths):
         return None
     if need <= 0:
-        steps, optimal = [0] * len(classes), True
-    elif len(classes) == 1:
-        steps, optimal = [int(np.searchsorted(paths[0][0], need))], True
-    else:
-        rounded, slope = _relaxation(paths, need)
-        found = _search(paths, need, rounded, slope)
-        steps, optimal = (rounded, False) if found is None else (found, True)
+        return _solution(classes, paths, [0] * len(classes), optimal=True)
+    if len(classes) == 1 and classes[0].is_regular():
+        return _solution(classes, paths, [int(np.searchsorted(paths[0].saved, need))], optimal=True)
+    rounded, slope = _relaxation(paths, need)
+    regular = [movable.is_regular() for movable in classes]
+    if sum(c.count_of_mixtures for c, r in zip(classes, regular, strict=True) if not r) > MAX_MIXTURES:
+        return _solution(classes, paths, rounded, optimal=False)
+    choices = [p if r else c.mixtures() for c, r, p in zip(classes, regular, paths, strict=True)]
+    known = sum(float(path.damage[taken]) for path, taken in zip(paths, rounded, strict=True))
+    found = _search(choices, need, known, slope)
+    if found is None:
+        return _solution(classes, paths, rounded, optimal=False)
+    return _solution(classes, choices, found, optimal=True)
+
+
+def _solution(classes: Sequence[Movable], choices: Sequence[Choices], taken: Sequence[int], optimal: bool) -> Solution:
     levels: dict[int, int] = {}
-    for movable, taken in zip(classes, steps, strict=True):
-        whole, rest = divmod(taken, len(movable.blocks))
-        levels |= {block: whole + (place < rest) for place, block in enumerate(movable.blocks)}
+    for movable, choice, number in zip(classes, choices, taken, strict=True):
+        levels |= zip(movable.blocks, choice.levels(number, len(movable.blocks)), strict=True)
     return Solution(levels, optimal)
 
 
-def _relaxation(paths: Sequence[tuple[Ints, Floats]], need: int) -> tuple[list[int], float]:
+def _relaxation(paths: Sequence[Choices], need: int) -> tuple[list[int], float]:
     """Steps per class of the linear relaxation, its last fraction rounded up, and the damage per byte there.
 
     Paths are convex, so taking all steps in order of damage per byte is optimal for the relaxation.
     """
-    owner = np.repeat(np.arange(len(paths)), [len(saved) - 1 for saved, _ in paths])
-    gain = np.concatenate([np.diff(saved) for saved, _ in paths])
-    price = np.concatenate([np.diff(damage) for _, damage in paths]) / gain
+    owner = np.repeat(np.arange(len(paths)), [len(path.saved) - 1 for path in paths])
+    gain = np.concatenate([np.diff(path.saved) for path in paths])
+    price = np.concatenate([np.diff(path.damage) for path in paths]) / gain
     order = np.argsort(price, kind="stable")
     last = int(np.searchsorted(np.cumsum(gain[order]), need))
     taken = np.bincount(owner[order[: last + 1]], minlength=len(paths))
     return taken.tolist(), float(price[order[last]])
 
 
-def _search(paths: Sequence[tuple[Ints, Floats]], need: int, rounded: Sequence[int], slope: float) -> list[int] | None:
-    """The steps per class of least damage, by dynamic programming over classes; None past MAX_STATES.
+def _search(choices: Sequence[Choices], need: int, best: float, slope: float) -> list[int] | None:
+    """The choice of each class for the least damage, by dynamic programming over classes; None past MAX_STATES.
 
-    With damage priced at `slope` per byte saved, every class has a best point, and their sum bounds any plan from
-    below. A point, or a partial plan, whose surplus over that bound exceeds the known plan's cannot be improved to
-    beat it and is dropped.
+    With damage priced at `slope` per byte saved, every class has a best choice, and their sum bounds any plan from
+    below. A choice, or a partial plan, whose surplus over that bound exceeds that of a known plan, whose damage is
+    `best`, cannot be improved to beat it and is dropped.
     """
-    best = sum(float(damage[taken]) for (_, damage), taken in zip(paths, rounded, strict=True))
-    reduced = [damage - slope * saved for saved, damage in paths]
+    reduced = [choice.damage - slope * choice.saved for choice in choices]
     floor = sum(float(r.min()) for r in reduced) + slope * need
     slack = (best - floor) * (1 + 1e-9) + 1e-12 * abs(best)
 
     kept = [np.flatnonzero(r - r.min() <= slack) for r in reduced]
-    order = sorted(range(len(paths)), key=lambda k: -len(kept[k]))
-    reach = np.array([int(paths[k][0][kept[k][-1]]) for k in order])
+    order = sorted(range(len(choices)), key=lambda k: -len(kept[k]))
+    reach = np.array([int(choices[k].saved[kept[k][-1]]) for k in order])
     remaining = np.concatenate((np.cumsum(reach[::-1])[::-1][1:], [0]))
 
     saved, damage, surplus = np.zeros(1, np.int64), np.zeros(1), np.zeros(1)
@@ -152,20 +216,24 @@ def _search(paths: Sequence[tuple[Ints, Floats]], need: int, rounded: Sequence[i
         if len(saved) * len(points) > MAX_STATES:
             return None
         extra = reduced[k][points] - reduced[k].min()
-        sums = np.minimum((saved[:, None] + paths[k][0][points][None, :]).ravel(), need)
-        costs = (damage[:, None] + paths[k][1][points][None, :]).ravel()
+        sums = np.minimum((saved[:, None] + choices[k].saved[points][None, :]).ravel(), need)
+        costs = (damage[:, None] + choices[k].damage[points][None, :]).ravel()
         over = (surplus[:, None] + extra[None, :]).ravel()
         alive = np.flatnonzero((over <= slack) & (sums + remaining[place] >= need))
-        # Dominated: another state saves at least as much for no more damage. Equal states keep the first one made.
-        by_damage = alive[np.lexsort((alive, -sums[alive], costs[alive]))]
-        front = np.maximum.accumulate(sums[by_damage])
-        alive = by_damage[np.concatenate(([True], front[1:] > front[:-1]))]
+        alive = alive[_undominated(sums[alive], costs[alive])]
         trail.append((alive // len(points), points[alive % len(points)]))
         saved, damage, surplus = sums[alive], costs[alive], over[alive]
     # Every state left saves `need`; the front keeps only the one of least damage.
-    steps = [0] * len(paths)
+    steps = [0] * len(choices)
     state = 0
     for k, (parents, points) in zip(reversed(order), reversed(trail), strict=True):
         steps[k] = int(points[state])
         state = int(parents[state])
     return steps
+
+
+def _undominated(saved: Ints, damage: Floats) -> Ints:
+    """Where no other saves at least as much for no more damage, by rising damage; of equal ones the first."""
+    by_damage = np.lexsort((-saved, damage))
+    front = np.maximum.accumulate(saved[by_damage])
+    return by_damage[np.concatenate(([True], front[1:] > front[:-1]))]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fastewq.architecture import Layout
-from fastewq.budget import DAMAGE, Movable, Solution, convex_levels, sensitivities, solve
+from fastewq.budget import DAMAGE, Movable, Solution, falling_levels, sensitivities, solve
 from fastewq.draft import Draft
 from fastewq.errors import DoesNotFit
 from fastewq.memory import Memory, MemoryReport
@@ -28,15 +28,16 @@ def fit(draft: Draft, memory: Memory, cache: Sequence[int]) -> MemoryReport:
         fitting = Fitting(draft)
         optimal = fitting.apply(available - kv_cache)
         if optimal is None:
-            raise _does_not_fit(draft, fitting, memory, kv_cache)
+            raise _does_not_fit(fitting, memory, cache)
         if memory.devices:
             optimal, runs = _placed(fitting, memory, cache, optimal)
     weights = draft.total()
+    used = sum(run.bytes for run in runs) if runs else weights + kv_cache
     return MemoryReport(
         request=memory,
         weights=weights,
         kv_cache=kv_cache,
-        free=None if available is None else available - weights - kv_cache,
+        free=None if available is None else available - used,
         optimal=optimal,
         runs=runs,
     )
@@ -64,9 +65,9 @@ class Fitting:
         self.class_levels: list[list[int]] = []
         for numbers in alike.values():
             sizes = [draft.block_bytes(numbers[0], level) for level in self.levels]
-            damages = [DAMAGE[level] * draft.quantized_parameters(numbers[0], level) for level in self.levels]
-            kept = convex_levels(sizes, damages)
+            kept = falling_levels(sizes)
             if len(kept) > 1:
+                damages = [DAMAGE[level] * draft.quantized_parameters(numbers[0], level) for level in self.levels]
                 self.class_levels.append(kept)
                 self.classes.append(
                     Movable(
@@ -102,30 +103,51 @@ def _placed(fitting: Fitting, memory: Memory, cache: Sequence[int], optimal: boo
     Found by bisection over the bytes of weights, so the plan is optimal only where the first one fits.
     """
     draft = fitting.draft
-    capacities = [max(size - memory.reserve, 0) for size in memory.devices]
+    capacities, available = memory.capacities(), memory.available or 0
     runs = place(_load(draft, cache), capacities)
-    if runs is not None:
+    if runs and sum(run.bytes for run in runs) <= available:
         return optimal, runs
     high = draft.total()
-    fitting.apply(fitting.least)
-    if not fits(_load(draft, cache), capacities):
+    least = _least_load(fitting, cache)
+    if not fits(least, capacities, available):
         raise DoesNotFit(
             f"no contiguous runs of blocks fit the {len(capacities)} devices, even at {fitting.levels[-1]}, although "
-            f"together they need {draft.total() + sum(cache)} of {sum(capacities)} bytes",
-            hint="Use fewer and larger devices, or a smaller reserve or context.",
+            f"together they need {draft.total() + sum(cache)} of {available} bytes",
+            hint=_devices_that_would_do(least, memory),
         )
     low = draft.total()
     while high - low > 1:
         middle = (low + high) // 2
         fitting.apply(middle)
-        if fits(_load(draft, cache), capacities):
+        if fits(_load(draft, cache), capacities, available):
             low = middle
         else:
             high = middle
     fitting.apply(low)
-    found = place(_load(draft, cache), capacities)
-    assert found is not None  # it was seen to fit
-    return False, found
+    return False, place(_load(draft, cache), capacities)
+
+
+def _devices_that_would_do(least: Load, memory: Memory) -> str:
+    """By how much each device has to be larger, and the limit, for the least plan to fit."""
+    low, high = -1, sum(least.blocks) + least.first + least.last + memory.reserve  # which fits one device alone
+    while high - low > 1:
+        middle = (low + high) // 2
+        if fits(least, memory.capacities(middle)):
+            high = middle
+        else:
+            low = middle
+    ways = [f"{high} bytes more on each device"] if high else []
+    if memory.limit is not None:
+        placed = sum(run.bytes for run in place(least, memory.capacities(high)))
+        over = placed + memory.reserve * len(memory.devices) - memory.limit
+        ways += [f"{over} bytes more memory"] if over > 0 else []
+    return f"{' and '.join(ways)} would do. Fewer and larger devices, a smaller reserve or context may."
+
+
+def _least_load(fitting: Fitting, cache: Sequence[int]) -> Load:
+    """Of the smallest plan, which the draft then is."""
+    fitting.apply(fitting.least)
+    return _load(fitting.draft, cache)
 
 
 def _load(draft: Draft, cache: Sequence[int]) -> Load:
@@ -145,25 +167,27 @@ def _load(draft: Draft, cache: Sequence[int]) -> Load:
     )
 
 
-def _does_not_fit(draft: Draft, fitting: Fitting, memory: Memory, kv_cache: int) -> DoesNotFit:
-    available, least = memory.available or 0, fitting.least
+def _does_not_fit(fitting: Fitting, memory: Memory, cache: Sequence[int]) -> DoesNotFit:
+    available, least, kv_cache = memory.available or 0, fitting.least, sum(cache)
     over = least + kv_cache - available
     parts = [f"weights {least} with every free block at {fitting.levels[-1]}"]
     parts += [f"KV cache {kv_cache}"] if kv_cache else []
     parts += [f"reserve {memory.reserve}"] if memory.reserve else []
     return DoesNotFit(
         f"the model needs {over} bytes more than there are: {', '.join(parts)}; available besides: {available}",
-        hint=_what_would_fit(draft, fitting, memory, kv_cache, over),
+        hint=_devices_that_would_do(_least_load(fitting, cache), memory)
+        if memory.devices
+        else _what_would_fit(fitting, memory, kv_cache, over),
     )
 
 
-def _what_would_fit(draft: Draft, fitting: Fitting, memory: Memory, kv_cache: int, over: int) -> str:
+def _what_would_fit(fitting: Fitting, memory: Memory, kv_cache: int, over: int) -> str:
     """Ways out, each sufficient alone: more memory, embeddings in int8, a further level, no pins.
 
     A shorter context need not be, as windows, states and sources do not shrink with it.
     """
     ways = [f"{over} bytes more memory"]
-    ways += [f"{what} (saves {saved} bytes)" for what, saved in _further_savings(draft, fitting) if saved >= over]
+    ways += [f"{what} (saves {saved} bytes)" for what, saved in _further_savings(fitting) if saved >= over]
     listed = "Any of these would do: " + "; ".join(ways) + "."
     room = (memory.available or 0) - fitting.least
     tokens = memory.context * room // kv_cache if kv_cache else 0
@@ -172,8 +196,8 @@ def _what_would_fit(draft: Draft, fitting: Fitting, memory: Memory, kv_cache: in
     )
 
 
-def _further_savings(draft: Draft, fitting: Fitting) -> list[tuple[str, int]]:
-    saved = []
+def _further_savings(fitting: Fitting) -> list[tuple[str, int]]:
+    draft, saved = fitting.draft, []
     if "int8" in draft.target.schemes:
         policy = replace(draft.policy, embeddings="int8", lm_head="int8")
         other = Draft(draft.architecture, draft.probabilities, policy, draft.target)

@@ -56,6 +56,10 @@ class Memory(NamedTuple):
     cache_bits: int = 16
     reserve: int = 0
 
+    def capacities(self, more: int = 0) -> list[int]:
+        """Bytes of each device for weights and KV cache, were all devices larger by `more`."""
+        return [max(size + more - self.reserve, 0) for size in self.devices]
+
     @property
     def available(self) -> int | None:
         """Bytes for weights and KV cache together: the tighter of limit and devices, less the reserve."""
@@ -63,7 +67,7 @@ class Memory(NamedTuple):
         if self.limit is not None:
             bounds.append(self.limit - self.reserve * max(len(self.devices), 1))
         if self.devices:
-            bounds.append(sum(max(size - self.reserve, 0) for size in self.devices))
+            bounds.append(sum(self.capacities()))
         return min(bounds, default=None)
 
 
@@ -108,7 +112,8 @@ def _check_integer(name: str, value: object, low: int, high: int) -> None:
 class MemoryReport:
     """How a plan uses the memory; all sizes in bytes.
 
-    free       what is left of the available bytes; None without a limit
+    free       what is left of the available bytes, of which a tied embedding at both ends takes its part twice; None
+               without a limit
     optimal    whether the plan is proven to be the one of least damage (see `fastewq.budget`); None without a limit
     runs       the blocks of each device in use, numbered over all stacks in execution order; empty without devices
     """

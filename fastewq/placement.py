@@ -43,10 +43,10 @@ class Run:
     bytes: int
 
 
-def place(load: Load, capacities: Sequence[int]) -> tuple[Run, ...] | None:
-    """The runs of a load on devices of these capacities (bytes), or None where no contiguous runs fit."""
+def place(load: Load, capacities: Sequence[int]) -> tuple[Run, ...]:
+    """The runs of a load on devices of these capacities (bytes); none where no contiguous runs fit."""
     best = _fewest(load, capacities)
-    if best is None or len(best) == 1:
+    if len(best) < 2:
         return best
     # The largest share that still lets as many devices hold everything. Every share tried at `high` was feasible.
     ends, low, high = _ends(load), 0.0, 1.0
@@ -60,12 +60,13 @@ def place(load: Load, capacities: Sequence[int]) -> tuple[Run, ...] | None:
     return best
 
 
-def fits(load: Load, capacities: Sequence[int]) -> bool:
-    """Whether `place` finds runs, which it takes far longer to balance."""
-    return _fewest(load, capacities) is not None
+def fits(load: Load, capacities: Sequence[int], most: int | None = None) -> bool:
+    """Whether `place` finds runs, which it takes far longer to balance, of at most so many bytes on all devices."""
+    runs = _fewest(load, capacities)
+    return bool(runs) and (most is None or sum(run.bytes for run in runs) <= most)
 
 
-def _fewest(load: Load, capacities: Sequence[int]) -> tuple[Run, ...] | None:
+def _fewest(load: Load, capacities: Sequence[int]) -> tuple[Run, ...]:
     """Runs on as few devices as possible; where one is enough, on that of which it takes the smallest share."""
     count = len(load.blocks)
     whole = sum(load.blocks) + load.first + load.last
@@ -73,9 +74,9 @@ def _fewest(load: Load, capacities: Sequence[int]) -> tuple[Run, ...] | None:
     if alone:
         return (Run(min(alone)[1], 0, count, whole),)
     if not count:
-        return None
+        return ()
     reached = _furthest(_ends(load), capacities, len(capacities))
-    return next((runs for runs in reached if runs and runs[-1].end == count), None)
+    return next((runs for runs in reached if runs and runs[-1].end == count), ())
 
 
 def _ends(load: Load) -> list[int]:

@@ -79,7 +79,7 @@ def _print_memory(console: Console, memory: MemoryReport) -> None:
         console.print(f"KV cache: {human_bytes(memory.kv_cache)} for {asked.batch} x {asked.context:,} tokens")
     if memory.free is not None:
         reserve = f", {human_bytes(asked.reserve)} in reserve" if asked.reserve else ""
-        proof = "least damage that fits" if memory.optimal else "fits; within one step of the least damage"
+        proof = "least damage that fits" if memory.optimal else "fits; not proven to be of least damage"
         console.print(f"memory: {human_bytes(memory.free)} free{reserve} ({proof})")
     if memory.runs:
         columns = ("device", "blocks", "bytes", "capacity")

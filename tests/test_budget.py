@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fastewq.architecture import Architecture, Blocks, Layout, Outside, Stack, Tensor
 from fastewq.architectures.body import numbered
-from fastewq.budget import DAMAGE, Movable, convex_levels, sensitivities, solve
+from fastewq.budget import DAMAGE, Movable, convex_levels, falling_levels, sensitivities, solve
 from fastewq.draft import Draft
 from fastewq.errors import DoesNotFit, InvalidPolicy
 from fastewq.fit import Fitting, fit
@@ -103,6 +103,54 @@ def test_solver_on_arbitrary_sizes(steps: list[tuple[int, int, int]], share: flo
     assert cost(found) == pytest.approx(min(cost(t) for t in product((0, 1), repeat=number) if saves(t) >= need))
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    classes=st.lists(
+        st.tuples(
+            st.lists(st.tuples(st.integers(1, 50), st.integers(1, 50)), min_size=1, max_size=3), st.integers(1, 3)
+        ),
+        min_size=1,
+        max_size=2,
+    ),
+    share=st.floats(0, 1),
+)
+def test_solver_on_levels_of_any_sizes(classes: list[tuple[list[tuple[int, int]], int]], share: float) -> None:
+    """A further level may save more than the one before, as int4 does after int8 where blocks are fp8 for most."""
+    movable, number = [], 0
+    for steps, count in classes:
+        gains, prices = zip(*steps, strict=True)
+        sizes = tuple(sum(gains[i:]) for i in range(len(gains) + 1))
+        damages = tuple(float(sum(prices[:i])) for i in range(len(prices) + 1))
+        movable.append(Movable(sizes, damages, tuple(range(number, number + count)), tuple(sensitivities(count))))
+        number += count
+    need = int(share * sum(c.sizes[0] * len(c.blocks) for c in movable))
+    solution = solve(movable, need)
+    assert solution is not None
+    assert solution.optimal
+
+    def total(taken: dict[int, int]) -> tuple[int, float]:
+        each = [(c, w, taken[b]) for c in movable for b, w in zip(c.blocks, c.sensitivities, strict=True)]
+        return sum(c.sizes[0] - c.sizes[n] for c, _, n in each), sum(w * c.damages[n] for c, w, n in each)
+
+    ways = product(*(range(len(c.sizes)) for c in movable for _ in c.blocks))
+    best = min(damage for saved, damage in (total(dict(enumerate(way))) for way in ways) if saved >= need)
+    saved, damage = total(solution.levels)
+    assert saved >= need
+    assert damage == pytest.approx(best)
+
+
+def test_more_mixtures_than_are_tried_leave_the_relaxation(monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = Movable((100, 99, 0), (0.0, 1.0, 10.0), tuple(range(5)), tuple(sensitivities(5)))
+    best = solve([blocks], 100)
+    assert best is not None
+    assert best.optimal
+    assert sorted(best.levels.values()) == [0, 0, 0, 0, 2]
+    monkeypatch.setattr("fastewq.budget.MAX_MIXTURES", 20)
+    rounded = solve([blocks], 100)
+    assert rounded is not None
+    assert not rounded.optimal
+
+
 def test_rounded_relaxation_is_within_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fastewq.budget.MAX_STATES", 1)
     d = draft([64, 96, 128, 192, 320, 64], [0.3, 0.9, 0.5, 0.7, 0.1, 0.6])
@@ -191,8 +239,8 @@ def test_cache_and_reserve_count_against_the_limit() -> None:
 
 def test_levels_that_save_nothing_or_too_little_are_passed_over() -> None:
     assert convex_levels((100, 50, 25, 13), (0, 1, 300, 9000)) == [0, 1, 2, 3]
-    assert convex_levels((100, 50, 25, 25), (0, 1, 300, 9000)) == [0, 1, 2]
-    assert convex_levels((100, 100, 50), (0, 1, 3)) == [0, 2]
+    assert falling_levels((100, 50, 25, 25)) == [0, 1, 2]
+    assert falling_levels((100, 100, 50)) == [0, 2]
     assert convex_levels((100, 99, 10), (0, 50, 60)) == [0, 2]
 
 

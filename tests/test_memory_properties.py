@@ -103,7 +103,9 @@ def test_no_plan_exceeds_what_it_was_given(
         assert ends[-1] == sum(len(stack.blocks) for stack in found.stacks)
         assert [run.start for run in memory.runs] == ends[:-1]
         assert all(one.device < other.device for one, other in pairwise(memory.runs))
-        assert sum(run.bytes for run in memory.runs) >= memory.weights + memory.kv_cache
+        used = sum(run.bytes for run in memory.runs)  # of a tied embedding at both ends, twice
+        assert memory.weights + memory.kv_cache <= used <= limit - kept_free * len(sizes)
+        assert memory.free == memory.request.available - used
 
 
 WAYS = {
@@ -132,6 +134,33 @@ def test_what_is_said_to_be_missing_is_enough_and_no_byte_less(
                 assert plan(config, policy={"name": policy, **changed}, memory=limit, **cache).memory is not None
         with pytest.raises(DoesNotFit, match="needs 1 bytes more"):
             plan(config, policy=policy, memory=limit + missing - 1, **cache)
+
+
+@given(st.sampled_from(CONFIGS), caches, st.floats(0, 0.7), st.lists(st.floats(0.02, 0.5), min_size=1, max_size=4),
+       st.floats(0, 0.1))  # fmt: skip
+@asked
+def test_devices_that_are_said_to_do_are_enough_and_no_byte_less(
+    config: dict[str, Any], cache: dict[str, int], share: float, devices: list[float], reserve: float
+) -> None:
+    whole = needed(config, cache)
+    limit, sizes = int(share * whole), [int(one * whole) for one in devices]
+    others = {"reserve": int(reserve * whole), **cache}
+    try:
+        plan(config, memory=limit, devices=sizes, **others)
+    except DoesNotFit as error:
+        on_each, on_all = (
+            re.search(rf"(\d+) bytes more {what}", error.hint) for what in ("on each device", "memory would do")
+        )
+        larger = [size + int(on_each[1] if on_each else 0) for size in sizes]
+        enough = limit + int(on_all[1] if on_all else 0)
+        assert (larger, enough) != (sizes, limit)
+        assert plan(config, memory=enough, devices=larger, **others).memory is not None
+        if on_each:
+            with pytest.raises(DoesNotFit):
+                plan(config, devices=[size - 1 for size in larger], **others)
+        if on_all:
+            with pytest.raises(DoesNotFit):
+                plan(config, memory=enough - 1, devices=larger, **others)
 
 
 @given(st.sampled_from(CONFIGS), caches)
