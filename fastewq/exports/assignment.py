@@ -279,6 +279,11 @@ def stacked_experts(assignment: Assignment) -> list[Module]:
     return [replace(m, path=path, name=m.name.rpartition(".")[0]) for path, m in parents.items()]
 
 
+def expert_regexes(assignment: Assignment, engines: Callable[[str], list[str]]) -> list[str]:
+    """Patterns for these modules and whatever is below them."""
+    return [pattern.removesuffix("$") + r"(\.|$)" for pattern in regexes(stacked_experts(assignment), engines=engines)]
+
+
 def of_the_very_class(assignment: Assignment, tool: str) -> Assignment:
     """For tools that take PyTorch's linear modules, and none of a class made from it."""
     own = OWN_LINEAR.get(assignment.plan.model["model_type"], ())

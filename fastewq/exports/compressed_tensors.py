@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastewq.exports.assignment import Assignment, engine_names, head_regex, of_the_very_class, regexes
+from fastewq.exports.assignment import Assignment, engine_names, expert_regexes, head_regex, of_the_very_class, regexes
 from fastewq.exports.base import Parts, Tool, json_text, scripts
 from fastewq.schemes import Scheme
 
@@ -28,7 +28,9 @@ def build(assignment: Assignment) -> Parts:
         }
         for number, (scheme, modules) in enumerate(assignment.by_scheme().items())
     }
-    ignore = [f"re:{pattern}" for pattern in regexes(assignment.kept, engines=engines) + head_regex(assignment)]
+    # llm-compressor takes stacked experts apart, and vLLM asks for them one by one.
+    kept = regexes(assignment.kept, engines=engines) + head_regex(assignment) + expert_regexes(assignment, engines)
+    ignore = [f"re:{pattern}" for pattern in kept]
     return Parts(
         {
             "recipe.yaml": _yaml(groups, ignore),

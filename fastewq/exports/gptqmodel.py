@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Any, Final
 
 from fastewq.architecture import Tensor
-from fastewq.exports.assignment import Assignment, Module, engine_names, head_regex, regexes, stacked_experts
+from fastewq.exports.assignment import Assignment, Module, engine_names, expert_regexes, head_regex, regexes
 from fastewq.exports.base import Parts, Tool, json_text, script
 from fastewq.exports.names import GPTQMODEL, GPTQMODEL_KEEPS, GPTQMODEL_LOSES
 from fastewq.exports.text_part import text_blocks
@@ -86,7 +86,7 @@ def build(assignment: Assignment) -> Parts:
     engines = engine_names(assignment)
     kept = regexes(assignment.kept, engines=engines) + head_regex(assignment)
     # GPTQModel makes linear modules of stacked experts and quantizes them unless it is told not to.
-    kept += [pattern.removesuffix("$") + r"(\.|$)" for pattern in regexes(stacked_experts(assignment), engines=engines)]
+    kept += expert_regexes(assignment, engines)
     dynamic: dict[str, Any] = {f"-:{pattern}": {} for pattern in kept}
     for scheme, modules in quantized.items():
         named = modules if scheme is not base else [module for module in modules if _is_head(module)]

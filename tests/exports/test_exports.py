@@ -576,18 +576,23 @@ def test_predicted_bytes_are_those_of_a_plan_for_the_target(tool: str, planned: 
 
 
 def test_stacked_experts_that_a_tool_takes_apart_stay(planned: Planner) -> None:
-    """AutoRound and GPTQModel make linear modules of them, and quantize what no rule names; NNCF sees one product."""
+    """AutoRound and GPTQModel make linear modules of them, and quantize what no rule names; NNCF sees one product.
+
+    llm-compressor makes such modules too, and vLLM asks for them one by one.
+    """
     plan = planned(MOE, ["0=raw", "1=int4"])
     experts = [f"model.layers.{block}.mlp.experts" for block in (0, 1)]
     rounds = json_file(plan, "autoround", "autoround.json", nearest=True)["layer_config"]
     dynamic = json_file(plan, "gptqmodel", "quantize_config.json", nearest=True)["dynamic"]
     passes = json_file(plan, "openvino", "nncf.json", nearest=True)["passes"]
+    ignored = json_file(plan, "llm-compressor", "quantization_config.json", nearest=True)["ignore"]
     assert passes
     for path in experts:
         assert rounds[f"{path}."] == {"bits": 16}
         for module in (path, f"{path}.0.gate_proj", f"{path}.3.down_proj"):
             rules = [rule for rule in dynamic if re.match(rule.partition(":")[2], module)]
             assert [rule[0] for rule in rules] == ["-"]
+            assert any(re.match(pattern.removeprefix("re:"), module) for pattern in ignored)
         for step in passes:
             assert any(re.match(pattern, f"__module.{path}/aten::bmm/MatMul") for pattern in step["ignored"])
     assert json_file(plan, "gptqmodel", "quantize_config.json", nearest=True)["bits"] == 4
