@@ -26,6 +26,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations_with_replacement, pairwise
 from math import comb
 from typing import Final
@@ -151,32 +152,42 @@ def sensitivities(count: int) -> list[float]:
     return [1 + place / max(count - 1, 1) for place in range(count)]
 
 
-def solve(classes: Sequence[Movable], need: int) -> Solution | None:
-    """Levels of least damage that save at least `need` bytes against raw; None where even the last level does not."""
-    paths = [movable.path() for movable in classes]
-    if need > sum(int(path.saved[-1]) for path in paths):
-        return None
-    if need <= 0:
-        return _solution(classes, paths, [0] * len(classes), optimal=True)
-    if len(classes) == 1 and classes[0].is_regular():
-        return _solution(classes, paths, [int(np.searchsorted(paths[0].saved, need))], optimal=True)
-    rounded, slope = _relaxation(paths, need)
-    regular = [movable.is_regular() for movable in classes]
-    if sum(c.count_of_mixtures for c, r in zip(classes, regular, strict=True) if not r) > MAX_MIXTURES:
-        return _solution(classes, paths, rounded, optimal=False)
-    choices = [p if r else c.mixtures() for c, r, p in zip(classes, regular, paths, strict=True)]
-    known = sum(float(path.damage[taken]) for path, taken in zip(paths, rounded, strict=True))
-    found = _search(choices, need, known, slope)
-    if found is None:
-        return _solution(classes, paths, rounded, optimal=False)
-    return _solution(classes, choices, found, optimal=True)
+class Problem:
+    """Classes of blocks that together have to save bytes. What holds for every number of bytes is found once."""
 
+    def __init__(self, classes: Sequence[Movable]) -> None:
+        self.classes = classes
+        self.paths = [movable.path() for movable in classes]
 
-def _solution(classes: Sequence[Movable], choices: Sequence[Choices], taken: Sequence[int], optimal: bool) -> Solution:
-    levels: dict[int, int] = {}
-    for movable, choice, number in zip(classes, choices, taken, strict=True):
-        levels |= zip(movable.blocks, choice.levels(number, len(movable.blocks)), strict=True)
-    return Solution(levels, optimal)
+    @cached_property
+    def choices(self) -> list[Choices] | None:
+        """All choices of each class that an optimum may need; None beyond MAX_MIXTURES."""
+        mixed = [not movable.is_regular() for movable in self.classes]
+        if sum(c.count_of_mixtures for c, is_mixed in zip(self.classes, mixed, strict=True) if is_mixed) > MAX_MIXTURES:
+            return None
+        each = zip(self.classes, mixed, self.paths, strict=True)
+        return [movable.mixtures() if is_mixed else path for movable, is_mixed, path in each]
+
+    def solve(self, need: int) -> Solution | None:
+        """Levels of least damage that save at least `need` bytes against raw; None where even the last does not."""
+        if need > sum(int(path.saved[-1]) for path in self.paths):
+            return None
+        if need <= 0:
+            return self._solution(self.paths, [0] * len(self.paths), optimal=True)
+        if len(self.classes) == 1 and self.choices is not None:  # of which each next one does more damage
+            return self._solution(self.choices, [int(np.searchsorted(self.choices[0].saved, need))], optimal=True)
+        rounded, slope = _relaxation(self.paths, need)
+        known = sum(float(path.damage[taken]) for path, taken in zip(self.paths, rounded, strict=True))
+        found = None if self.choices is None else _search(self.choices, need, known, slope)
+        if self.choices is None or found is None:
+            return self._solution(self.paths, rounded, optimal=False)
+        return self._solution(self.choices, found, optimal=True)
+
+    def _solution(self, choices: Sequence[Choices], taken: Sequence[int], optimal: bool) -> Solution:
+        levels: dict[int, int] = {}
+        for movable, choice, number in zip(self.classes, choices, taken, strict=True):
+            levels |= zip(movable.blocks, choice.levels(number, len(movable.blocks)), strict=True)
+        return Solution(levels, optimal)
 
 
 def _relaxation(paths: Sequence[Choices], need: int) -> tuple[list[int], float]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fastewq.architecture import Layout
-from fastewq.budget import DAMAGE, Movable, Solution, falling_levels, sensitivities, solve
+from fastewq.budget import DAMAGE, Movable, Problem, falling_levels, sensitivities
 from fastewq.draft import Draft
 from fastewq.errors import DoesNotFit
 from fastewq.memory import Memory, MemoryReport
@@ -78,6 +78,8 @@ class Fitting:
                     )
                 )
 
+        self.problem = Problem(self.classes)
+
     @property
     def least(self) -> int:
         """Bytes of all weights with every free block at the last level."""
@@ -88,7 +90,7 @@ class Fitting:
 
         Returns whether it is proven optimal; None, leaving the draft alone, where nothing fits.
         """
-        solution: Solution | None = solve(self.classes, self.raw_total - limit)
+        solution = self.problem.solve(self.raw_total - limit)
         if solution is None:
             return None
         for movable, kept in zip(self.classes, self.class_levels, strict=True):
@@ -172,9 +174,9 @@ def _does_not_fit(fitting: Fitting, memory: Memory, cache: Sequence[int]) -> Doe
     over = least + kv_cache - available
     parts = [f"weights {least} with every free block at {fitting.levels[-1]}"]
     parts += [f"KV cache {kv_cache}"] if kv_cache else []
-    parts += [f"reserve {memory.reserve}"] if memory.reserve else []
+    there = f"available after the reserve of {memory.reserve}" if memory.reserve else "available"
     return DoesNotFit(
-        f"the model needs {over} bytes more than there are: {', '.join(parts)}; available besides: {available}",
+        f"the model needs {over} bytes more than there are: {', '.join(parts)}; {there}: {available}",
         hint=_devices_that_would_do(_least_load(fitting, cache), memory)
         if memory.devices
         else _what_would_fit(fitting, memory, kv_cache, over),

@@ -87,10 +87,10 @@ def read_memory(
     if all(map(is_, (memory, devices, context, batch, cache_bits, reserve), NOTHING)):
         return None
     if isinstance(devices, str) or not isinstance(devices, Sequence) or len(devices) > MAX_DEVICES:
-        raise InvalidPolicy(f"devices must be a list of at most {MAX_DEVICES} memory sizes")
+        raise InvalidPolicy(f"devices is {shown(devices)}; expected a list of at most {MAX_DEVICES} memory sizes")
     _check_integer("context", context, 0, MAX_CONTEXT)
     _check_integer("batch", batch, 1, MAX_BATCH)
-    if cache_bits not in CACHE_BITS:
+    if type(cache_bits) is not int or cache_bits not in CACHE_BITS:
         raise InvalidPolicy(f"cache_bits is {shown(cache_bits)}; expected one of {', '.join(map(str, CACHE_BITS))}")
     found = Memory(
         limit=None if memory is None else parse_bytes(memory),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise, product
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -10,11 +11,11 @@ from hypothesis import strategies as st
 
 from fastewq.architecture import Architecture, Blocks, Layout, Outside, Stack, Tensor
 from fastewq.architectures.body import numbered
-from fastewq.budget import DAMAGE, Movable, convex_levels, falling_levels, sensitivities, solve
+from fastewq.budget import DAMAGE, Movable, Problem, convex_levels, falling_levels, sensitivities
 from fastewq.draft import Draft
 from fastewq.errors import DoesNotFit, InvalidPolicy
 from fastewq.fit import Fitting, fit
-from fastewq.memory import Memory, parse_bytes
+from fastewq.memory import Memory, parse_bytes, read_memory
 from fastewq.policy import Policy, read_policy
 from fastewq.schemes import TARGETS
 
@@ -88,7 +89,7 @@ def test_solver_on_arbitrary_sizes(steps: list[tuple[int, int, int]], share: flo
         )
         number += count
     need = int(share * sum(c.sizes[0] * len(c.blocks) for c in classes))
-    solution = solve(classes, need)
+    solution = Problem(classes).solve(need)
     assert solution is not None
     assert solution.optimal
 
@@ -124,7 +125,7 @@ def test_solver_on_levels_of_any_sizes(classes: list[tuple[list[tuple[int, int]]
         movable.append(Movable(sizes, damages, tuple(range(number, number + count)), tuple(sensitivities(count))))
         number += count
     need = int(share * sum(c.sizes[0] * len(c.blocks) for c in movable))
-    solution = solve(movable, need)
+    solution = Problem(movable).solve(need)
     assert solution is not None
     assert solution.optimal
 
@@ -141,12 +142,12 @@ def test_solver_on_levels_of_any_sizes(classes: list[tuple[list[tuple[int, int]]
 
 def test_more_mixtures_than_are_tried_leave_the_relaxation(monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = Movable((100, 99, 0), (0.0, 1.0, 10.0), tuple(range(5)), tuple(sensitivities(5)))
-    best = solve([blocks], 100)
+    best = Problem([blocks]).solve(100)
     assert best is not None
     assert best.optimal
     assert sorted(best.levels.values()) == [0, 0, 0, 0, 2]
     monkeypatch.setattr("fastewq.budget.MAX_MIXTURES", 20)
-    rounded = solve([blocks], 100)
+    rounded = Problem([blocks]).solve(100)
     assert rounded is not None
     assert not rounded.optimal
 
@@ -269,3 +270,23 @@ def test_sizes_are_read(text: str | int, expected: int) -> None:
 def test_other_sizes_are_refused(text: object) -> None:
     with pytest.raises(InvalidPolicy, match="memory is"):
         parse_bytes(text)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"devices": "6GiB"}, "devices is '6GiB'; expected a list of at most 256 memory sizes"),
+        ({"devices": None}, "devices is null; expected a list"),
+        ({"devices": [1] * 257}, "devices is list of 257; expected a list of at most 256"),
+        ({"devices": ["6GiB", -1]}, r"devices\[1\] is -1; expected bytes such as 6GiB"),
+        ({"reserve": None}, "reserve is null; expected bytes such as 6GiB"),
+        ({"context": 1.0}, "context is 1.0; expected an integer from 0"),
+        ({"batch": 0}, "batch is 0; expected an integer from 1"),
+        ({"batch": True}, "batch is true; expected an integer from 1"),
+        ({"cache_bits": 16.0}, "cache_bits is 16.0; expected one of 4, 8, 16, 32"),
+        ({"cache_bits": [16]}, "cache_bits is list of 1; expected one of 4, 8, 16, 32"),
+    ],
+)
+def test_wrong_options_are_named_with_their_value_and_what_was_expected(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidPolicy, match=message):
+        read_memory(**given)

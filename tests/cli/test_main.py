@@ -50,7 +50,7 @@ def test_a_reader_that_leaves_is_no_error_to_speak_of(arguments: tuple[str, ...]
     ("arguments", "problem"),
     [
         (("plan",), "Missing argument"),
-        (("plan", str(LLAMA), "--context", "many"), "--context"),
+        (("plan", str(LLAMA), "--context", "many"), "'--context': 'many' is not an integer"),
         (("plan", str(LLAMA), "--speed", "9"), "No such option"),
         (("fly",), "No such command"),
     ],
