@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from contextvars import ContextVar
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -63,8 +64,12 @@ class Held:
         """Raises Overloaded, BodyTooLarge."""
         message = await self._receive()
         if body := message.get("body"):
-            self._take(len(body) + VALUE_BYTES * values_in(body), BodyTooLarge)
+            self.take_text(body)
         return message
+
+    def take_text(self, text: bytes) -> None:
+        """Count a JSON text and what will be read from it. Raises Overloaded, BodyTooLarge."""
+        self._take(len(text) + VALUE_BYTES * values_in(text), BodyTooLarge)
 
     async def send(self, message: Message) -> None:
         """Raises Overloaded or AnswerTooLarge instead of sending the head of an answer that cannot be held until it is
@@ -94,6 +99,16 @@ class Held:
         self._memory.free += self._taken
 
 
+_held: ContextVar[Held | None] = ContextVar("held", default=None)
+"""What the request in work holds."""
+
+
+def hold(text: bytes) -> None:
+    """Count a JSON text that was looked up for the request in work like one that was sent. Raises as `take_text`."""
+    if held := _held.get():
+        held.take_text(text)
+
+
 class Guard:
     """ASGI middleware inside the envelope, which turns the errors raised here into answers.
 
@@ -112,6 +127,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         with Held(self._places, self._memory, receive, send) as held:
+            _held.set(held)
             if scope["path"].startswith(KEYED):
                 self.access.admit(scope)
             await self.app(scope, held.receive, held.send)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from cachetools import TTLCache
 
@@ -14,12 +14,13 @@ from fastewq.errors import NotFound
 from fastewq.jsonio import parse_config
 
 from . import metrics
+from .guard import hold
 from .settings import Settings
 from .threads import Threads
 
 if TYPE_CHECKING:
     from fastewq.architecture import Architecture
-    from fastewq.hub import Hub
+    from fastewq.hub import ConfigText, Hub
 
 INDEX_NAME: Final = "index.sqlite"
 SEND_CONFIG: Final = "Send the model's config.json as 'config'."
@@ -43,15 +44,7 @@ class Found:
     warning: str | None = None
 
 
-class Kept(NamedTuple):
-    """The text of a config from the Hub, the commit it belongs to, and why that may not be the newest."""
-
-    text: bytes
-    commit: str
-    warning: str | None
-
-
-def _memory(kept: Kept) -> int:
+def _memory(kept: ConfigText) -> int:
     return len(kept.text) + KEPT_OVERHEAD
 
 
@@ -62,13 +55,13 @@ class Lookup:
         """Raises NotFound, StorageFailure, InvalidDataset where the catalog cannot be read."""
         self._catalog = _open_catalog(settings.catalog) if settings.catalog else None
         self._hub = _open_hub() if settings.hub else None
-        self._kept: TTLCache[tuple[str, str], Kept] = TTLCache(
+        self._kept: TTLCache[tuple[str, str], ConfigText] = TTLCache(
             KEPT_BYTES, settings.hub_cache_seconds, getsizeof=_memory
         )
         self._threads = Threads(THREADS, settings.lookup_seconds)
 
     async def config(self, model: str, revision: str | None) -> Found:
-        """Raises NotFound, AccessDenied, HubUnavailable, InvalidConfig, OutOfTime."""
+        """Raises NotFound, AccessDenied, HubUnavailable, InvalidConfig, OutOfTime, and what `hold` raises."""
         revision = revision or MAIN
         try:
             return await self._threads.run(self._from_catalog, model, revision)
@@ -87,13 +80,16 @@ class Lookup:
 
     async def _from_hub(self, hub: Hub, model: str, revision: str) -> Found:
         key = (model, revision)
-        kept = self._kept.get(key)
-        if kept is not None:
-            config = await self._threads.run(parse_config, kept.text, f"{model}@{revision}: config.json")
-            return Found(config, kept.commit, warning=kept.warning)
-        answer = await self._threads.run(hub.config, *key)
-        self._kept[key] = Kept(answer.text, answer.commit, answer.warning)
-        return Found(answer.config, answer.commit, warning=answer.warning)
+        found = self._kept.get(key)
+        if found is None:
+            found = await self._threads.run(hub.config_text, *key)
+            hold(found.text)
+            config = await self._threads.run(hub.parsed, *key, found)
+            self._kept[key] = found
+        else:
+            hold(found.text)
+            config = await self._threads.run(parse_config, found.text, found.name)
+        return Found(config, found.commit, warning=found.warning)
 
     async def search(self, **conditions: Any) -> tuple[Page, str]:
         """A page of the catalog and the catalog's version. Raises NotFound, InputError, OutOfTime."""

@@ -107,6 +107,17 @@ class HubConfig:
 
 
 @dataclass(frozen=True)
+class ConfigText:
+    """A config.json that is not parsed yet. `name` is what errors call it; `warning` as of `HubConfig`."""
+
+    text: bytes
+    commit: str
+    name: str
+    cached: bool = False
+    warning: str | None = None
+
+
+@dataclass(frozen=True)
 class Listed:
     """One model of the Hub's listing. `sha` is the newest commit of its default branch."""
 
@@ -197,6 +208,11 @@ class Hub:
         the revision stood for when it was last read is used, with a warning. Raises NotFound, AccessDenied,
         HubUnavailable, InvalidConfig.
         """
+        found = self.config_text(repo_id, revision)
+        return HubConfig(self.parsed(repo_id, revision, found), found.text, found.commit, found.warning)
+
+    def config_text(self, repo_id: str, revision: str = DEFAULT_REVISION) -> ConfigText:
+        """What `config` would parse: a text of some MB can take twenty times as much. Raises as `config`."""
         check_id(repo_id), check_revision(revision)
         where = f"{repo_id}@{revision}"
         cached = self._cached(repo_id, revision)
@@ -213,9 +229,14 @@ class Hub:
             if cached is None:
                 raise
             return self._from_cache(cached, where, error.message)
-        config = parse_config(text, f"{where}: config.json")
-        self._remember(repo_id, revision, commit, text)
-        return HubConfig(config, text, commit)
+        return ConfigText(text, commit, f"{where}: config.json")
+
+    def parsed(self, repo_id: str, revision: str, found: ConfigText) -> dict[str, Any]:
+        """The config in a text that was found for this revision, which the cache then has. Raises InvalidConfig."""
+        config = parse_config(found.text, found.name)
+        if not found.cached:
+            self._remember(repo_id, revision, found.commit, found.text)
+        return config
 
     def fetch_config(self, repo_id: str, revision: str) -> tuple[bytes, str]:
         """config.json as bytes and the commit it belongs to, never from the cache. Raises as `config`."""
@@ -240,12 +261,12 @@ class Hub:
             return Path(theirs), Path(theirs).parent.name
         return None
 
-    def _from_cache(self, cached: tuple[Path, str], where: str, problem: str | None) -> HubConfig:
+    def _from_cache(self, cached: tuple[Path, str], where: str, problem: str | None) -> ConfigText:
         path, commit = cached
         with path.open("rb") as stream:
             text = stream.read(MAX_CONFIG_BYTES + 1)
         warning = f"{problem}; using the cached commit {commit}" if problem else None
-        return HubConfig(parse_config(text, f"{where} (cached): config.json"), text, commit, warning)
+        return ConfigText(text, commit, f"{where} (cached): config.json", cached=True, warning=warning)
 
     def _remember(self, repo_id: str, revision: str, commit: str, text: bytes) -> None:
         folder = self._cache / repo_id.replace("/", "--")

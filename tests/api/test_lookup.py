@@ -9,11 +9,14 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from fastewq.api import lookup
+from fastewq.api import guard, lookup
+from fastewq.api.access import Access
+from fastewq.api.errors import Overloaded
 from fastewq.api.settings import Settings
 from hub.loopback import Fault, LoopbackHub
 
 import fastewq
+from fastewq.hub import ConfigText
 from fastewq.jsonio import parse_config
 
 from .server import Server, assert_error
@@ -35,15 +38,15 @@ def llama_text(root) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def asking(loopback, commit, tmp_path_factory) -> Iterator[httpx.Client]:
+def environment(loopback, tmp_path_factory) -> dict[str, str]:
+    """That in which a service asks the Hub on loopback."""
+    cache = str(tmp_path_factory.mktemp("cache"))
+    return {"HF_ENDPOINT": loopback.endpoint, "XDG_CACHE_HOME": cache, "HF_HOME": cache, "HF_TOKEN": ""}
+
+
+@pytest.fixture(scope="module")
+def asking(environment, commit) -> Iterator[httpx.Client]:
     """A client of a service that may ask the Hub on loopback."""
-    cache = tmp_path_factory.mktemp("cache")
-    environment = {
-        "HF_ENDPOINT": loopback.endpoint,
-        "XDG_CACHE_HOME": str(cache),
-        "HF_HOME": str(cache),
-        "HF_TOKEN": "",
-    }
     with Server(environment, hub=True) as server, server.client() as client:
         yield client
 
@@ -67,7 +70,7 @@ def test_a_config_that_is_kept_is_read_beside_the_requests(monkeypatch):
 
     monkeypatch.setattr(lookup, "parse_config", read)
     looking = lookup.Lookup(Settings())
-    looking._kept["a/b", "main"] = lookup.Kept(b'{"model_type": "llama"}', "0" * 40, None)
+    looking._kept["a/b", "main"] = ConfigText(b'{"model_type": "llama"}', "0" * 40, "a/b")
     found = asyncio.run(looking._from_hub(None, "a/b", "main"))
     assert found.config == {"model_type": "llama"}
     assert readers
@@ -108,6 +111,43 @@ def test_a_hub_that_fails_is_a_bad_gateway_and_harms_nothing_else(asking, loopba
         assert_error(asking.get("/v1/models/served/later/plan"), 502, "hub_unavailable")
     assert asking.get("/readyz").status_code == 200
     assert asking.get("/v1/models/served/later/plan").status_code == 200
+
+
+def test_a_config_that_is_looked_up_is_counted_like_one_that_is_sent(environment, loopback, commit, llama_text):
+    large = json.dumps({**json.loads(llama_text), "unread": [1] * 60_000}).encode()
+    loopback.add("served/large", {"config.json": large})
+    sizes = dict.fromkeys(("max_held_bytes", "max_body_bytes", "max_batch_body_bytes"), 2**20)
+    with Server(environment, hub=True, **sizes) as server, server.client() as client:
+        assert_error(client.get("/v1/models/served/large/plan"), 413, "body_too_large")
+        assert client.get(ROUTE).status_code == 200
+    with Server(environment, hub=True) as server, server.client() as client:
+        for _ in range(2):  # asked for, then kept
+            assert client.get("/v1/models/served/large/plan").status_code == 200
+
+
+def test_configs_that_are_looked_up_at_once_hold_so_much_memory_together():
+    async def ask() -> None:
+        first_holds, done = asyncio.Event(), asyncio.Event()
+
+        async def app(scope, receive, send):
+            guard.hold(b"[" + b"1," * 60_000 + b"1]")
+            first_holds.set()
+            await done.wait()
+
+        async def nothing(*_):
+            pass
+
+        guarded = guard.Guard(app, Access(Settings()), max_concurrency=9, max_held_bytes=8 * 2**20)
+        scope = {"type": "http", "path": "/", "state": {}}
+        first = asyncio.create_task(guarded(scope, nothing, nothing))
+        await first_holds.wait()
+        with pytest.raises(Overloaded):
+            await guarded(scope, nothing, nothing)
+        done.set()
+        await first
+        await guarded(scope, nothing, nothing)
+
+    asyncio.run(ask())
 
 
 def test_without_the_setting_no_hub_is_asked(client):

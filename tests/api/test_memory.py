@@ -22,7 +22,7 @@ from fastewq.api.reading import parse_model
 from fastewq.api.schemas import PlanRequest
 from fastewq.api.settings import Settings, load_settings
 
-from fastewq.hub import HubConfig
+from fastewq.hub import ConfigText
 
 from .server import Server, assert_error
 
@@ -141,10 +141,12 @@ class HubOfLargeConfigs:
     def __init__(self) -> None:
         self.asked = 0
 
-    def config(self, model: str, revision: str) -> HubConfig:
+    def config_text(self, model: str, revision: str) -> ConfigText:
         self.asked += 1
-        text = b'{"model_type": "llama", "a": [' + b"[]," * 2**18 + b"0]}"
-        return HubConfig({"model_type": "llama"}, text, "0" * 40)
+        return ConfigText(b'{"model_type": "llama", "a": [' + b"[]," * 2**18 + b"0]}", "0" * 40, model)
+
+    def parsed(self, model: str, revision: str, found: ConfigText) -> dict[str, str]:
+        return {"model_type": "llama"}
 
 
 def test_configs_of_the_hub_are_kept_up_to_so_many_bytes():
