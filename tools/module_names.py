@@ -196,7 +196,7 @@ def published(config: Any) -> dict[str, Any]:
     rope = fields.get("rope_parameters") or {}
     fields |= {"rope_theta": rope["rope_theta"]} if "rope_theta" in rope and "rope_theta" not in fields else {}
     needed = PUBLISHED.get(fields.get("model_type", ""), {})
-    fields |= {name: fields[value] if isinstance(value, str) else value for name, value in needed.items()}
+    fields |= {name: fields.get(value, value) if isinstance(value, str) else value for name, value in needed.items()}
     text = fields.get("text_config") or {}
     return ({"vocab_size": text["vocab_size"]} if "vocab_size" in text else {}) | fields
 

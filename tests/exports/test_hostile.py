@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from exports.conftest import GPT2, LLAMA, LLAVA, MOE, Planner
+from exports.conftest import GPT2, LATENT, LLAMA, LLAVA, MOE, Planner
 from fastewq.document import read_plan
 from fastewq.errors import FastEWQError, InvalidPlan
 from fastewq.exports import TOOLS, export
@@ -40,6 +40,7 @@ def documents(planned: Planner) -> list[Any]:
         planned(LLAVA, ["model.language_model.layers.*=int4", "1=int8"], policy=options),
         planned(GPT2, ["0-2=int4"]),
         planned(PHI3, ["0-2=int4", "1=int8"]),
+        planned(LATENT, ["0-2=int4", "1=int8"]),
     ]
     return [json.loads(json.dumps({**plan.as_dict(), "predictor": {}})) for plan in plans]
 

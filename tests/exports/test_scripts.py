@@ -63,13 +63,23 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(tool: str, planned: Planner, folder: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+def run(tool: str, planned: Planner, folder: Path, monkeypatch: pytest.MonkeyPatch, source: str | None = None) -> None:
     for name, text in export(planned(), tool, nearest=True).files.items():
         (folder / name).write_text(text, "utf-8")
     monkeypatch.delitem(sys.modules, "checkpoint", raising=False)
     monkeypatch.syspath_prepend(folder)
-    monkeypatch.setattr(sys, "argv", ["quantize.py", source, str(folder / "out")])
+    monkeypatch.setattr(sys, "argv", ["quantize.py", *([source, str(folder / "out")] if source else [])])
     runpy.run_path(str(folder / "quantize.py"), run_name="__main__")
+
+
+@pytest.mark.parametrize("tool", [*SCRIPTS, "gptqmodel", "mlx", "openvino"])
+def test_without_paths_a_script_says_what_it_wants(
+    tool: str, planned: Planner, packages: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("gptqmodel", "mlx_lm", "nncf", "nncf.parameters", "openvino", "optimum.intel"):
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    with pytest.raises(SystemExit, match=r"python quantize\.py MODEL OUT"):
+        run(tool, planned, folder, monkeypatch)
 
 
 COPIED = {"tokenizer.json", "tokenizer.model", "source.spm", "merges.txt", "chat_template.jinja"}

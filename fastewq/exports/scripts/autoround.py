@@ -13,7 +13,7 @@ from checkpoint import copy_small_files, load
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
-source, out = sys.argv[1:3]
+source, out = sys.argv[1:3] if len(sys.argv) > 2 else sys.exit(__doc__)
 config = json.loads(Path(__file__).with_name("autoround.json").read_text("utf-8"))
 effort = {} if "--tune" in sys.argv else {"iters": 0, "disable_opt_rtn": True}
 model = load(source)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from gptqmodel import GPTQModel, QuantizeConfig
 
-model_dir, out, calibration = sys.argv[1:4]
+model_dir, out, calibration = sys.argv[1:4] if len(sys.argv) > 3 else sys.exit(__doc__)
 config = json.loads(Path(__file__).with_name("quantize_config.json").read_text("utf-8"))
 texts = [line for line in Path(calibration).read_text("utf-8").splitlines() if line]
 model = GPTQModel.load(model_dir, QuantizeConfig(**config))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mlx_lm import convert
 
-model_dir, out = sys.argv[1:3]
+model_dir, out = sys.argv[1:3] if len(sys.argv) > 2 else sys.exit(__doc__)
 document = json.loads(Path(__file__).with_name("mlx.json").read_text("utf-8"))
 rules = [(re.compile(pattern), arguments) for pattern, arguments in document["rules"]]
 

@@ -13,7 +13,7 @@ import openvino
 import optimum.intel
 from transformers import AutoConfig
 
-model_dir, out = sys.argv[1:3]
+model_dir, out = sys.argv[1:3] if len(sys.argv) > 2 else sys.exit(__doc__)
 document = json.loads(Path(__file__).with_name("nncf.json").read_text("utf-8"))
 # BertForMaskedLM is run by OVModelForMaskedLM, BertModel by OVModelForFeatureExtraction.
 name = (AutoConfig.from_pretrained(model_dir).architectures or ["ForCausalLM"])[0]

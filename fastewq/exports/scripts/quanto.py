@@ -10,7 +10,7 @@ from pathlib import Path
 from checkpoint import copy_small_files, load
 from optimum import quanto
 
-source, out = sys.argv[1:3]
+source, out = sys.argv[1:3] if len(sys.argv) > 2 else sys.exit(__doc__)
 passes = json.loads(Path(__file__).with_name("quanto.json").read_text("utf-8"))["passes"]
 model = load(source)
 for step in passes:

@@ -13,7 +13,7 @@ from checkpoint import copy_small_files, load
 from torchao.quantization import FqnToConfig, Int8WeightOnlyConfig, IntxWeightOnlyConfig, PerGroup
 from transformers import TorchAoConfig
 
-source, out = sys.argv[1:3]
+source, out = sys.argv[1:3] if len(sys.argv) > 2 else sys.exit(__doc__)
 rules = json.loads(Path(__file__).with_name("torchao.json").read_text("utf-8"))["rules"]
 configs = OrderedDict()
 for rule in rules:
