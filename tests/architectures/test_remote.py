@@ -1302,6 +1302,47 @@ def test_kanana_v_merges_patches_by_convolutions_between_qwen2_vl_and_llama() ->
     assert "net.0.b1.downsample.conv.weight" not in other
 
 
+def test_hyperclovax_seed_sees_with_qwens_tower_or_with_siglips() -> None:
+    spoken = NANO | {"model_type": "hyperclovax", "use_post_norm": True, "tie_word_embeddings": False}
+    seen = {"depth": 2, "hidden_size": 64, "intermediate_size": 96, "num_heads": 4, "out_hidden_size": 80}
+    think = {"model_type": "vlm", "architectures": ["HCXVisionV2ForCausalLM"], "text_config": spoken, **TYPED}
+    think |= {"vision_config": seen | {"model_type": "qwen2_5_vl_visual"}, "mm_projector_type": "linear"}
+    whole = read_config(think)
+    assert whole.exact, whole.warnings
+    assert named(whole, "model.language_model.") == named(read_config(spoken))
+    towers = {"vision_config": seen | {"model_type": "qwen2_5_vl"}}
+    library = read_config({**think, **towers, "model_type": "hyperclovax_vision_v2", "architectures": None})
+    assert named(whole, "model.vision_model.") == named(library, "model.vision_model.")
+    assert named(whole, "model.mm_projector.") == named(library, "model.projector.")
+    padded = read_config(think | {"text_config": spoken | {"padded_vocab_size": 128}})
+    assert named(padded)["model.language_model.lm_head.weight"][0] == 128
+    omni = read_config(think | {"audio_config": {"model_type": "qwen2_audio_encoder"}})
+    assert not omni.exact
+    assert named(omni) == named(whole)
+
+    seen = {"model_type": "siglip_vision_model", "hidden_size": 96, "intermediate_size": 64, "num_hidden_layers": 2}
+    seen |= {"num_attention_heads": 4, "image_size": 30, "patch_size": 7}
+    older = {"model_type": "hyperclovax_vlm", "architectures": ["HCXVisionForCausalLM"], **TYPED, "anyres": True}
+    older |= {"text_config": NANO, "vision_config": seen, "mm_projector_type": "cabstractor"}
+    whole = read_config(older)
+    assert whole.exact, whole.warnings
+    assert named(whole, "language_model.") == named(read_config(NANO))
+    assert named(whole, "vision_model.vision_model.") == named(read_config(seen))
+    assert named(whole)["image_newline"] == named(whole)["mm_projector.readout.2.bias"]
+    blocks = named(whole, "mm_projector.")
+    assert blocks["pos_emb"] == (1, 16, 96)
+    assert (
+        sum(prod(shape) for name, shape in blocks.items() if name.startswith("net.")) == 147_600
+    )  # as of timm's RegStage
+    with pytest.raises(UnsupportedArchitecture, match="padded_vocab_size"):
+        read_config(older | {"text_config": NANO | {"padded_vocab_size": 128}})
+    with pytest.raises(InvalidConfig, match="mm_projector_type"):
+        read_config(older | {"mm_projector_type": "qwen_merger"})
+    wide = named(read_config(older | {"mm_projector_type": "inverted_mlp", "anyres": False}))
+    assert wide["mm_projector.fc1.weight"] == (192, 96)
+    assert "image_newline" not in wide
+
+
 def test_jinas_third_reranker_is_qwen3_with_a_projector_instead_of_a_vocabulary() -> None:
     sizes = {"model_type": "qwen3", "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, **TYPED}
     sizes |= {"num_key_value_heads": 2, "num_hidden_layers": 2, "vocab_size": 100, "head_dim": 16}
