@@ -20,7 +20,7 @@ from fastewq import plan_architecture, read_config
 from fastewq.document import Plan
 from fastewq.errors import CannotExport
 from fastewq.exports import TOOLS, export
-from fastewq.exports.assignment import Assignment, assign
+from fastewq.exports.assignment import LATENT, Assignment, _key_size, assign
 from fastewq.exports.llama_cpp import gguf_names, outside_types, tensor_rules, tensors
 from fastewq.exports.mlx import renamed
 from fastewq.exports.names import GGUF, GGUF_STACKS, MLX
@@ -161,6 +161,26 @@ def test_gguf_bytes_are_the_converters(model_type: str, precision: str) -> None:
     copied = precision == "raw" and model_type in ("deepseek_v32", "glm_moe_dsa")
     predicted = adapted(model_type, "llama.cpp", precision).tensor_bytes()
     assert predicted == pytest.approx(written, abs=768, rel=0.003 if copied else 0)
+
+
+SPLIT = sorted(
+    model_type
+    for model_type, row in TRACED.items()
+    for traced in (row.get("gguf"), row.get("mlx"))
+    if isinstance(traced, dict) and any(path.endswith(LATENT) and len(found) > 1 for path, found in traced.items())
+)
+
+
+# GLM-5-Next turns no part of its keys by position, so their number is not known; llama.cpp never quantizes its halves.
+@pytest.mark.parametrize("model_type", sorted({*SPLIT} - {"glm5_next"}))
+def test_the_size_of_keys_is_that_of_the_config(model_type: str) -> None:
+    """Plans do not have it, so it is worked out from the matrices around the one that is split."""
+    config = TRACED[model_type]["config"]
+    plan = planned(model_type, "raw")
+    sizes = {
+        _key_size(layout) for layout in plan.layouts if any(tensor.name == f"{LATENT}.weight" for tensor in layout)
+    }
+    assert sizes == {config.get("text_config", config)["qk_nope_head_dim"]}
 
 
 @pytest.mark.parametrize("model_type", sorted(MLX))
