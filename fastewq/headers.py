@@ -99,11 +99,14 @@ def choose_shards(files: Files) -> tuple[list[str], dict[str, str] | None]:
         if absent := set(shards) - set(names):
             raise InvalidCheckpoint(f"{indexes[0]} names {min(absent)}, which {files.name} does not have")
         return shards, weight_map
-    if len(single) == 1 or _complete_set(single):
+    if (len(single) == 1 and not _SHARD.fullmatch(single[0])) or _complete_set(single):
         return single, None
     if not single:
         raise NotFound(f"{files.name} has no safetensors file", hint="Plan from the config alone, without --exact.")
-    raise InvalidCheckpoint(f"{files.name} has several safetensors files and no index: {', '.join(single[:5])}")
+    raise InvalidCheckpoint(
+        f"{files.name} has no index, and its safetensors files are neither one nor all parts of one: "
+        f"{', '.join(single[:5])}"
+    )
 
 
 def _complete_set(names: Sequence[str]) -> bool:

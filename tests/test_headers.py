@@ -140,6 +140,15 @@ def test_an_index_that_lies_is_refused(folder):
         read_headers(FolderFiles(folder))
 
 
+def test_a_part_is_not_taken_for_the_whole(folder):
+    """Of a download that was interrupted, say. The last part alone was planned as if it were all there is."""
+    names = shard(folder, index=False)
+    for name in names[:2]:
+        (folder / name).unlink()
+        with pytest.raises(InvalidCheckpoint, match=r"neither one nor all parts of one: model-0000"):
+            read_headers(FolderFiles(folder))
+
+
 def test_no_headers_at_all(tmp_path):
     with pytest.raises(NotFound, match="no safetensors file"):
         read_headers(FolderFiles(tmp_path))
