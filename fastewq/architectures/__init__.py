@@ -97,6 +97,7 @@ OTHER_TYPES: Final[Mapping[tuple[str, str], str]] = {
     ("llada", "LLaDAMoEModelLM"): "lladamoe",
     ("llava", "LlavaLlamaForCausalLM"): "llava_llama",
     ("llava", "LlavaMistralForCausalLM"): "llava_mistral",
+    ("nomic_bert", "NomicVisionModel"): "nomic_vision",
     ("phi3", "LlamaForCausalLMEagle3"): "eagle3",
     ("qwen2", "LlamaForCausalLMEagle3"): "eagle3",
     ("qwen3", "DFlashDraftModel"): "dflash",

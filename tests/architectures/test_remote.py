@@ -1343,6 +1343,23 @@ def test_hyperclovax_seed_sees_with_qwens_tower_or_with_siglips() -> None:
     assert "image_newline" not in wide
 
 
+def test_nomics_encoder_of_images_says_the_type_of_its_encoder_of_text() -> None:
+    sizes = {"n_embd": 64, "n_head": 4, "n_layer": 2, "n_inner": 300, "img_size": 32, "patch_size": 8, **TYPED}
+    sizes |= {"activation_function": "swiglu", "norm_mlp": True, "rotary_emb_fraction": 0, "vocab_size": 0}
+    whole = read_config(sizes | {"model_type": "nomic_bert", "architectures": ["NomicVisionModel"]})
+    assert whole.exact, whole.warnings
+    shapes = named(whole)
+    assert shapes["layers.1.attn.Wqkv.weight"] == (192, 64)
+    assert shapes["layers.1.mlp.fc12.weight"] == shapes["selector.mlp.fc11.weight"] == (512, 64)
+    assert shapes["layers.1.mlp.norm.weight"] == shapes["selector.mlp.fc12.bias"] == (512,)
+    assert "selector.mlp.norm.weight" not in shapes
+    assert shapes["embeddings.pos_embed"] == (1, 17, 64)
+    assert shapes["embeddings.proj.weight"] == (64, 192)
+    published = {"n_embd": 768, "n_head": 12, "n_layer": 12, "n_inner": 2048, "img_size": 224, "patch_size": 16}
+    whole = read_config(sizes | published | {"model_type": "nomic_bert", "architectures": ["NomicVisionModel"]})
+    assert sum(map(prod, named(whole).values())) == 92_946_688  # nomic-ai/nomic-embed-vision-v1.5: 92.9M
+
+
 def test_jinas_third_reranker_is_qwen3_with_a_projector_instead_of_a_vocabulary() -> None:
     sizes = {"model_type": "qwen3", "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, **TYPED}
     sizes |= {"num_key_value_heads": 2, "num_hidden_layers": 2, "vocab_size": 100, "head_dim": 16}
