@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from fastewq import files
 from fastewq.cli import main
 
 CONFIG = {
@@ -139,17 +140,20 @@ def test_a_folder_that_cannot_be_written_is_one_line(
     (tmp_path / "file").write_text("")
     (tmp_path / "closed").mkdir()
     closed = str(tmp_path / "closed")
-    made, may = os.mkdir, os.access  # closed to this process, whoever runs it: root may write everywhere
+    made, tried = os.mkdir, files.TemporaryFile  # closed to this process, whoever runs it: root may write everywhere
 
     def mkdir(path: str | Path, *rest: Any) -> None:
         if str(path).startswith(closed + "/"):
             raise PermissionError(13, "Permission denied", str(path))
         made(path, *rest)
 
+    def temporary(dir: Path) -> Any:  # noqa: A002
+        if str(dir) == closed:
+            raise PermissionError(13, "Permission denied", closed)
+        return tried(dir=dir)
+
     monkeypatch.setattr(os, "mkdir", mkdir)
-    monkeypatch.setattr(
-        os, "access", lambda path, mode: not (str(path) == closed and mode & os.W_OK) and may(path, mode)
-    )
+    monkeypatch.setattr(files, "TemporaryFile", temporary)
     done = fastewq("export", plan, "--to", "mlx", "-o", tmp_path / output)
     assert done.returncode == 5
     assert done.stderr.startswith(f"error: the folder {tmp_path / output} cannot be ")
