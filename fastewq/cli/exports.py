@@ -18,7 +18,7 @@ POLICY = "Policy"
 MEMORY = "Memory"
 
 Threshold = Annotated[
-    float | None, typer.Option(help="Quantize from this probability on.", min=0, max=1, rich_help_panel=POLICY)
+    float | None, typer.Option(help="Quantize from this probability on, 0 to 1.", rich_help_panel=POLICY)
 ]
 KeepEnds = Annotated[
     bool | None,

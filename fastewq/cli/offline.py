@@ -37,7 +37,7 @@ def analyze(
     checkpoint: Annotated[
         Path, typer.Argument(help="A safetensors file, index or folder, a GGUF file, or a Hub id org/name.")
     ],
-    epsilon: Annotated[float, typer.Option(min=0.0, help="eps of the entropy; 0 is allowed.")] = 0.01,
+    epsilon: Annotated[float, typer.Option(help="eps of the entropy; 0 is allowed.")] = 0.01,
     x: Annotated[float, typer.Option(help="Standard deviations below the mean at which 4 bits begin.")] = 1.0,
     include_vectors: Annotated[bool, typer.Option(help="Count biases and norm vectors too.")] = False,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the Hub.")] = None,

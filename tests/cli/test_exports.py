@@ -133,6 +133,13 @@ def test_what_is_no_plan_is_refused_with_what_to_give(content: bytes, tmp_path: 
     assert error["hint"] == "Send the unmodified output of `fastewq plan --json`."
 
 
+@pytest.mark.parametrize("value", ["2", "-1", "nan"])
+def test_a_threshold_out_of_bounds_is_named_with_its_value(value: str, plan: Path, fastewq: Command) -> None:
+    done = fastewq("plan", config_of(plan), "--threshold", value)
+    assert (done.returncode, done.stderr.partition(";")[2]) == (3, " expected a number from 0 to 1\n")
+    assert f"policy.threshold is {float(value)}" in done.stderr
+
+
 @pytest.mark.parametrize("output", ["file", "file/below", "closed", "closed/below"])
 def test_a_folder_that_cannot_be_written_is_one_line(
     output: str, plan: Path, tmp_path: Path, fastewq: Command, monkeypatch: pytest.MonkeyPatch
