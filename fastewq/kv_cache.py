@@ -254,7 +254,9 @@ def _sequences(top: Fields, f: Fields, stack: Stack) -> int:
 def _linear_state(f: Fields, width: int, layout: Layout) -> int:
     """One matrix per head, keys by values: as many elements as all values times the width of a key."""
     shapes = {t.name: t.oriented for t in layout.tensors}
-    if "attention.time_decay" in shapes:  # RWKV: the last input of both halves; numerator, denominator, maximum
+    if "attention.time_faaaa" in shapes:  # RWKV 5 and 6: as RWKV 7 below
+        return width * shapes["attention.time_faaaa"][-1] + 2 * width
+    if "attention.time_decay" in shapes:  # RWKV 4: the last input of both halves; numerator, denominator, maximum
         return 2 * width + 3 * shapes["attention.time_decay"][0]
     values = next(shape[-1] for name, shape in shapes.items() if name.endswith(OUTPUTS))
     if "mlstm_layer.out_proj.weight" in shapes:  # xLSTM: beside the matrix a vector of keys and a maximum

@@ -319,6 +319,8 @@ def test_linear_attention_of_models_outside_the_library() -> None:
     ranks = dict.fromkeys(("decay_low_rank_dim", "v_low_rank_dim", "a_low_rank_dim", "gate_low_rank_dim"), 16)
     rwkv = {"model_type": "rwkv7", **sizes, **ranks, "head_dim": 64}
     assert kept(rwkv, 1000) == [2 * (128 * 64 + 2 * 128)] * 2
+    for older in ("rwkv5", "rwkv6"):
+        assert kept({"model_type": older, **sizes, "head_size": 64}, 1000) == [2 * (128 * 64 + 2 * 128)] * 2
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "layer_group_size": 2}
     experts = {"num_experts": 2, "moe_intermediate_size": 32, "num_shared_experts": 1, "first_k_dense_replace": 1}
     ring = {"model_type": "bailing_moe_linear", **sizes, **heads, **experts}

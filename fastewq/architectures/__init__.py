@@ -87,7 +87,6 @@ OTHER_CLASSES: Final[Mapping[str, str]] = {
 """Names that repositories' own code has for classes of the transformers library -> the model_type."""
 
 OTHER_TYPES: Final[Mapping[tuple[str, str], str]] = {
-    ("AXK1", "AXK1ForCausalLM"): "axk1",
     ("DeepseekOCR", "DeepseekOCRForCausalLM"): "deepseek_vl_v2",
     ("deepseek_ref", "DeepseekV4ForCausalLM"): "deepseek_v4",
     ("git", "Grok1ForCausalLM"): "grok",
@@ -159,6 +158,8 @@ def read(config: Mapping[str, Any]) -> Architecture:
 
 def meant(model_type: str, config: Mapping[str, Any]) -> str:
     """The model_type that a config's class belongs to, where the config names another one."""
+    if model_type == "AXK1":
+        return "axk1"
     if model_type == "xlm-roberta" and (
         config.get("lora_adaptations") or config.get("position_embedding_type") == "rotary"
     ):

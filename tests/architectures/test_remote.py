@@ -1360,6 +1360,36 @@ def test_nomics_encoder_of_images_says_the_type_of_its_encoder_of_text() -> None
     assert sum(map(prod, named(whole).values())) == 92_946_688  # nomic-ai/nomic-embed-vision-v1.5: 92.9M
 
 
+@pytest.mark.parametrize(
+    ("version", "width", "layers", "parameters"),
+    [
+        # as arXiv 2404.05892 counts them
+        (5, 2048, 24, 1_577_754_624),
+        (5, 2560, 32, 3_062_999_040),
+        (6, 2048, 24, 1_599_873_024),
+        (6, 2560, 32, 3_099_863_040),
+        (6, 4096, 32, 7_635_746_816),
+    ],
+)
+def test_rwkv_5_and_6_have_the_published_counts(version: int, width: int, layers: int, parameters: int) -> None:
+    config = {"model_type": f"rwkv{version}", "architectures": [f"Rwkv{version}ForCausalLM"], "hidden_size": width}
+    config |= {"attention_hidden_size": width, "num_hidden_layers": layers, "head_size": 64, "vocab_size": 65536}
+    config |= {"intermediate_size": None, "tie_word_embeddings": False, **TYPED}
+    whole = read_config(config)
+    assert whole.exact, whole.warnings
+    assert sum(map(prod, named(whole).values())) == parameters
+    assert named(whole)["rwkv.blocks.0.pre_ln.bias"] == (width,)
+    with pytest.raises(UnsupportedArchitecture, match="proj_low_rank_dim"):
+        read_config(config | {"proj_low_rank_dim": 32, "architectures": ["RWKV6ForCausalLM"]})
+    with pytest.raises(InvalidConfig, match="attention_hidden_size"):
+        read_config(config | {"attention_hidden_size": 1024})
+
+
+def test_ax_k1_says_its_type_in_capitals() -> None:
+    sizes = {"num_hidden_layers": 3, "hidden_size": 64, **TYPED}
+    assert named(read_config(sizes | {"model_type": "AXK1"})) == named(read_config(sizes | {"model_type": "axk1"}))
+
+
 def test_jinas_third_reranker_is_qwen3_with_a_projector_instead_of_a_vocabulary() -> None:
     sizes = {"model_type": "qwen3", "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, **TYPED}
     sizes |= {"num_key_value_heads": 2, "num_hidden_layers": 2, "vocab_size": 100, "head_dim": 16}
