@@ -87,7 +87,10 @@ class Engine:
         if self.name == "ray":
             if self._cluster() is None:
                 _start_ray(workers)
-            daft.set_runner_ray(self.address, noop_if_initialized=True)
+            try:
+                daft.set_runner_ray(self.address, noop_if_initialized=True)
+            except ConnectionError as error:
+                raise UnavailableError(f"the Ray cluster at {self._cluster()} refuses: {error}"[:500]) from error
         else:
             # Left to itself, Daft loads Ray wherever that is installed, and takes it inside a job of Ray.
             with suppress(DaftCoreException):  # a runner was chosen before

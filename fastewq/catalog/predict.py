@@ -71,13 +71,14 @@ def predict(
         return Predicted(0, kept, folder)
     _give_back_memory()
     workers = (engine or Engine()).start()
-    frame = daft.read_parquet(str(store.configs / "*.parquet"))
+    # Absolute paths, since the workers of a cluster run in another folder.
+    frame = daft.read_parquet(str(store.configs.absolute() / "*.parquet"))
     if kept:
         planned: Any = daft.cls(_Planned)(*_runs(store.sequences(version)))
         frame = frame.where(planned.lacks(col("sequence")))
     planner = worker_class(_Planner, workers)
-    frame = frame.with_column("plan", planner(artefact and str(artefact))(col("config"), col("headers")))
-    sink = _Sink(folder, progress, total - kept)
+    frame = frame.with_column("plan", planner(artefact and str(artefact.absolute()))(col("config"), col("headers")))
+    sink = _Sink(folder.absolute(), progress, total - kept)
     with stopping("planning"):
         new = int(frame.write_sink(sink).to_pydict()["rows"][0])
     store.forget_other_plans(version)

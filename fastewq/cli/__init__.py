@@ -183,7 +183,7 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:  # what no module could say better: a full disk behind stdout, a folder closed to us
-        failure = StorageFailure(f"{error.filename or 'the output'}: {error.strerror}")
+        failure = StorageFailure(f"{error.filename or 'the output'}: {error.strerror or error}")
         _fail(failure.as_dict(), exit_code(failure))
     except typer.Abort:
         sys.exit(130)

@@ -124,7 +124,7 @@ def read_sources(
         workers = 1
     finished = log.readings()
     table = _tensors(sources, finished)
-    arguments = (str(log.folder), max(1, (os.cpu_count() or 1) // workers), hub.endpoint, hub.patience)
+    arguments = (str(log.folder.absolute()), max(1, (os.cpu_count() or 1) // workers), hub.endpoint, hub.patience)
     reader = daft.cls(_Reader, use_process=False) if in_process else worker_class(_Reader, workers)
     frame = daft.from_arrow(table)
     if engine.name == "ray":

@@ -210,9 +210,10 @@ from fastewq.cli import main
 from fastewq.engine import Engine
 
 Engine("ray", workers=2).start()
-build = [sys.executable, "-c", "from fastewq.cli import main; main()", "catalog", "build", sys.argv.pop(1)]
-build += ["-o", sys.argv.pop(1), "--artefact", sys.argv.pop(1), "--workers", "2"]
-subprocess.run([*build, "--engine", "ray", "--address", ray.get_runtime_context().gcs_address], check=True)
+build = [sys.executable, "-c", "from fastewq.cli import main; main()", "catalog", "build", sys.argv.pop(1), "-o", "."]
+folder = sys.argv.pop(1)  # in which the cluster does not run
+build += ["--artefact", sys.argv.pop(1), "--workers", "2", "--engine", "ray"]
+subprocess.run([*build, "--address", ray.get_runtime_context().gcs_address], cwd=folder, check=True)
 main()
 """
 
@@ -345,6 +346,19 @@ def test_a_cluster_that_is_not_there_is_named_at_once() -> None:
         Engine("ray", address="127.0.0.1:9").start()
     with pytest.raises(InputError, match=r"address is 'head:6379'.*expected engine ray"):
         Engine(address="head:6379").start()
+
+
+def test_a_cluster_that_refuses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that wants a token, for instance: Ray's error has no number, and no file."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ConnectionError("Could not connect")
+
+    monkeypatch.setattr(engine_module.daft, "set_runner_ray", refuse)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(UnavailableError, match=rf"the Ray cluster at {address} refuses: Could not connect"):
+            Engine("ray", address=address).start()
 
 
 def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
