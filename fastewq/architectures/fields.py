@@ -80,6 +80,7 @@ STAND_INS: Final = {
     "minimax_m1": "minimax",
     "stablelm_epoch": "stablelm",
     "Dream": "qwen2",
+    "Fast_dLLM_Qwen": "qwen2",
     "sdar": "qwen3",
     "sdar_moe": "qwen3_moe",
     "new": "gte",

@@ -40,6 +40,7 @@ FAMILIES: Final = (
     ("remote.drafters", "DRAFTERS"),
     ("remote.got_ocr", "GOT_OCR"),
     ("remote.kanana", "KANANA"),
+    ("remote.higgs", "HIGGS"),
     ("remote.rwkv", "RWKV"),
     ("remote.nomic", "NOMIC"),
     ("remote.hyperclovax", "HYPERCLOVAX"),

@@ -1390,6 +1390,36 @@ def test_ax_k1_says_its_type_in_capitals() -> None:
     assert named(read_config(sizes | {"model_type": "AXK1"})) == named(read_config(sizes | {"model_type": "axk1"}))
 
 
+def test_higgs_audio_has_a_second_feed_forward_in_the_layers_that_it_names() -> None:
+    config = {"model_type": "higgs_audio", "architectures": ["HiggsAudioModel"], "text_config": NANO, **TYPED}
+    config |= {"audio_adapter_type": "dual_ffn_fast_forward", "audio_dual_ffn_layers": [1], "skip_audio_tower": True}
+    config |= {"audio_num_codebooks": 2, "audio_codebook_size": 6}
+    whole = read_config(config)
+    assert whole.exact, whole.warnings
+    shapes = named(whole)
+    assert "layers.0.audio_mlp.up_proj.weight" not in shapes
+    assert shapes["layers.1.audio_mlp.up_proj.weight"] == (128, 64)
+    assert shapes["audio_decoder_proj.text_lm_head.weight"] == (100, 64)
+    assert shapes["audio_codebook_embeddings.weight"] == (16, 64)
+    sizes = {"hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 28, "num_attention_heads": 24}
+    sizes |= {"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 128256, "model_type": "llama"}
+    large = {"text_config": sizes, "audio_dual_ffn_layers": list(range(28)), "audio_num_codebooks": 8}
+    published = read_config(config | large | {"audio_codebook_size": 1024})
+    assert sum(map(prod, named(published).values())) == 5_771_283_456
+    for wrong in ({"skip_audio_tower": False}, {"text_config": NANO | {"model_type": "qwen3"}}):
+        with pytest.raises(UnsupportedArchitecture):
+            read_config(config | wrong)
+    with pytest.raises(InvalidConfig, match="audio_adapter_type"):
+        read_config(config | {"audio_adapter_type": "stack"})
+
+
+def test_fast_dllm_is_qwen2() -> None:
+    sizes = NANO | {"tie_word_embeddings": True, **TYPED}
+    ours = read_config(sizes | {"model_type": "Fast_dLLM_Qwen", "architectures": ["Fast_dLLM_QwenForCausalLM"]})
+    assert ours.exact, ours.warnings
+    assert named(ours) == named(read_config(sizes | {"model_type": "qwen2"}))
+
+
 def test_jinas_third_reranker_is_qwen3_with_a_projector_instead_of_a_vocabulary() -> None:
     sizes = {"model_type": "qwen3", "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, **TYPED}
     sizes |= {"num_key_value_heads": 2, "num_hidden_layers": 2, "vocab_size": 100, "head_dim": 16}

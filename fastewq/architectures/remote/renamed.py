@@ -99,6 +99,8 @@ RENAMED: Mapping[str, Model] = {
     "jina_ranking": replace(
         LLAMA_LINE["qwen3"], heads={"ForRanking": ranks}, default="ForRanking", classes=("JinaForRanking",)
     ),
+    # Efficient-Large-Model/Fast_dLLM_v2_7B, modeling.py: Qwen2
+    "Fast_dLLM_Qwen": replace(LLAMA_LINE["qwen2"], classes=("Fast_dLLM_QwenForCausalLM", "Fast_dLLM_QwenModel")),
     # JetLM/SDAR-8B-Chat and JetLM/SDAR-30B-A3B-Chat, modeling_sdar.py and modeling_sdar_moe.py: Qwen3
     "sdar": replace(LLAMA_LINE["qwen3"], classes=("SDARForCausalLM",)),
     "sdar_moe": replace(MOE["qwen3_moe"], classes=("SDARMoeForCausalLM",)),
