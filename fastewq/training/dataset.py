@@ -92,8 +92,10 @@ def build_dataset(
     opening   called with a source's name before it is opened; progress   with bytes read and bytes in all, after that
 
     Raises NotFound, InputError or InvalidDataset if SOURCES cannot be used, StorageFailure if readings or rows cannot
-    be written. Whatever is wrong with one source is an entry of the report.
+    be written, and what `Engine.check` raises. Whatever is wrong with one source is an entry of the report.
     """
+    if engine:
+        engine.check()  # before the sources are downloaded
     hub = hub or Hub(patience=BATCH)
     log = Log.of_this_code(cache / "readings")
     wanted = find_sources(sources, cache, hub)

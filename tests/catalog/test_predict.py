@@ -361,10 +361,12 @@ def test_a_cluster_that_refuses_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
             Engine("ray", address=address).start()
 
 
-def test_ray_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_that_is_not_installed_is_named_before_anything_is_fetched(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(engine_module, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="the package ray is not installed") as found:
-        Engine("ray").check()
+        build_dataset(["no.toml"], tmp_path / "blocks.csv", tmp_path / "cache", engine=Engine("ray"))
     assert "fastewq[cluster]" in found.value.hint
 
 
