@@ -31,6 +31,7 @@ FAMILIES: Final = (
     ("vision_language.documents", "DOCUMENTS"),
     ("vision_language.vision_seq2seq", "VISION_SEQ2SEQ"),
     ("vision.convnext", "CONVNEXT"),
+    ("vision.mobilevit", "MOBILE"),
     ("vision_language.florence", "FLORENCE"),
     ("audio.clap", "CLAP"),
     ("remote.deepseek_vl", "DEEPSEEK_VL"),
