@@ -26,17 +26,20 @@ def layer_windows(f: Fields, layers: int) -> Sequence[int | None]:
     Raises InvalidConfig where a size or a list of layers is not usable.
     """
     model_type = STAND_INS.get(f.model_type, f.model_type)
+    kinds = f.value("layer_types", None)
+    listed = isinstance(kinds, list | tuple) and len(kinds) >= layers
+    if not listed and model_type not in FULL_LAYERS:  # whatever sizes a config has that nothing reads
+        return [None] * layers
     sliding, chunk = _window(f), first_size(f, "attention_chunk_size")
     if not (sliding or chunk):
         return [None] * layers
-    kinds = f.value("layer_types", None)
-    if isinstance(kinds, list | tuple) and len(kinds) >= layers:
+    if listed:
         sizes = dict.fromkeys(WINDOWED, sliding) | {"chunked_attention": chunk or sliding}
         found = [sizes.get(kind) if isinstance(kind, str) else None for kind in kinds[:layers]]
         full: Collection[int] = ()
     else:
         found = [chunk if model_type == "llama4_text" else sliding] * layers
-        full = FULL_LAYERS[model_type](f, layers) if model_type in FULL_LAYERS else range(layers)
+        full = FULL_LAYERS[model_type](f, layers)
     if model_type in LAST_IS_FULL:
         full = {*full, layers - 1}
     return [None if i in full else window for i, window in enumerate(found)]

@@ -121,6 +121,7 @@ def test_what_is_not_known_is_full_attention(llama: dict[str, Any]) -> None:
     """A class without windows, a list that is too short, and names that are not known."""
     for config in (
         llama | {"sliding_window": 128, "sliding_window_pattern": 2},
+        llama | {"sliding_window": -1, "attention_chunk_size": "none"},
         llama | {"sliding_window": 128, "layer_types": ["sliding_attention"]},
         llama | {"sliding_window": 128, "layer_types": [10**5000, "reference_sliding_attention"] * 16},
     ):
