@@ -10,7 +10,7 @@ six times as long, and reading a config is mostly making objects.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, count
@@ -39,6 +39,9 @@ STORED_PRECISIONS: Final = frozenset(
 """Precisions of matrices that a checkpoint holds quantized. Integers are marked, since int8 and int4 are what a plan
 asks a tool for, and these ask for nothing."""
 
+
+USUAL_TENSORS: Final = 64
+"""Tensors of a block up to which what is found about it is kept for later models; more would fill the memory."""
 
 Found = TypeVar("Found")
 
@@ -144,6 +147,11 @@ class Layout:
         return counted(self.tensors)
 
     @lazy
+    def weights(self) -> dict[Hashable, tuple[int, ...]]:
+        """What a block weighs in the formats that were asked for; see `fastewq.schemes.Target.layout_sizes`."""
+        return {}
+
+    @lazy
     def quantized(self) -> bool:
         """Whether the checkpoint holds some of the tensors quantized."""
         return any(t.stored for t in self.tensors)
@@ -244,8 +252,10 @@ class Architecture:
         return tuple(self.counts)
 
     @lazy
-    def counts(self) -> Counter[Layout]:
+    def counts(self) -> dict[Layout, int]:
         """How many blocks have each of the layouts."""
+        if len(self.stacks) == 1 and len(alike := {*self.stacks[0].blocks.layouts}) == 1:
+            return dict.fromkeys(alike, len(self.stacks[0].blocks))
         return Counter(chain.from_iterable([stack.blocks.layouts for stack in self.stacks]))
 
     @lazy

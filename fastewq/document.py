@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any, Final, NamedTuple, get_args
+
+import orjson
+from orjson import Fragment
 
 from fastewq.architecture import STORED_PRECISIONS, Role, Stored, Tensor
 from fastewq.errors import InvalidConfig, InvalidPlan
 from fastewq.memory import Memory, MemoryReport
 from fastewq.placement import Run
+from fastewq.policy import USUAL_BLOCKS
 from fastewq.schemes import LEVELS, raw_precision
 from fastewq.shown import json_kind, shown
 
@@ -31,14 +36,11 @@ class Common(NamedTuple):
     layout: int
     modules: Mapping[str, str]
 
-    def pattern(self) -> dict[str, Any]:
-        """A block as it is written: its fields in the documented order, `modules` where there are any."""
+    def as_dict(self) -> dict[str, Any]:
+        """The fields of a block from `kind` on, as they are written: `modules` where there are any."""
         document = {
-            "index": None,
-            "path": None,
             "kind": self.kind,
             "parameters": self.parameters,
-            "p_quantize": None,
             "precision": self.precision,
             "bytes": self.bytes,
             "layout": self.layout,
@@ -62,14 +64,17 @@ class PlannedBlock(NamedTuple):
 
 @dataclass(slots=True)
 class PlannedBlocks:
-    """The planned blocks of a stack in execution order, as three columns with an entry per block.
+    """The planned blocks of a stack in execution order, as columns with an entry per block.
+
+    alike   what blocks have in common, each once;  which: the place in `alike` of every block's
 
     A `PlannedBlock` is made when it is asked for, since writing a plan needs none.
     """
 
     paths: tuple[str, ...]
     p_quantize: tuple[float, ...]
-    common: tuple[Common, ...]
+    alike: tuple[Common, ...]
+    which: Sequence[int]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -78,22 +83,43 @@ class PlannedBlocks:
         return map(self.__getitem__, range(len(self)))
 
     def __getitem__(self, index: int) -> PlannedBlock:
-        return PlannedBlock(range(len(self))[index], self.paths[index], self.p_quantize[index], *self.common[index])
+        common = self.alike[self.which[index]]
+        return PlannedBlock(range(len(self))[index], self.paths[index], self.p_quantize[index], *common)
+
+    @property
+    def bytes(self) -> int:
+        """Of all blocks together."""
+        return sum([common.bytes * self.which.count(place) for place, common in enumerate(self.alike)])
 
     def as_list(self) -> list[dict[str, Any]]:
-        """Every block as it is written. What several have in common is copied, not written anew."""
-        documents = []
-        pattern: dict[str, Any] = {}
-        previous = None
-        for index, (path, p_quantize, common) in enumerate(zip(self.paths, self.p_quantize, self.common, strict=True)):
-            if common is not previous:
-                pattern, previous = common.pattern(), common
-            document = pattern.copy()
-            document["index"] = index
-            document["path"] = path
-            document["p_quantize"] = p_quantize
-            documents.append(document)
-        return documents
+        """Every block as it is written."""
+        alike = [common.as_dict() for common in self.alike]
+        columns = zip(self.paths, self.p_quantize, self.which, strict=True)
+        return [
+            {"index": index, "path": path, "p_quantize": p_quantize, **alike[place]}
+            for index, (path, p_quantize, place) in enumerate(columns)
+        ]
+
+    def as_json(self) -> Fragment:
+        """The same list as JSON: what blocks have in common is written once, and copied."""
+        usual = len(self) <= USUAL_BLOCKS
+        written = list((_own_fields if usual else _own_fields.__wrapped__)(self.paths, self.p_quantize))
+        alike = [b"%b}," % orjson.dumps(common.as_dict())[1:-1] for common in self.alike]
+        written[1::2] = map(alike.__getitem__, self.which)
+        return Fragment(b"[%b]" % b"".join(written)[:-1])
+
+
+@lru_cache(64)
+def _own_fields(paths: tuple[str, ...], p_quantize: tuple[float, ...]) -> tuple[bytes, ...]:
+    """The beginning of each block's JSON, with what it shares with no other; between them, a place for the rest.
+
+    Most stacks have the paths and the probabilities of others of their depth, so the latest are kept.
+    """
+    written = [b""] * (2 * len(paths))
+    for index, (path, probability) in enumerate(zip(paths, p_quantize, strict=True)):
+        fields = orjson.dumps({"index": index, "path": path, "p_quantize": probability})
+        written[2 * index] = b"%b," % fields[:-1]
+    return tuple(written)
 
 
 class PlannedStack(NamedTuple):
@@ -144,6 +170,13 @@ class Plan(NamedTuple):
         return raw_precision(self.model["dtype"])[0]
 
     def as_dict(self) -> dict[str, Any]:
+        return self._document(PlannedBlocks.as_list)
+
+    def as_json(self) -> bytes:
+        """The same document as JSON text, in a fraction of the time."""
+        return orjson.dumps(self._document(PlannedBlocks.as_json))
+
+    def _document(self, written: Callable[[PlannedBlocks], Any]) -> dict[str, Any]:
         document = {
             "schema": SCHEMA,
             "model": self.model,
@@ -151,7 +184,7 @@ class Plan(NamedTuple):
             "policy": self.policy,
             "target": self.target,
             "confidence": self.confidence,
-            "stacks": [{"name": s.name, "blocks": s.blocks.as_list()} for s in self.stacks],
+            "stacks": [{"name": stack.name, "blocks": written(stack.blocks)} for stack in self.stacks],
             "other": [group._asdict() for group in self.other],
             "layouts": [_tensors(layout) for layout in self.layouts],
             "totals": self.totals._asdict(),
@@ -162,7 +195,7 @@ class Plan(NamedTuple):
         return document
 
 
-def _tensors(layout: Sequence[Tensor]) -> list[dict[str, Any]]:
+def _tensors(layout: tuple[Tensor, ...]) -> list[dict[str, Any]]:
     documents: list[dict[str, Any]] = []
     for name, shape, role, transposed, stored in layout:
         document: dict[str, Any] = {"name": name, "shape": [*shape], "role": role}
@@ -245,7 +278,9 @@ class _Reader:
                 at = f"{where}.blocks[{index}].path"
                 raise InvalidPlan(f"{at} is {path!r}; expected it to end in a number, higher than those before")
             last[parent] = int(number)
-        return PlannedStack(_get(entry, "name", str, f"{where}."), PlannedBlocks(paths, probabilities, common))
+        return PlannedStack(
+            _get(entry, "name", str, f"{where}."), PlannedBlocks(paths, probabilities, common, range(len(paths)))
+        )
 
     def block(self, entry: Any, position: int, where: str) -> tuple[str, float, Common]:
         entry, at = _object(entry, where), f"{where}."

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
-from itertools import chain, islice
+from functools import cached_property, lru_cache
+from itertools import chain
 from math import prod
-from operator import getitem
 from typing import Final
 
-from fastewq.architecture import Architecture, Block, Layout, Outside, Role, Stored, Tensor
+from fastewq.architecture import Architecture, Block, Blocks, Layout, Outside, Role, Stored, Tensor, lazy
 from fastewq.document import Common, PlannedBlocks, PlannedGroup, PlannedStack
 from fastewq.errors import InvalidPolicy
 from fastewq.modules import fused, is_token_head, module_name, modules
-from fastewq.policy import KEEP, PRECISIONS, Pattern, Policy, stack_precisions
-from fastewq.schemes import BITS, MATRICES, OUTSIDE_MATRICES, Target, follows, raw_precision
+from fastewq.policy import Pattern, Policy, stack_precisions
+from fastewq.schemes import BITS, KEEP, MATRICES, OUTSIDE_MATRICES, PRECISIONS, Target, follows, raw_precision
 
 NO_EXCEPTIONS: Final[Mapping[str, str]] = {}
 
@@ -29,14 +28,27 @@ def kept_towers(architecture: Architecture) -> list[bool]:
 
 def followed(policies: tuple[Policy, ...], architecture: Architecture, probabilities: Sequence[float]) -> list[bytes]:
     """The precision of every block under each of the policies before their overrides, as indices into PRECISIONS."""
-    found: list[list[bytes]] = [[] for _ in policies]
+    found: list[tuple[bytes, ...]] = []
     end = 0
     for stack, tower in zip(architecture.stacks, kept_towers(architecture), strict=True):
         start, end = end, end + len(stack.blocks)
-        followed = stack_precisions(policies, tuple(probabilities[start:end]))
-        for stacks, precisions, policy in zip(found, followed, policies, strict=True):
-            stacks.append(bytes(end - start) if tower and not policy.vision else precisions)
-    return [b"".join(stacks) for stacks in found]
+        levels = stack_precisions(policies, tuple(probabilities[start:end]))
+        if tower:
+            kept = bytes(end - start)
+            levels = tuple([own if policy.vision else kept for own, policy in zip(levels, policies, strict=True)])
+        found.append(levels)
+    return list(map(b"".join, zip(*found, strict=True))) if found else [b""] * len(policies)
+
+
+def told_apart(keys: Sequence[Hashable]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The place of one example for each of the different keys, and for each key which of the examples it is like."""
+    places = dict(zip(keys, range(len(keys)), strict=True))
+    number = dict(zip(places, range(len(places)), strict=True))
+    return tuple(places.values()), tuple(map(number.__getitem__, keys))
+
+
+levels_told_apart = lru_cache(256)(told_apart)
+"""The same for the levels of a stack, which are those of many others."""
 
 
 def pinned(policy: Policy, architecture: Architecture) -> set[int]:
@@ -111,7 +123,8 @@ def mixed(
 class Draft:
     """Precisions by block number, counted over all stacks in execution order; "raw" stands for the stored precision.
 
-    layouts, precisions   of each block
+    layouts      of each block
+    levels       what each block is to have, as an index into PRECISIONS
     exceptions   block number -> module -> precision, where overrides set one
     groups       precision of each outside group
     """
@@ -125,20 +138,27 @@ class Draft:
         self.target = target
         self.raw, self.raw_bytes = raw_precision(architecture.dtype)
         self.roles: frozenset[Role] = MATRICES | {"router"} if policy.routers else MATRICES
-        self.layouts = list(chain.from_iterable([stack.blocks.layouts for stack in architecture.stacks]))
         self.warnings: list[str] = []
         # What is followed is remembered with its policy, and overrides can be long.
         plain = replace(policy, overrides=()) if policy.overrides else policy
-        (chosen,) = followed((plain,), architecture, probabilities)
-        self.precisions = list(map(PRECISIONS.__getitem__, chosen))
+        (followed_levels,) = followed((plain,), architecture, probabilities)
+        self.levels = bytearray(followed_levels)
         self.exceptions: dict[int, dict[str, str]] = {}
         self.groups = [KEEP] * len(architecture.outside)
         if not policy.embeddings == policy.lm_head == KEEP:
             self.groups = [self._group_precision(group) for group in architecture.outside]
-        self._sizes: dict[tuple[Layout, str], int] = {}
         if policy.overrides:
             self._override()
         self._check_formats()
+
+    @property
+    def precisions(self) -> list[str]:
+        """What each block is to have; "raw" stands for the stored precision."""
+        return [PRECISIONS[level] for level in self.levels]
+
+    @cached_property
+    def layouts(self) -> list[Layout]:
+        return list(chain.from_iterable([stack.blocks.layouts for stack in self.architecture.stacks]))
 
     @cached_property
     def pinned(self) -> set[int]:
@@ -149,11 +169,14 @@ class Draft:
     def blocks(self) -> list[Block]:
         return [block for stack in self.architecture.stacks for block in stack.blocks]
 
+    def asked(self) -> set[str]:
+        """The precisions in use."""
+        blocks = {PRECISIONS[level] for level in set(self.levels)}
+        return blocks.union(self.groups, *[found.values() for found in self.exceptions.values()])
+
     def _check_formats(self) -> None:
         """Raises InvalidPolicy where the target has no format for a precision in use."""
-        used = {*self.precisions, *self.groups}
-        used.update(*[found.values() for found in self.exceptions.values()])
-        missing = used - {KEEP} - self.target.schemes.keys()
+        missing = self.asked() - {KEEP} - self.target.schemes.keys()
         if missing:
             raise InvalidPolicy(
                 f"the policy {self.policy.name} uses {', '.join(sorted(missing))}, which the target {self.target.name} "
@@ -186,7 +209,7 @@ class Draft:
     def _override_block(self, number: int, pattern: Pattern, precision: str) -> bool:
         block = self.blocks[number]
         if pattern.names_block(block.index, block.path):
-            self.precisions[number] = precision
+            self.levels[number] = PRECISIONS.index(precision)
             self.pinned.add(number)
             self.exceptions.pop(number, None)
             return True
@@ -215,16 +238,9 @@ class Draft:
         return self._bytes(self.layouts[number], precision, self.exceptions.get(number, NO_EXCEPTIONS))
 
     def _bytes(self, layout: Layout, precision: str, exceptions: Mapping[str, str]) -> int:
-        if not exceptions:
-            return self._layout_bytes(layout, precision)
-        return sum(self._tensor_bytes(t, exceptions.get(module_name(t.name), precision)) for t in layout.tensors)
-
-    def _layout_bytes(self, layout: Layout, precision: str) -> int:
-        key = (layout, precision)
-        size = self._sizes.get(key)
-        if size is None:
-            size = self._sizes[key] = self.target.layout_bytes(layout, precision, self.raw_bytes, self.roles)
-        return size
+        if exceptions:
+            return sum(self._tensor_bytes(t, exceptions.get(module_name(t.name), precision)) for t in layout.tensors)
+        return self.target.layout_sizes(layout, self.raw_bytes, self.roles)[PRECISIONS.index(precision)]
 
     def _tensor_bytes(self, tensor: Tensor, precision: str) -> int:
         return self.target.tensor_bytes(tensor, precision if tensor.role in self.roles else KEEP, self.raw_bytes)
@@ -243,24 +259,17 @@ class Draft:
 
     def total(self) -> int:
         """Bytes of all weights."""
-        special = sum(self.block_bytes(number, self.precisions[number]) for number in self.exceptions)
-        usual = sum(
-            self._layout_bytes(layout, precision)
-            for number, (layout, precision) in enumerate(zip(self.layouts, self.precisions, strict=True))
-            if number not in self.exceptions
-        )
-        return special + usual + sum(map(self.group_bytes, range(len(self.groups))))
+        blocks = sum([self.block_bytes(number, precision) for number, precision in enumerate(self.precisions)])
+        return blocks + sum(map(self.group_bytes, range(len(self.groups))))
 
     def document(self) -> tuple[tuple[PlannedStack, ...], tuple[PlannedGroup, ...], tuple[tuple[Tensor, ...], ...]]:
         """The planned stacks and outside groups, and the distinct layouts they refer to by number."""
         outside = self.architecture.outside
         layouts, parameters = self.architecture.layouts, self.architecture.outside_parameters
-        common, probabilities = iter(self._common()), iter(self.probabilities)
-        stacks = []
-        for name, _, blocks, *_ in self.architecture.stacks:
-            count = len(blocks)
-            columns = blocks.paths, tuple(islice(probabilities, count)), tuple(islice(common, count))
-            stacks.append(PlannedStack(name, PlannedBlocks(*columns)))
+        stacks, start = [], 0
+        for stack in self.architecture.stacks:
+            stacks.append(PlannedStack(stack.name, self._planned(stack.blocks, start)))
+            start += len(stack.blocks)
         other = [
             PlannedGroup(group.path, parameters[i], self._group_named(i), self.group_bytes(i), len(layouts) + i)
             for i, group in enumerate(outside)
@@ -268,25 +277,35 @@ class Draft:
         tensors = (*[layout.tensors for layout in layouts], *[group.tensors for group in outside])
         return tuple(stacks), tuple(other), tensors
 
-    def _common(self) -> list[Common]:
-        """What each block has in common with others."""
-        alike = {layout: _Alike(self, number, layout) for number, layout in enumerate(self.architecture.layouts)}
-        found = list(map(getitem, map(alike.__getitem__, self.layouts), self.precisions))
-        for number, exceptions in self.exceptions.items():
-            layout, precision = self.layouts[number], self.precisions[number]
-            found[number] = self.common(alike[layout].number, layout, precision, exceptions)
-        return found
+    def _planned(self, blocks: Blocks, start: int) -> PlannedBlocks:
+        """The blocks of a stack, of which the first has the number `start`."""
+        end = start + len(blocks)
+        if self.exceptions or len(self.architecture.layouts) > 1:
+            own = [number if number in self.exceptions else None for number in range(start, end)]
+            examples, which = told_apart([*zip(self.levels[start:end], blocks.layouts, own, strict=True)])
+        else:
+            examples, which = levels_told_apart(bytes(self.levels[start:end]))
+        alike = [self._common(start + place, blocks.layouts[place]) for place in examples]
+        return PlannedBlocks(blocks.paths, tuple(self.probabilities[start:end]), tuple(alike), which)
 
-    def common(self, number: int, layout: Layout, precision: str, exceptions: Mapping[str, str]) -> Common:
-        """What a block of the layout of this number is in a plan."""
+    def _common(self, number: int, layout: Layout) -> Common:
+        """What a block has in common with those of its layout, level and exceptions."""
+        precision, exceptions = PRECISIONS[self.levels[number]], self.exceptions.get(number, NO_EXCEPTIONS)
         named, modules = self._found(layout, precision, exceptions)
         size = self._bytes(layout, precision, exceptions)
-        return Common(layout.kind, layout.parameters, named, size, number, modules)
+        return Common(layout.kind, layout.parameters, named, size, self._numbers[layout], modules)
+
+    @lazy
+    def _numbers(self) -> dict[Layout, int]:
+        """The place of each layout among those of the plan."""
+        return {layout: number for number, layout in enumerate(self.architecture.layouts)}
 
     def _found(self, layout: Layout, precision: str, exceptions: Mapping[str, str]) -> tuple[str, Mapping[str, str]]:
         """A block's precision by its name in a plan, and the modules that differ."""
         if self.architecture.quantization is not None:
             return mixed(layout, precision, exceptions, self.roles, self.raw)
+        if not exceptions:
+            return self._named(precision), NO_EXCEPTIONS
         return self._named(precision), {name: self._named(p) for name, p in exceptions.items() if p != precision}
 
     def _group_named(self, number: int) -> str:
@@ -301,17 +320,3 @@ class Draft:
 
     def _named(self, precision: str) -> str:
         return precision_name(precision, self.raw)
-
-
-class _Alike(dict[str, Common]):
-    """What the blocks of one layout have in common, by their precision; found when it is first asked for."""
-
-    def __init__(self, draft: Draft, number: int, layout: Layout) -> None:
-        super().__init__()
-        self.number = number
-        self._draft = draft
-        self._layout = layout
-
-    def __missing__(self, precision: str) -> Common:
-        found = self[precision] = self._draft.common(self.number, self._layout, precision, NO_EXCEPTIONS)
-        return found

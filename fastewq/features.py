@@ -199,6 +199,36 @@ causal, layer_norm, tied_embeddings, kv_ratio, head_dim, initializer_range, log_
 log_width, log_parameters, log_model_parameters, share_of_stack   size: entropy grows with the size of a matrix
 """
 
+PLACE: Final = frozenset({"exec_index", "num_blocks"})
+"""The facts that say where in its stack a block is."""
+
+
+class StackFacts(dict[str, Any]):
+    """The facts that all blocks of a stack have in common, as numbers in place of columns."""
+
+    def __init__(self, model: Architecture, stack: Stack) -> None:
+        super().__init__()
+        self._model, self._stack = model, stack
+
+    def __missing__(self, name: str) -> float:
+        return STACK_FACTS[name](self._model, self._stack)
+
+
+class _Asked(dict[str, Any]):
+    """Facts that are all 1, and remember which of them were asked for."""
+
+    def __missing__(self, name: str) -> float:
+        self[name] = 1.0
+        return 1.0
+
+
+def facts_of(feature: str) -> frozenset[str]:
+    """The facts that a feature is computed from."""
+    asked = _Asked()
+    FEATURES[feature](asked)
+    return frozenset(asked)
+
+
 SELECTED: tuple[str, ...] = ("exec_index", "from_end", "ffn_ratio")
 """What helps on families held out (benchmarks/features.py); the rest lets the booster recognise a family."""
 

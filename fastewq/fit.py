@@ -12,8 +12,7 @@ from fastewq.errors import DoesNotFit
 from fastewq.memory import Memory, MemoryReport
 from fastewq.modules import is_output
 from fastewq.placement import Load, Run, fits, place
-from fastewq.policy import KEEP
-from fastewq.schemes import LEVELS
+from fastewq.schemes import KEEP, LEVELS
 
 
 def fit(draft: Draft, memory: Memory, cache: Sequence[int]) -> MemoryReport:
@@ -51,7 +50,7 @@ class Fitting:
         self.levels = (KEEP, *draft.policy.ladder)
         free = [number for number in range(len(draft.layouts)) if number not in draft.pinned]
         for number in free:
-            draft.precisions[number] = KEEP
+            draft.levels[number] = 0  # KEEP
         self.raw_total = draft.total()
         # Likely to be quantizable first; where the predictor makes no difference, from the end of the stack.
         order = sorted(free, key=lambda n: (-draft.probabilities[n], -draft.blocks[n].index, -n))
@@ -95,7 +94,7 @@ class Fitting:
             return None
         for movable, kept in zip(self.classes, self.class_levels, strict=True):
             for number in movable.blocks:
-                self.draft.precisions[number] = self.levels[kept[solution.levels[number]]]
+                self.draft.levels[number] = kept[solution.levels[number]]
         return solution.optimal
 
 

@@ -13,8 +13,6 @@ schemes.py    bytes
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
-from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -25,12 +23,11 @@ from fastewq.budget import DAMAGE
 from fastewq.config import read_config
 from fastewq.document import Plan, PlannedBlock, PlannedGroup, PlannedStack, Totals
 from fastewq.draft import Draft
-from fastewq.features import block_columns
 from fastewq.fit import fit
 from fastewq.kv_cache import cache_bytes
 from fastewq.memory import Memory, read_memory
 from fastewq.policy import DEFAULT_POLICY, Policy, read_policy
-from fastewq.predictor import Predictor, load_predictor
+from fastewq.predictor import Predictor, load_predictor, rounded
 from fastewq.quantized import dequantized
 from fastewq.schemes import DEFAULT_TARGET, stored_bytes, target_named
 
@@ -75,7 +72,7 @@ def plan(
     architecture = architecture or read_config(config)
     return plan_architecture(
         architecture,
-        predictor.probabilities(block_columns(architecture)) if probabilities is None else probabilities,
+        predictor.of_model(architecture) if probabilities is None else probabilities,
         predictor=predictor,
         policy=policy,
         target=target,
@@ -88,7 +85,7 @@ def plan(
 
 def plan_architecture(
     architecture: Architecture,
-    probabilities: NDArray[np.float64],
+    probabilities: Sequence[float] | NDArray[np.float64],
     *,
     predictor: Predictor,
     policy: str | Mapping[str, Any] | Policy = DEFAULT_POLICY,
@@ -105,11 +102,13 @@ def plan_architecture(
     """
     chosen = read_policy(policy, predictor.card)
     start = starting_point(architecture, target)
-    draft = Draft(start, probabilities.round(6).tolist(), chosen, target_named(target))
+    if isinstance(probabilities, np.ndarray):
+        probabilities = rounded(probabilities)
+    draft = Draft(start, probabilities, chosen, target_named(target))
     report = None if memory is None else fit(draft, memory, list(cache) if cache else [0] * len(draft.layouts))
     stacks, other, layouts = draft.document()
     outside_domain = predictor.outside_domain(architecture)
-    weights = sum(map(_bytes_of, chain(other, *[stack.blocks.common for stack in stacks])))
+    weights = sum([stack.blocks.bytes for stack in stacks]) + sum([group.bytes for group in other])
     return Plan(
         model={
             **({"id": model_id} if model_id else {}),
@@ -145,11 +144,8 @@ def plan_architecture(
     )
 
 
-_bytes_of = attrgetter("bytes")
-
-
 def _ternary_warning(draft: Draft) -> tuple[str, ...]:
-    if "ternary" in draft.precisions or any("ternary" in found.values() for found in draft.exceptions.values()):
+    if "ternary" in draft.asked():
         error = f"{DAMAGE['ternary']:.0%} of a matrix's energy"
         return (f"ternary rounding of a model not trained for it loses about {error}; see docs/plans.md",)
     return ()

@@ -23,12 +23,10 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from fastewq.errors import InvalidPolicy
-from fastewq.schemes import LEVELS
+from fastewq.schemes import KEEP, LEVELS, PRECISIONS
 from fastewq.shown import json_kind, shown
 
 DEFAULT_POLICY: Final = "4bit-8bit-mixed"
-KEEP: Final = "raw"
-PRECISIONS: Final = (KEEP, *LEVELS)
 ORDERS: Final = ("exec_index", "probability")
 MAX_OVERRIDES: Final = 256
 MAX_PATTERN: Final = 200

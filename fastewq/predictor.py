@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
+from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 from fastewq.architecture import Architecture
 from fastewq.errors import InputError, InvalidArtefact
 from fastewq.features import FEATURES, Columns, block_columns, feature_matrix, values_of
+from fastewq.profiles import PLACES, Profiles
 from fastewq.shown import shown
 
 OBJECTIVES: Final = ("entropy", "sensitivity")
@@ -195,6 +197,21 @@ class Predictor:
         assert isinstance(self.ensemble, Grid)
         return self.calibrate(self.ensemble.values)
 
+    @cached_property
+    def _profiles(self) -> Profiles | None:
+        """What gives the probabilities of a stack at once, where that is possible."""
+        if not isinstance(self.ensemble, Grid) or not Profiles.possible(self.features):
+            return None
+        return Profiles(self.features, self.ensemble.edges, self._tabulated)
+
+    def of_model(self, architecture: Architecture) -> tuple[float, ...]:
+        """What `probabilities` gives for the blocks of a model, rounded as in a plan."""
+        profiles = self._profiles
+        if profiles is None:
+            return rounded(self.probabilities(block_columns(architecture)))
+        found = [profiles(architecture, stack) for stack in architecture.stacks]
+        return found[0] if len(found) == 1 else tuple(chain.from_iterable(found))
+
     def of_models(self, architectures: Sequence[Architecture]) -> list[NDArray[np.float64]]:
         """The probabilities of the blocks of each of many models, from one call of the ensemble."""
         if not architectures:
@@ -224,10 +241,14 @@ class Predictor:
             if lowest < low or highest > high:
                 words = f"{lowest:.15g}" if lowest == highest else f"{lowest:.15g} to {highest:.15g}"
                 found.append(f"{name} is {words}; the predictor was trained on {self._trained_on[name]}")
-        kinds = sorted({layout.kind for layout in layouts}.difference(domain["kinds"]))
-        if kinds:
+        if kinds := sorted({layout.kind for layout in layouts}.difference(domain["kinds"])):
             found.append(f"block kind is {', '.join(kinds)}; the predictor was trained on {', '.join(domain['kinds'])}")
         return found
+
+
+def rounded(probabilities: NDArray[np.float64]) -> tuple[float, ...]:
+    """Probabilities as in a plan."""
+    return tuple(probabilities.round(PLACES).tolist())
 
 
 def load_predictor(folder: Path | None = None, objective: str | None = None) -> Predictor:

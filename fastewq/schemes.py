@@ -33,6 +33,9 @@ RAW_PRECISIONS: Final[dict[str, tuple[str, int]]] = {
 BITS: Final = {"int8": 8, "int4": 4, "ternary": 2}
 LEVELS: Final = tuple(BITS)
 """The quantized precisions, from mild to aggressive, and the bits they take per weight."""
+KEEP: Final = "raw"
+PRECISIONS: Final = (KEEP, *LEVELS)
+"""What can be asked for a matrix; the first is what it has."""
 
 MATRICES: Final[frozenset[Role]] = frozenset({"linear", "experts"})
 """Roles that take their block's precision. Routers, norms, biases and convolutions stay raw."""
@@ -129,44 +132,49 @@ class Target:
         return None
 
     def tensor_bytes(self, tensor: Tensor, precision: str, raw_bytes: int) -> int:
-        """Bytes of a tensor that is stored at `precision`, one of LEVELS or a raw precision."""
-        return _bytes(self, nameless_fields(tensor), precision, raw_bytes)
+        """Bytes of a tensor that is stored at `precision`, one of PRECISIONS."""
+        return _sizes(self, nameless_fields(tensor), raw_bytes, precision != KEEP)[PRECISIONS.index(precision)]
 
-    def layout_bytes(self, layout: Layout, precision: str, raw_bytes: int, roles: frozenset[Role] = MATRICES) -> int:
-        """Bytes of a whole block whose tensors of `roles` are stored at `precision` and whose others stay raw."""
-        if precision not in LEVELS and self.small_bytes is None and not layout.quantized:
-            return layout.parameters * raw_bytes
-        return sum(
-            [
-                count * _bytes(self, fields, precision if fields[1] in roles else "raw", raw_bytes)
-                for fields, count in layout.alike.items()
-            ]
-        )
+    def layout_sizes(self, layout: Layout, raw_bytes: int, roles: frozenset[Role]) -> tuple[int, ...]:
+        """Bytes of a whole block at each of PRECISIONS, to which its tensors of `roles` go; others stay raw."""
+        key = (self, raw_bytes, roles)
+        found = layout.weights.get(key)
+        if found is None:
+            fields = map(nameless_fields, layout.tensors)
+            sizes = [_sizes(self, of, raw_bytes, of[1] in roles) for of in fields]
+            found = layout.weights[key] = tuple(map(sum, zip(*sizes, strict=True))) or (0,) * len(PRECISIONS)
+        return found
 
     def outside_bytes(self, group: Outside, precision: str, raw_bytes: int) -> int:
         """Bytes of parameters outside every block whose matrices and embeddings are stored at `precision`."""
         if self.small_bytes is not None and group.path.rpartition(".")[2] in self.small_embeddings:
             return group.parameters * self.small_bytes
+        level = PRECISIONS.index(precision)
         return sum(
             [
-                _bytes(self, fields, precision if fields[1] in OUTSIDE_MATRICES else "raw", raw_bytes)
+                _sizes(self, fields, raw_bytes, fields[1] in OUTSIDE_MATRICES)[level]
                 for fields in map(nameless_fields, group.tensors)
             ]
         )
 
 
 @lru_cache(4096)
-def _bytes(target: Target, fields: Nameless, precision: str, raw_bytes: int) -> int:
-    """Bytes of a tensor. Few shapes make up most models, so those asked for last are remembered."""
+def _sizes(target: Target, fields: Nameless, raw_bytes: int, quantizable: bool) -> tuple[int, ...]:
+    """Bytes of a tensor at each of PRECISIONS, all the same unless it is `quantizable`.
+
+    Few shapes make up most models, so those asked for last are remembered.
+    """
     tensor = nameless(fields)
-    scheme = target.scheme(tensor, precision)
-    if scheme is not None:
-        return scheme.size(tensor.oriented)
     if tensor.stored is not None:
-        return tensor.stored.bytes
-    if target.small_bytes is not None and tensor.role not in target.large:
-        return tensor.parameters * target.small_bytes
-    return tensor.parameters * raw_bytes
+        raw = tensor.stored.bytes
+    elif target.small_bytes is not None and tensor.role not in target.large:
+        raw = tensor.parameters * target.small_bytes
+    else:
+        raw = tensor.parameters * raw_bytes
+    if not quantizable:
+        return (raw,) * len(PRECISIONS)
+    schemes = [target.scheme(tensor, level) for level in LEVELS]
+    return (raw, *[raw if scheme is None else scheme.size(tensor.oriented) for scheme in schemes])
 
 
 def _gguf(name: str, bits: int, block: int) -> Scheme:

@@ -16,8 +16,7 @@ from fastewq.errors import DoesNotFit, InvalidPolicy
 from fastewq.kv_cache import cache_bytes
 from fastewq.memory import CACHE_BITS
 from fastewq.plan import plan
-from fastewq.policy import PRECISIONS
-from fastewq.schemes import TARGETS
+from fastewq.schemes import PRECISIONS, TARGETS
 
 SIZES = {
     "hidden_size": 256, "intermediate_size": 512, "num_attention_heads": 4, "num_key_value_heads": 2,

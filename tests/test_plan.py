@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -243,9 +244,9 @@ def test_document_follows_the_contract() -> None:
     assert list(block) == [
         "index",
         "path",
+        "p_quantize",
         "kind",
         "parameters",
-        "p_quantize",
         "precision",
         "bytes",
         "layout",
@@ -459,12 +460,25 @@ def test_real_configs_never_exceed_their_memory(name: str, memory: str, real_con
 
 def test_blocks_are_written_with_every_field_in_order() -> None:
     common = Common("attention+dense", 100, "int8", 120, 1, {"mlp.up_proj": "int4"})
-    blocks = PlannedBlocks(("layers.0", "layers.1"), (0.25, 0.5), (common, common._replace(modules={})))
-    overridden, plain = blocks.as_list()
-    order = ["index", "path", "kind", "parameters", "p_quantize", "precision", "bytes", "layout", "modules"]
+    alike = (common, common._replace(modules={}))
+    blocks = PlannedBlocks(("layers.0", "layers.1", "layers.2"), (0.25, 0.5, 0.75), alike, (0, 1, 0))
+    overridden, plain, again = blocks.as_list()
+    order = ["index", "path", "p_quantize", "kind", "parameters", "precision", "bytes", "layout", "modules"]
     assert [list(overridden), list(plain)] == [order, order[:-1]]
     assert overridden == blocks[0]._asdict()
-    assert plain | {"modules": {}} == blocks[-1]._asdict()
+    assert plain | {"modules": {}} == blocks[1]._asdict()
+    assert again == overridden | {"index": 2, "path": "layers.2", "p_quantize": 0.75}
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 7, 300])
+def test_the_text_of_a_plan_is_that_of_its_document(blocks: int) -> None:
+    options: list[dict[str, Any]] = [{}, {"policy": {"overrides": ["*.o_proj=raw"]}}, {"memory": "900GB"}]
+    for named in options if blocks else options[:1]:
+        found = fastewq.plan({"model_type": "mixtral", "num_hidden_layers": blocks}, **named)
+        assert found.as_json() == orjson.dumps(found.as_dict())
+        assert found.totals.bytes == sum(b.bytes for s in found.stacks for b in s.blocks) + sum(
+            group.bytes for group in found.other
+        )
 
 
 def decided(policy: Policy, probabilities: list[float]) -> list[str]:
@@ -476,11 +490,11 @@ def test_remembered_precisions_are_those_of_each_policy_and_long_stacks_are_not_
     both = Policy("first", threshold=0.5, aggressive_share=0.5), Policy("second", threshold=None, aggressive_share=0.0)
     for blocks in (1, USUAL_BLOCKS, USUAL_BLOCKS + 1):
         probabilities = tuple([number % 7 / 7 for number in range(blocks)])
-        before = remembered_precisions.cache_info().currsize
+        remembered_precisions.cache_clear()
         for _ in range(2):
             found = stack_precisions(both, probabilities)
             assert [[PRECISIONS[n] for n in each] for each in found] == [decided(p, [*probabilities]) for p in both]
-        assert (remembered_precisions.cache_info().currsize > before) == (blocks <= USUAL_BLOCKS)
+        assert remembered_precisions.cache_info().currsize == (blocks <= USUAL_BLOCKS)
 
 
 def test_the_lower_precision_goes_to_the_highest_index_or_to_the_most_probable() -> None:

@@ -9,9 +9,18 @@ import xgboost as xgb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastewq.config import read_config
 from fastewq.errors import InputError, InvalidArtefact
-from fastewq.features import SELECTED
-from fastewq.predictor import DEFAULT_OBJECTIVE, OBJECTIVES, Grid, load_predictor, parse_booster, shipped_folder
+from fastewq.features import FEATURES, SELECTED, block_columns, feature_matrix
+from fastewq.predictor import (
+    DEFAULT_OBJECTIVE,
+    OBJECTIVES,
+    Grid,
+    load_predictor,
+    parse_booster,
+    rounded,
+    shipped_folder,
+)
 from fastewq.training.artefact import write_artefact
 
 NAMES = SELECTED
@@ -52,6 +61,39 @@ def test_the_table_of_an_ensemble_gives_its_margins_to_the_last_bit(depth, round
 def test_an_ensemble_with_too_many_cells_is_walked():
     trees, _ = parse_booster(bytes(booster(6, 40, 0)[0].save_raw("json")))
     assert Grid.of(trees, len(NAMES)) is None
+
+
+SHAPES = [
+    {"model_type": "llama", "num_hidden_layers": 7},
+    {"model_type": "llama", "num_hidden_layers": 7, "intermediate_size": 4096},
+    {"model_type": "bert", "num_hidden_layers": 12},
+    {"model_type": "t5", "num_layers": 3, "num_decoder_layers": 5},
+    {"model_type": "deepseek_v3", "num_hidden_layers": 6},
+    {"model_type": "llama", "num_hidden_layers": 0},
+]
+
+
+@pytest.mark.parametrize("config", SHAPES, ids=lambda config: config["model_type"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_probabilities_of_whole_stacks_are_those_of_their_blocks(objective, config):
+    predictor, model = load_predictor(objective=objective), read_config(config)
+    assert predictor.of_model(model) == rounded(predictor.probabilities(block_columns(model)))
+    assert predictor.of_model(model) == predictor.of_model(model)
+
+
+@pytest.mark.parametrize("names", [("relative_depth", "kv_ratio"), ("exec_index", "log_parameters"), tuple(FEATURES)])
+def test_any_features_give_a_model_the_probabilities_of_its_blocks(tmp_path, names):
+    """Also features that differ from block to block, which no profile of a stack can hold."""
+    model = read_config({"model_type": "deepseek_v3", "num_hidden_layers": 6})
+    matrix = feature_matrix(block_columns(model), names)
+    rows = np.concatenate([matrix + step for step in np.linspace(-0.5, 0.5, 40, dtype=np.float32)])
+    data = xgb.DMatrix(rows, np.arange(len(rows)) % 2, feature_names=list(names))
+    fitted = xgb.train({"objective": "binary:logistic", "max_depth": 2, "max_bin": 4, "nthread": 1}, data, 3)
+    card = json.loads((shipped_folder(DEFAULT_OBJECTIVE) / "card.json").read_text("utf-8"))
+    kept = {k: card[k] for k in card if k not in {"format", "version", "features", "booster_sha256", "golden"}}
+    write_artefact(tmp_path / "own", fitted, rows, kept)
+    predictor = load_predictor(tmp_path / "own")
+    assert predictor.of_model(model) == rounded(predictor.probabilities(block_columns(model)))
 
 
 def test_another_base_score_moves_every_margin():

@@ -148,9 +148,7 @@ def read(config: Mapping[str, Any]) -> Architecture:
         outside=body.outside,
         vocab_size=body.vocab_size,
         tied_embeddings=model.ties(f, head),
-        initializer_range=text.number("initializer_range")
-        if text.value("initializer_range", None) is not None
-        else 0.02,
+        initializer_range=0.02 if text.value("initializer_range", None) is None else text.number("initializer_range"),
         exact=not warnings,
         warnings=(*warnings, *assumed, *assumed_sizes(f)),
     )
@@ -213,7 +211,9 @@ def is_known(name: str, f: Fields, model: Model) -> bool:
 def other_code(f: Fields, model: Model, head: str) -> tuple[str, ...]:
     """A warning where the repository's own code has another class for this head than the library."""
     named = f.value("auto_map", None)
-    place = named.get("AutoModel" + head.removeprefix("Model")) if isinstance(named, Mapping) else None
+    if not named or not isinstance(named, Mapping):
+        return ()
+    place = named.get("AutoModel" + head.removeprefix("Model"))
     name = place.rpartition(".")[2] if isinstance(place, str) else ""
     if not name or is_known(name, f, model):
         return ()

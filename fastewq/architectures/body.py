@@ -10,7 +10,18 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from fastewq.architecture import Blocks, Layout, Outside, Stack, Tensor, new_outside, new_tensor
+from fastewq.architecture import (
+    USUAL_TENSORS,
+    Blocks,
+    FeedForward,
+    Layout,
+    Mixer,
+    Outside,
+    Stack,
+    Tensor,
+    new_outside,
+    new_tensor,
+)
 from fastewq.architectures.fields import MAX_LAYOUTS, Fields, Size
 from fastewq.architectures.parts import (
     RMS_NORM,
@@ -65,11 +76,7 @@ def outside(path: str, tensors: Tensors) -> tuple[Outside, ...]:
     above = f"{path}." if path else ""
     for name, shape, role, _, _ in tensors:
         module, _, last = (above + name).rpartition(".")
-        tensor = new_tensor((last, shape, role, False, None))
-        if module in groups:
-            groups[module].append(tensor)
-        else:
-            groups[module] = [tensor]
+        groups.setdefault(module, []).append(new_tensor((last, shape, role, False, None)))
     return tuple([new_outside((module, tuple(group))) for module, group in groups.items()])
 
 
@@ -81,6 +88,16 @@ def of_each(layouts: Mapping[K, Layout], keys: Sequence[K]) -> tuple[Layout, ...
 def most_frequent(counted: Sequence[tuple[int, P, Fields]]) -> tuple[int, P, Fields]:
     """The entry with the highest count; the first of them on a tie."""
     return max(counted, key=itemgetter(0))
+
+
+def shared_layout(mixer: Mixer, feed_forward: FeedForward, tensors: Tensors) -> Layout:
+    """The layout of these tensors. Models share blocks, so the latest of usual size are kept, with what they weigh."""
+    if len(tensors) > USUAL_TENSORS:
+        return Layout(mixer, feed_forward, tensors)
+    return _kept_layout(mixer, feed_forward, tensors)
+
+
+_kept_layout = lru_cache(1024)(Layout)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +141,7 @@ class BlockStack:
             tensors += self.norm(f, name, width)
         for extra in self.extras:
             tensors += extra(f)
-        return Layout(mixer.kind, feed_forward.kind, tuple(tensors))
+        return shared_layout(mixer.kind, feed_forward.kind, tuple(tensors))
 
     def stack(self, f: Fields, path: str) -> Stack:
         for name, allowed in self.only.items():

@@ -36,6 +36,7 @@ def join(*names: str) -> str:
     return ".".join(filter(None, names))
 
 
+@lru_cache(4096)
 def linear(name: str, rows: int, columns: int, bias: bool = False, role: Role = "linear") -> Tensors:
     """A matrix applied to activations, shape (outputs, inputs), and its bias."""
     weight = new_tensor((f"{name}.weight" if name else "weight", (rows, columns), role, False, None))
@@ -54,6 +55,7 @@ def convolution(name: str, *shape: int, bias: bool = True) -> Tensors:
     return (weight, Tensor(join(name, "bias"), (shape[0],), "bias")) if bias else (weight,)
 
 
+@lru_cache(1024)
 def norm(name: str, width: int, bias: bool = False) -> Tensors:
     weight = new_tensor((f"{name}.weight" if name else "weight", (width,), "norm", False, None))
     return (weight, new_tensor((join(name, "bias"), (width,), "norm", False, None))) if bias else (weight,)
@@ -114,6 +116,8 @@ class Norm:
     affine: Option = True
 
     def __call__(self, f: Fields, name: str, width: int) -> Tensors:
+        if self.bias is False and self.affine is True:  # as of most models, which ask nothing of a config
+            return norm(name, width)
         return norm(name, width, chosen(f, self.bias)) if chosen(f, self.affine) else ()
 
 

@@ -27,9 +27,18 @@ from fastewq.errors import FastEWQError
 from fastewq.features import block_columns
 from fastewq.jsonio import parse_config
 from fastewq.plan import quantized_warning
-from fastewq.policy import DEFAULT_POLICY, KEEP, PRECISIONS, Policy, read_policy
+from fastewq.policy import DEFAULT_POLICY, Policy, read_policy
 from fastewq.predictor import Predictor
-from fastewq.schemes import DEFAULT_TARGET, LEVELS, MATRICES, raw_precision, stored_bytes, target_named
+from fastewq.schemes import (
+    DEFAULT_TARGET,
+    KEEP,
+    LEVELS,
+    MATRICES,
+    PRECISIONS,
+    raw_precision,
+    stored_bytes,
+    target_named,
+)
 from fastewq.stored import dumped_architecture
 
 REMEMBERED: Final = 4096

@@ -12,8 +12,7 @@ from fastewq.architecture import Role, Tensor
 from fastewq.document import Plan
 from fastewq.exports.names import NO_LINEAR, OWN_LINEAR, TIED_HEADS
 from fastewq.modules import FUSED, is_token_head, module_name
-from fastewq.policy import KEEP
-from fastewq.schemes import LEVELS, MATRICES, OUTSIDE_MATRICES, Scheme, Target, raw_precision, target_named
+from fastewq.schemes import KEEP, LEVELS, MATRICES, OUTSIDE_MATRICES, Scheme, Target, raw_precision, target_named
 
 
 @dataclass(frozen=True, slots=True)

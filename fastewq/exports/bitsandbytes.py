@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from fastewq.exports.assignment import Assignment, Module, of_the_very_class, tied_head, whole_blocks
 from fastewq.exports.base import Parts, Tool, json_text, scripts
-from fastewq.policy import KEEP
+from fastewq.schemes import KEEP
 
 IN_FLOAT32 = {
     **dict.fromkeys(("mt5", "musicgen", "musicgen_melody", "pop2piano", "t5", "udop", "umt5"), ("DenseReluDense.wo",)),

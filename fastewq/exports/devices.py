@@ -56,7 +56,7 @@ def language_model(plan: Plan) -> PlannedStack | None:
     (text,) = texts
     if all(stack is text or stack.name.startswith(TOWERS) for stack in plan.stacks):
         return text
-    layouts = {common.layout for common in text.blocks.common}
+    layouts = {common.layout for common in text.blocks.alike}
     reads = any(word in tensor.name for layout in layouts for tensor in plan.layouts[layout] for word in CROSS)
     return text if text.name == "decoder" and not reads else None
 

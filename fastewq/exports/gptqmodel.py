@@ -18,7 +18,7 @@ from fastewq.exports.base import Parts, Tool, json_text, script
 from fastewq.exports.names import GPTQMODEL, GPTQMODEL_KEEPS, GPTQMODEL_LOSES
 from fastewq.exports.text_part import text_blocks
 from fastewq.modules import FUSED, is_token_head, module_name
-from fastewq.policy import KEEP
+from fastewq.schemes import KEEP
 from fastewq.shown import shown
 
 WHOLE: Final = "gate_up_proj"

@@ -22,8 +22,7 @@ from fastewq.exports.base import Parts, Tool
 from fastewq.exports.names import GGUF, GGUF_STACKS, gguf_leaves
 from fastewq.exports.text_part import text_part
 from fastewq.modules import is_token_head, module_name
-from fastewq.policy import KEEP
-from fastewq.schemes import Scheme
+from fastewq.schemes import KEEP, Scheme
 from fastewq.shown import shown
 
 NAME_BYTES = 64

@@ -16,7 +16,7 @@ from typing import Final
 from fastewq.document import Plan, PlannedStack
 from fastewq.exports.assignment import Assignment, Module, group_module
 from fastewq.modules import is_token_head
-from fastewq.policy import KEEP
+from fastewq.schemes import KEEP
 
 TOWERS: Final = ("vision", "audio")
 """How the names of most stacks begin that read pictures or sound."""

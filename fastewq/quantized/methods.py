@@ -502,8 +502,8 @@ class NotUnderstood(Exception):
 
 def quantization_of(config: Config) -> tuple[Config | None, bool]:
     """The config's own word on quantization, None where there is none; whether it is said of the text model alone."""
-    for level in (config, *[config[name] for name in NESTED if name in config]):
-        if not isinstance(level, Mapping):
+    for level in (config, *map(config.get, NESTED)):
+        if not level or not isinstance(level, Mapping):
             continue
         for field in ("quantization_config", "compression_config"):
             found = level.get(field)

@@ -18,9 +18,8 @@ from fastewq.catalog.batch import Batch, tensor_sizes
 from fastewq.catalog.schema import BLOCK, POLICIES
 from fastewq.errors import FastEWQError
 from fastewq.jsonio import parse_config
-from fastewq.policy import PRECISIONS
 from fastewq.predictor import load_predictor
-from fastewq.schemes import MATRICES, target_named
+from fastewq.schemes import MATRICES, PRECISIONS, target_named
 
 
 def expected(text: str, predictor) -> dict:
