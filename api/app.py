@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -14,21 +14,22 @@ from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse
+from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fastewq.errors import FastEWQError
+
 from . import logs
 from .access import Access
-from .envelope import Envelope
-from .errors import InvalidRequest, MethodNotAllowed, RouteNotFound
+from .envelope import CLIENT_GONE, Envelope
+from .errors import ClientGone, InternalError, InvalidRequest, MethodNotAllowed, RouteNotFound, error_response
 from .guard import Guard
-from .protocol import SERVICE
 from .reading import describe_problems
 from .routes import router
 from .schemas import REQUESTS
 from .server import drained_before_exit
-from .service import Service
+from .service import SERVICE, Service
 from .settings import Settings
 from .shortcut import Shortcut
 from .threads import beside
@@ -42,18 +43,34 @@ Every answer carries `X-Request-ID` (yours, if you send one) and `X-Predictor-Ve
 """
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The service as an ASGI application. The predictor is loaded when the server starts it."""
+def create_app(settings: Settings | None = None) -> ASGIApp:
+    """The service as an ASGI application. The predictor is loaded when the server starts it.
+
+    What every request passes lies around the framework, not within it, where it would come after layers of the
+    framework's own.
+    """
     settings = settings or Settings()
     logs.configure(settings.log_level)
     service, access = Service(settings), Access(settings)
+    app = framework(service, access)
+    guard = Guard(
+        Shortcut(WholeFiles(app), router.routes),
+        access=access,
+        max_concurrency=settings.max_concurrency,
+        max_held_bytes=settings.max_held_bytes,
+    )
+    return Envelope(guard, service=service, access_log=logs.AccessLog(settings.log_level))
+
+
+def framework(service: Service, access: Access) -> FastAPI:
+    """The routes, their documentation, and the page."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Service]]:
         service.load()
         async with beside(access.keep_reloading()), beside(service.keep_loading()):
-            with drained_before_exit(settings.drain_seconds):
-                yield {SERVICE: service}  # for the protocol, which does not see the application
+            with drained_before_exit(service.settings.drain_seconds):
+                yield {SERVICE: service}  # for handlers, and for the protocol, which does not see the application
 
     # The documentation page must not load scripts from other hosts; this package brings them along.
     app = FastAPIOffline(
@@ -65,19 +82,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         static_url="/docs/static",
         redirect_slashes=False,
     )
-    app.state.service = service
     # First in line, and not by include_router, which would match every request twice.
     app.router.routes[:0] = router.routes
     app.mount("/static", StaticFiles(directory=STATIC), name="page")
     app.add_api_route("/", lambda: FileResponse(STATIC / "index.html"), include_in_schema=False)
+    app.add_exception_handler(FastEWQError, _answer)
+    app.add_exception_handler(ClientGone, _answer_nobody)
     app.add_exception_handler(HTTPException, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_parameters)
-    app.add_middleware(WholeFiles)
-    app.add_middleware(Shortcut, routes=router.routes)
-    app.add_middleware(
-        Guard, access=access, max_concurrency=settings.max_concurrency, max_held_bytes=settings.max_held_bytes
-    )
-    app.add_middleware(Envelope, service=service, access_log=logs.AccessLog(settings.log_level))
+    app.add_exception_handler(Exception, _fail)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -96,21 +109,38 @@ class WholeFiles:
         await self.app(scope, receive, send)
 
 
-def _refuse(request: Request, error: Exception) -> NoReturn:
+async def _answer(request: Request, error: Exception) -> Response:
+    assert isinstance(error, FastEWQError)
+    return error_response(error, request.state.request_id)
+
+
+async def _answer_nobody(_: Request, __: Exception) -> Response:
+    return Response(status_code=CLIENT_GONE)
+
+
+async def _fail(request: Request, _: Exception) -> Response:
+    """The framework raises the error once more after this answer, and the envelope logs it."""
+    return error_response(InternalError("the request could not be answered"), request.state.request_id)
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
     """The routing errors of the framework as errors of the service."""
     assert isinstance(error, HTTPException)
+    refusal: FastEWQError
     if error.status_code == 404:
-        raise RouteNotFound(f"there is no {request.scope['path'][:200]!r}") from None
-    if error.status_code == 405:
+        refusal = RouteNotFound(f"there is no {request.scope['path'][:200]!r}")
+    elif error.status_code == 405:
         allow = (error.headers or {}).get("Allow", "").replace("GET", "GET, HEAD")  # see Envelope
-        raise MethodNotAllowed(f"{request.method} is not possible here; expected {allow}", allow=allow) from None
-    raise InvalidRequest(str(error.detail)) from None
+        refusal = MethodNotAllowed(f"{request.method} is not possible here; expected {allow}", allow=allow)
+    else:
+        refusal = InvalidRequest(str(error.detail))
+    return error_response(refusal, request.state.request_id)
 
 
-def _refuse_parameters(_: Request, error: Exception) -> NoReturn:
+async def _refuse_parameters(request: Request, error: Exception) -> Response:
     """What the framework finds wrong in a path or query, as an error of the service."""
     assert isinstance(error, RequestValidationError)
-    raise InvalidRequest(describe_problems(error.errors())) from None
+    return error_response(InvalidRequest(describe_problems(error.errors())), request.state.request_id)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
+from random import getrandbits
 from typing import Final
 
 import structlog
@@ -133,4 +133,9 @@ def _request_id(scope: Scope) -> str:
     for name, value in scope["headers"]:
         if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
             return str(value.decode())
-    return os.urandom(16).hex()
+    return new_request_id()
+
+
+def new_request_id() -> str:
+    """An id that no other request has. It is no secret, and the system's randomness would take a call of the system."""
+    return f"{getrandbits(128):032x}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from contextvars import ContextVar
 from typing import Final
 
@@ -30,13 +29,20 @@ class Places:
         self._count, self._what = count, what
         self._taken = 0
 
-    def __enter__(self) -> None:
+    def take(self) -> None:
+        """Raises Overloaded."""
         if self._taken >= self._count:
             raise Overloaded(f"{self._taken} {self._what} are in work; expected at most that many at a time")
         self._taken += 1
 
-    def __exit__(self, *_: object) -> None:
+    def leave(self) -> None:
         self._taken -= 1
+
+    def __enter__(self) -> None:
+        self.take()
+
+    def __exit__(self, *_: object) -> None:
+        self.leave()
 
 
 class Memory:
@@ -54,9 +60,9 @@ class Held:
     """
 
     def __init__(self, places: Places, memory: Memory, receive: Receive, send: Send) -> None:
+        places.take()
+        self._places: Places | None = places
         self._memory, self._receive, self._send = memory, receive, send
-        self._place = ExitStack()
-        self._place.enter_context(places)
         self._size = -OWN_BYTES
         self._taken = 0
 
@@ -76,8 +82,9 @@ class Held:
         read.
         """
         if message["type"] == "http.response.start":
-            self._take(int(dict(message["headers"]).get(b"content-length", b"0")), AnswerTooLarge)
-            self._place.close()
+            if message["status"] < 400:  # an error is short, and may say that there is no memory
+                self._take(int(dict(message["headers"]).get(b"content-length", b"0")), AnswerTooLarge)
+            self._leave()
         await self._send(message)
 
     def _take(self, size: int, never: type[TooLarge]) -> None:
@@ -91,11 +98,16 @@ class Held:
             self._memory.free -= more
             self._taken += more
 
+    def _leave(self) -> None:
+        if self._places is not None:
+            self._places.leave()
+            self._places = None
+
     def __enter__(self) -> Held:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._place.close()
+        self._leave()
         self._memory.free += self._taken
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -46,11 +48,22 @@ class AccessLog:
         self._wanted = logging.getLevelNamesMapping()[level.upper()] <= logging.INFO
 
     def write(self, fields: dict[str, Any]) -> None:
+        """Write a line with these fields, to which its level, time and message are added."""
         if self._wanted:
-            ends = {"level": "info", "time": f"{datetime.now(UTC).isoformat()[:26]}Z", "message": "request"}
+            fields["level"], fields["time"], fields["message"] = "info", _now(time.time()), "request"
             # One write, so that lines of several workers do not mix.
-            sys.stderr.buffer.write(orjson.dumps({**fields, **ends}, option=orjson.OPT_APPEND_NEWLINE))
+            sys.stderr.buffer.write(orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE))
             sys.stderr.buffer.flush()
+
+
+def _now(seconds: float) -> str:
+    """A time in UTC as `TimeStamper` writes it."""
+    return f"{_second(int(seconds))}.{int(seconds % 1 * 1e6):06d}Z"
+
+
+@lru_cache(1)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 def server_configuration(level: str) -> dict[str, Any]:

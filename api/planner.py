@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -27,8 +28,9 @@ from .settings import Settings
 
 Asked = TypeVar("Asked", bound=PlanRequest)
 
-OPTIONS: Final = ("revision", "policy", "target", "memory", "context", "batch", "cache_bits", "reserve")
+OPTIONS: Final = ("revision", "policy", "target", "memory", "devices", "context", "batch", "cache_bits", "reserve")
 """The fields of a request that `fastewq.plan` takes under the same name."""
+_options: Final = attrgetter(*OPTIONS)
 KEPT_OVERHEAD: Final = 1280
 """Bytes of memory beside the body of an answer that is kept: its headers, its key, its place in order."""
 BLOCKS_AT_ONCE: Final = 65_536
@@ -97,8 +99,7 @@ class Planner:
             architecture=architecture,
             probabilities=probabilities,
             model_id=request.model,
-            devices=tuple(request.devices),
-            **{name: getattr(request, name) for name in OPTIONS},
+            **dict(zip(OPTIONS, _options(request), strict=True)),
         )
         metrics.PLAN_BLOCKS.observe(sum(len(stack.blocks) for stack in made.stacks))
         return made
@@ -112,7 +113,7 @@ class Planner:
         limit = self._settings.max_batch_items
         if len(requests) > limit:
             raise BatchTooLarge(f"the batch has {len(requests)} requests; expected at most {limit}")
-        return Answer({"results": list(self._results(requests, request_id))})
+        return Answer(orjson.dumps({"results": list(self._results(requests, request_id))}))
 
     def _results(self, documents: list[Any], request_id: str) -> Iterator[orjson.Fragment]:
         deadline = time.monotonic() + self._settings.work_seconds
@@ -124,7 +125,7 @@ class Planner:
                 if isinstance(item.request, FastEWQError):
                     raise item.request
                 made = self.plan(item.request, item.architecture, item.probabilities)
-                result = orjson.dumps({"plan": made.as_dict()})
+                result = orjson.dumps({"plan": orjson.Fragment(made.as_json())})
                 if len(result) > room:
                     raise AnswerTooLarge(
                         f"the plans of this batch take more than {self._settings.max_batch_answer_bytes} bytes"

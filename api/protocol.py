@@ -8,25 +8,23 @@ is refused here, in the one error shape, and after the answers to the requests b
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from http import HTTPStatus
 from typing import Final
 
 import httptools
 import structlog
-from uvicorn._types import ASGI3Application
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn._types import ASGI3Application, ASGISendEvent, HTTPResponseBodyEvent, HTTPResponseStartEvent
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from . import metrics
-from .envelope import SAFE_HEADERS
+from .envelope import SAFE_HEADERS, new_request_id
 from .errors import CodingNotSupported, MalformedRequest, ServiceError, VersionNotSupported, error_response
 from .reading import BODY_IS_HERE
+from .service import SERVICE
 
 log = structlog.get_logger()
 
-SERVICE: Final = "service"
-"""Where the application leaves its service for this module, in the state of its life cycle."""
 MAX_HEAD_BYTES: Final = 64 * 2**10
 """Request line and headers together; also what may come after a body's last chunk."""
 HEAD_SECONDS: Final = 10.0
@@ -36,6 +34,8 @@ MAX_READS: Final = 5
 """A client that leaves an answer waiting must take some of it in every READ_SECONDS, and all of it in so many. Less
 would not do: of a steady slow client, too, the buffers on the way empty in lumps."""
 TOO_LONG: Final = f"the head of the request has more than {MAX_HEAD_BYTES} bytes"
+CONNECTION_FIELDS: Final = frozenset({b"connection", b"transfer-encoding"})
+"""Fields of an answer that say how it is sent."""
 OTHER_VERSION: Final = ("Invalid HTTP version", "Pause on PRI/Upgrade")
 """What the parser says of a version it does not know, and of how HTTP/2 begins; as such it knows 0.9 and 2.0."""
 
@@ -47,6 +47,58 @@ ABSOLUTE: Final = re.compile(rb"[A-Za-z]+://[^/?#]+([^#]*).*")
 
 def not_http(reason: str) -> MalformedRequest:
     return MalformedRequest(reason, hint="Send HTTP/1.1 as RFC 9112 has it.")
+
+
+class Cycle(RequestResponseCycle):
+    """One request and its answer, of which head and body are sent as one where the body is there at once.
+
+    The server would send them by themselves, each with a system call and a packet that wakes the client, and look for
+    line ends in every field alone: together that takes as long as reading a config.
+    """
+
+    _head = b""
+    """Of the answer, while it waits for the body."""
+
+    async def send(self, message: ASGISendEvent) -> None:
+        if message["type"] == "http.response.start" and not self.response_started:
+            self._head = self._head_of(message)
+            if self._head:
+                self.response_started, self.waiting_for_100_continue = True, False
+                return
+        elif self._head and not self.disconnected:
+            head, self._head = self._head, b""
+            if message["type"] == "http.response.body" and self._is_whole(message):
+                self.transport.write(head + message["body"])
+                self._complete()
+                return
+            self.transport.write(head)
+        await super().send(message)
+
+    def _head_of(self, message: HTTPResponseStartEvent) -> bytes:
+        """The head of an answer whose length is known; empty where the server has to see to it."""
+        fields = [*self.default_headers, *message["headers"]]
+        known = dict(fields)
+        usual = b"".join(known).islower() and known.keys().isdisjoint(CONNECTION_FIELDS)
+        if not usual or b"content-length" not in known:
+            return b""
+        lines = b"".join([b"%b: %b\r\n" % field for field in fields])
+        if not lines.count(b"\r") == lines.count(b"\n") == len(fields):  # a field with a line end
+            return b""
+        self.expected_content_length, self.chunked_encoding = int(known[b"content-length"]), False
+        end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        return STATUS_LINE[message["status"]] + lines + end
+
+    def _is_whole(self, message: HTTPResponseBodyEvent) -> bool:
+        """Whether this is all of an answer that can be written now."""
+        sent = len(message["body"]) == self.expected_content_length and not message.get("more_body", False)
+        return sent and self.scope["method"] != "HEAD" and not self.flow.write_paused
+
+    def _complete(self) -> None:
+        self.expected_content_length, self.response_complete = 0, True
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
 
 
 class Protocol(HttpToolsProtocol):
@@ -184,6 +236,7 @@ class Protocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._in_work = cycle
+        cycle.__class__ = Cycle  # the server itself names the class that it makes
         super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
@@ -222,7 +275,7 @@ class Protocol(HttpToolsProtocol):
         cycle.message_event.set()
 
     def _send_refusal(self, refusal: ServiceError) -> None:
-        request_id = os.urandom(16).hex()
+        request_id = new_request_id()
         response = error_response(refusal, request_id)
         status = HTTPStatus(response.status_code)
         log.warning("not HTTP", request_id=request_id, status=status, reason=refusal.message)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
@@ -15,7 +16,7 @@ from fastewq.policy import DEFAULT_POLICY
 from . import metrics, schemas
 from .answers import Answer
 from .reading import parse_model, read_body
-from .service import Service
+from .service import SERVICE, Service
 
 router = APIRouter()
 
@@ -37,7 +38,7 @@ LOOKUP_ERRORS = _errors(401, 403, 404, 413, 422, 429, 502, 503)
 
 
 def _service(request: Request) -> Service:
-    service: Service = request.app.state.service
+    service: Service = request.scope["state"][SERVICE]
     return service
 
 
@@ -55,7 +56,7 @@ async def create_plan(request: Request) -> Response:
     answer = planner.kept(body)
     if answer is None:
         plan_request = await service.read(body, schemas.PlanRequest)
-        answer = Answer((await service.plan(plan_request)).as_dict())
+        answer = Answer((await service.plan(plan_request)).as_json())
         if plan_request.config is not None:
             planner.keep(body, answer)
     return answer
@@ -102,7 +103,7 @@ async def read_model_plan(
         "memory": memory,
     }
     plan = await _service(request).plan(parse_model(schemas.PlanRequest, fields))
-    return Answer(plan.as_dict()).unless_known(request)
+    return Answer(plan.as_json()).unless_known(request)
 
 
 @router.get("/v1/catalog", tags=["catalog"], responses={200: {"model": schemas.CatalogPage}, **LOOKUP_ERRORS})
@@ -133,7 +134,7 @@ async def search_catalog(
         cursor=cursor,
     )
     entries = [entry.as_dict() for entry in page.entries]
-    return Answer({"version": version, "entries": entries, "cursor": page.cursor}).unless_known(request)
+    return Answer(orjson.dumps({"version": version, "entries": entries, "cursor": page.cursor})).unless_known(request)
 
 
 @router.post(
@@ -150,7 +151,7 @@ async def create_export(request: Request, tool: Annotated[str, Path(json_schema_
     asked = await service.read(body, schemas.ExportRequest)
     plan = await service.plan(asked) if asked.plan is None else read_plan(asked.plan)
     made = await service.threads.run(partial(export, plan, tool, nearest=asked.nearest))
-    return Answer(made.as_dict())
+    return Answer(orjson.dumps(made.as_dict()))
 
 
 @router.get("/v1/exports", tags=["exports"])
@@ -167,7 +168,7 @@ async def read_predictor(
     objective: Annotated[str | None, Query(description="entropy or sensitivity; unset: the service's own.")] = None,
 ) -> Response:
     """The predictor's card: version, features, training data, measured quality."""
-    return Answer(_service(request).planner.predictor(objective).card).unless_known(request)
+    return Answer(orjson.dumps(_service(request).planner.predictor(objective).card)).unless_known(request)
 
 
 @router.get("/livez", tags=["operation"])

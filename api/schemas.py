@@ -143,9 +143,9 @@ class Policy(BaseModel):
 class Block(BaseModel):
     index: int = Field(description="Position in execution order within the stack.")
     path: str = Field(description="Module path in the transformers library.")
+    p_quantize: float = Field(ge=0, le=1)
     kind: str
     parameters: int
-    p_quantize: float = Field(ge=0, le=1)
     precision: str
     bytes: int
     layout: int = Field(description="Which of `layouts` lists the block's tensors.")

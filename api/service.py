@@ -23,6 +23,9 @@ from .schemas import PlanRequest
 from .settings import Settings
 from .threads import Threads
 
+SERVICE: Final = "service"
+"""Where the application leaves its service for handlers and protocol, in the state of its life cycle."""
+
 THREADS: Final = 4
 """Long work at a time. They share one interpreter, so more would only wait for each other."""
 

@@ -13,10 +13,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 class Shortcut:
-    """ASGI middleware innermost: calls a handler that takes the request alone and gives a response, at once.
+    """ASGI middleware around the framework: calls at once a handler that takes the request alone and gives a response.
 
-    FastAPI documents such a route like any other; but its share of a request (matching the path, resolving parameters,
-    keeping four stacks of exits) takes longer than the service needs for a plan it has kept.
+    FastAPI documents such a route like any other; but its share of a request (eight layers, matching the path,
+    resolving parameters, keeping four stacks of exits) takes longer than the service needs for a plan it has kept.
     """
 
     def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute]) -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from fastewq.api.app import create_app
+from fastewq.api.access import Access
+from fastewq.api.app import framework
 from fastewq.api.errors import http_status
+from fastewq.api.service import Service
 from fastewq.api.settings import Settings, describe
 from typer.cli import get_docs_for_click
 from typer.main import get_command
@@ -30,7 +32,8 @@ def cli() -> str:
 
 
 def http() -> str:
-    document = create_app(Settings()).openapi()
+    settings = Settings()
+    document = framework(Service(settings), Access(settings)).openapi()
     lines = [
         "# HTTP routes",
         "",

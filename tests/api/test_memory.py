@@ -28,6 +28,7 @@ from .server import Server, assert_error
 
 FILL = """
 from pathlib import Path
+import orjson
 from fastewq import load_predictor, plan
 from fastewq.api.answers import Answer
 from fastewq.api.planner import Planner
@@ -40,9 +41,9 @@ limit = 16 * 2**20
 planner = Planner(load_predictor(), Settings(plan_cache_bytes=limit))
 document = plan({"model_type": "llama", "num_hidden_layers": 1}).as_dict()
 before = resident()
-for number in range(2 * limit // len(Answer(document).body)):
+for number in range(2 * limit // len(orjson.dumps(document))):
     document["totals"]["bytes"] = number
-    planner.keep(b"%d" % number, Answer(document))
+    planner.keep(b"%d" % number, Answer(orjson.dumps(document)))
 print((resident() - before) / limit)
 """
 

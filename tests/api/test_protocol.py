@@ -14,6 +14,7 @@ import uvicorn
 from fastewq.api import protocol
 from fastewq.api.app import create_app
 from fastewq.api.settings import Settings
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 
 def wait_until(reached: Callable[[], object], pause: Callable[[], object] = lambda: time.sleep(0.05)) -> None:
@@ -144,3 +145,50 @@ def test_requests_sent_ahead_end_with_a_client_that_reads_no_answer(server, addr
         connection.recv(1)
         wait_until(lambda: not (server.server_state.connections or server.server_state.tasks))
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+HEAD_OF = {
+    "/whole": [(b"content-length", b"2"), (b"X-Mixed", b"Case: colons")],
+    "/pieces": [(b"content-length", b"2")],
+    "/chunked": [],
+    "/closed": [(b"content-length", b"2"), (b"Connection", b"close")],
+    "/short": [(b"content-length", b"3")],
+    "/line-end": [(b"content-length", b"2"), (b"x-split", b"a\r\nset-cookie: b")],
+    "/bare-line-end": [(b"content-length", b"2"), (b"x-split", b"a\nb")],
+}
+
+
+async def answers(scope, receive, send):
+    """An application that answers in every way that there is."""
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": HEAD_OF[scope["path"]]})
+    if scope["path"] == "/pieces":
+        await send({"type": "http.response.body", "body": b"{", "more_body": True})
+        await send({"type": "http.response.body", "body": b"}"})
+    else:
+        await send({"type": "http.response.body", "body": b"{}"})
+
+
+def answer_of(http: type, request: bytes) -> bytes:
+    """What a server with this protocol sends until it closes the connection, without its date."""
+    config = uvicorn.Config(answers, port=0, http=http, ws="none", lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    wait_until(lambda: server.started)
+    with socket.create_connection(server.servers[0].sockets[0].getsockname(), timeout=30) as connection:
+        connection.sendall(request)
+        sent = b"".join(iter(lambda: connection.recv(65536), b""))
+    server.should_exit = True
+    thread.join()
+    return b"\r\n".join(line for line in sent.split(b"\r\n") if not line.startswith(b"date: "))
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", HEAD_OF)
+def test_answers_are_sent_as_the_server_itself_would(path, method):
+    first = f"{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    last = f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+    sent = answer_of(protocol.Protocol, first + last).lower()
+    assert sent == answer_of(HttpToolsProtocol, first + last).lower()
+    assert b"set-cookie" not in sent
