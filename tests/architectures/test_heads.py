@@ -127,8 +127,12 @@ def test_names_that_repositories_have_for_classes_of_the_library(model_type: str
 def test_types_that_files_call_otherwise(model_type: str, name: str, meant: str) -> None:
     found = read_config({"model_type": model_type, "architectures": [name]})
     assert found == read_config({"model_type": meant, "architectures": [name]})
-    with pytest.raises(UnsupportedArchitecture, match=model_type):
-        read_config({"model_type": model_type})
+
+
+def test_types_that_files_call_otherwise_are_told_by_their_class() -> None:
+    assert read_config({"model_type": "AXK1"}).model_type == "axk1"  # means nothing else
+    with pytest.raises(UnsupportedArchitecture, match="deepseek_ref"):
+        read_config({"model_type": "deepseek_ref"})
 
 
 def test_code_of_the_repository_with_another_class_is_flagged() -> None:
