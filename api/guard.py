@@ -65,6 +65,7 @@ class Held:
         self._memory, self._receive, self._send = memory, receive, send
         self._size = -OWN_BYTES
         self._taken = 0
+        self.refusal: Overloaded | TooLarge | None = None
 
     async def receive(self) -> Message:
         """Raises Overloaded, BodyTooLarge."""
@@ -83,7 +84,11 @@ class Held:
         """
         if message["type"] == "http.response.start":
             if message["status"] < 400:  # an error is short, and may say that there is no memory
-                self._take(int(dict(message["headers"]).get(b"content-length", b"0")), AnswerTooLarge)
+                try:
+                    self._take(int(dict(message["headers"]).get(b"content-length", b"0")), AnswerTooLarge)
+                except (Overloaded, TooLarge) as refusal:
+                    self.refusal = refusal
+                    raise
             self._leave()
         await self._send(message)
 
@@ -142,4 +147,9 @@ class Guard:
             _held.set(held)
             if scope["path"].startswith(KEYED):
                 self.access.admit(scope)
-            await self.app(scope, held.receive, held.send)
+            try:
+                await self.app(scope, held.receive, held.send)
+            except Exception:
+                if held.refusal is not None:  # the framework takes an answer that was refused for one that began
+                    raise held.refusal from None
+                raise

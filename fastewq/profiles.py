@@ -18,7 +18,7 @@ from fastewq.architecture import Architecture, Stack
 from fastewq.features import FEATURES, PLACE, STACK_FACTS, StackFacts, facts_of
 
 REMEMBERED: Final = 256
-"""Stacks whose probabilities are kept, of up to 512 blocks each."""
+"""Stacks whose probabilities are kept; the bounds of configs keep them short."""
 PLACES: Final = 6
 """Decimals of a probability in a plan."""
 
@@ -43,6 +43,8 @@ class Profiles:
 
     def __call__(self, model: Architecture, stack: Stack) -> tuple[float, ...]:
         """The probability of "quantize" for every block of a stack, rounded as in a plan."""
+        if not stack.blocks.paths:  # of which some facts cannot be told
+            return ()
         facts = StackFacts(model, stack)
         cells = [bisect_right(edges, float(np.float32(feature(facts)))) for feature, edges in self._common]
         return self._remembered(len(stack.blocks.paths), *cells)

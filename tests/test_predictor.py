@@ -81,7 +81,10 @@ def test_the_probabilities_of_whole_stacks_are_those_of_their_blocks(objective, 
     assert predictor.of_model(model) == predictor.of_model(model)
 
 
-@pytest.mark.parametrize("names", [("relative_depth", "kv_ratio"), ("exec_index", "log_parameters"), tuple(FEATURES)])
+@pytest.mark.parametrize(
+    "names",
+    [("relative_depth", "kv_ratio"), ("exec_index", "post_norm"), ("exec_index", "log_parameters"), tuple(FEATURES)],
+)
 def test_any_features_give_a_model_the_probabilities_of_its_blocks(tmp_path, names):
     """Also features that differ from block to block, which no profile of a stack can hold."""
     model = read_config({"model_type": "deepseek_v3", "num_hidden_layers": 6})
@@ -93,6 +96,7 @@ def test_any_features_give_a_model_the_probabilities_of_its_blocks(tmp_path, nam
     kept = {k: card[k] for k in card if k not in {"format", "version", "features", "booster_sha256", "golden"}}
     write_artefact(tmp_path / "own", fitted, rows, kept)
     predictor = load_predictor(tmp_path / "own")
+    assert predictor.of_model(read_config(SHAPES[-1])) == ()
     assert predictor.of_model(model) == rounded(predictor.probabilities(block_columns(model)))
 
 
