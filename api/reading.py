@@ -95,7 +95,7 @@ def _check_media_type(headers: Mapping[bytes, bytes]) -> None:
 
 def parse_json(body: bytes, *, max_values: int, max_depth: int) -> Any:
     """The JSON document in a body. Raises MalformedRequest."""
-    if len(body) > max_values < (values := jsonio.values_in(body)):
+    if values := jsonio.values_beyond(max_values, body):
         raise MalformedRequest(f"the body holds about {values} JSON values; expected at most {max_values}")
     try:
         document = jsonio.parse_json(body, "the body")

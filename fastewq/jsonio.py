@@ -25,7 +25,7 @@ def parse_config(text: bytes, source: str, *, limit: int = MAX_CONFIG_BYTES) -> 
     """A JSON object from at most `limit` bytes. `source` names it in errors. Raises InvalidConfig."""
     if len(text) > limit:
         raise InvalidConfig(f"{source} has {len(text)} bytes; expected at most {limit}")
-    if len(text) > MAX_CONFIG_VALUES < (values := values_in(text)):
+    if values := values_beyond(MAX_CONFIG_VALUES, text):
         raise InvalidConfig(f"{source} holds about {values} JSON values; expected at most {MAX_CONFIG_VALUES}")
     value = parse_json(text, source)
     if not isinstance(value, dict):
@@ -36,6 +36,12 @@ def parse_config(text: bytes, source: str, *, limit: int = MAX_CONFIG_BYTES) -> 
 def values_in(text: bytes) -> int:
     """About how many values a JSON text holds: each but the first follows one of these."""
     return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
+def values_beyond(limit: int, text: bytes) -> int:
+    """About how many values a JSON text holds where these are more than `limit`, else 0. It has no more than bytes."""
+    values = values_in(text) if len(text) > limit else 0
+    return values if values > limit else 0
 
 
 def parse_json(text: bytes, source: str) -> Any:

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from fastewq.architecture import Architecture
 from fastewq.errors import InputError, InvalidArtefact
 from fastewq.features import FEATURES, Columns, block_columns, feature_matrix, values_of
-from fastewq.profiles import PLACES, Profiles
+from fastewq.profiles import DECIMALS, Profiles
 from fastewq.shown import shown
 
 OBJECTIVES: Final = ("entropy", "sensitivity")
@@ -248,7 +248,7 @@ class Predictor:
 
 def rounded(probabilities: NDArray[np.float64]) -> tuple[float, ...]:
     """Probabilities as in a plan."""
-    return tuple(probabilities.round(PLACES).tolist())
+    return tuple(probabilities.round(DECIMALS).tolist())
 
 
 def load_predictor(folder: Path | None = None, objective: str | None = None) -> Predictor:

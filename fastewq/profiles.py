@@ -19,8 +19,8 @@ from fastewq.features import FEATURES, PLACE, STACK_FACTS, StackFacts, facts_of
 
 REMEMBERED: Final = 256
 """Stacks whose probabilities are kept; the bounds of configs keep them short."""
-PLACES: Final = 6
-"""Decimals of a probability in a plan."""
+DECIMALS: Final = 6
+"""Of a probability in a plan."""
 
 
 class Profiles:
@@ -56,4 +56,4 @@ class Profiles:
             edge.searchsorted(feature(places).astype(np.float32), "right") if of_place else next(common)
             for feature, of_place, edge in self._axes
         ]
-        return tuple(np.broadcast_to(self._table[tuple(index)], blocks).round(PLACES).tolist())
+        return tuple(np.broadcast_to(self._table[tuple(index)], blocks).round(DECIMALS).tolist())

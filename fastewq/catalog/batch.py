@@ -29,6 +29,7 @@ from fastewq.jsonio import parse_config
 from fastewq.plan import quantized_warning
 from fastewq.policy import DEFAULT_POLICY, Policy, read_policy
 from fastewq.predictor import Predictor
+from fastewq.profiles import DECIMALS
 from fastewq.schemes import (
     DEFAULT_TARGET,
     KEEP,
@@ -116,7 +117,7 @@ class Batch:
         architectures = [model.architecture for model in models]
         outside_domain = [self._predictor.outside_domain(architecture) for architecture in architectures]
         raw_bytes = np.array([stored_bytes(a, raw_precision(a.dtype)[1]) for a in architectures], np.int64)
-        probabilities = self._predictor.probabilities(block_columns(*architectures)).round(6)
+        probabilities = self._predictor.probabilities(block_columns(*architectures)).round(DECIMALS)
         precisions = dict(zip(POLICIES, _precisions(self._policies, architectures, probabilities), strict=True))
         blocks = _Blocks(architectures, self._scale)
         columns = {

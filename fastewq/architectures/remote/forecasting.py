@@ -18,7 +18,6 @@ from fastewq.architectures.assembly import (
     Rest,
     Under,
     length,
-    linears,
     sizes,
 )
 from fastewq.architectures.body import Body, Decoder
@@ -27,7 +26,7 @@ from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import Model, decoder, no_head
 from fastewq.architectures.parts import Attention, GatedMLP, MixtureOfExperts, Part, Tensors, hidden_per_head, linear
 from fastewq.architectures.remote.heads import one_class
-from fastewq.architectures.seq2seq.t5 import T5_INNER, t5_norm, t5_stack
+from fastewq.architectures.seq2seq.t5 import t5_attention, t5_norm, t5_stack
 
 # -- Chronos: T5 that reads patches and writes quantiles. Its files say t5, the class tells.
 # amazon-science/chronos-forecasting, chronos_bolt.py and chronos2/model.py -------------------------------------------
@@ -79,11 +78,7 @@ def ends(values: int, points: str) -> Rest:
 
 def attends(name: str) -> Part:
     """Attention along time, or among the series of a group."""
-    heads = (
-        *linears("self_attention", "q k v", T5_INNER, WIDTH, False),
-        Linear("self_attention.o", WIDTH, T5_INNER, False),
-    )
-    return Under(name, *heads, t5_norm("layer_norm"))
+    return Under(name, t5_attention("self_attention"), t5_norm("layer_norm"))
 
 
 CHRONOS_BOLT = Assembly(ends(2, "prediction_length"), t5_stack("encoder"), t5_stack("decoder"))
