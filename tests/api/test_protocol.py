@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+import structlog
 import uvicorn
 from fastewq.api import protocol
 from fastewq.api.app import create_app
@@ -37,6 +38,7 @@ def server(monkeypatch) -> Iterator[uvicorn.Server]:
     yield server
     server.should_exit = True
     thread.join()
+    structlog.reset_defaults()  # the level is the process's: tests that come after would log nothing below an error
 
 
 @pytest.fixture
