@@ -92,7 +92,7 @@ class Planner:
     ) -> Plan:
         """Raises InvalidRequest where the request has no config, and the errors of `fastewq.plan`."""
         if request.config is None:
-            raise InvalidRequest("config: field required; a model named without its config is not looked up here")
+            raise InvalidRequest("config is missing; a model named without its config is not looked up here")
         made = plan(
             request.config,
             predictor=self.predictor(request.objective),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -13,6 +13,7 @@ from starlette.types import Message, Receive
 
 from fastewq import jsonio
 from fastewq.errors import InvalidConfig
+from fastewq.shown import shown
 
 from .errors import BodyTooLarge, ClientGone, InvalidRequest, MalformedRequest, SlowRequest, UnsupportedMediaType
 
@@ -20,6 +21,28 @@ Model = TypeVar("Model", bound=BaseModel)
 
 MAX_FIELDS: Final = 64
 """Of a request, of which none has so many. Beyond it, the unknown ones are not named one by one."""
+MAX_PROBLEMS: Final = 5
+"""Named in one error."""
+MAX_SHOWN: Final = 60
+"""Characters of a value in an error."""
+EXPECTED: Final = {
+    "bool_type": "true or false",
+    "dict_type": "an object",
+    "greater_than_equal": "at least {ge}",
+    "int_parsing": "an integer",
+    "int_parsing_size": "an integer",
+    "int_type": "an integer",
+    "less_than_equal": "at most {le}",
+    "list_type": "a list",
+    "model_type": "an object",
+    "string_pattern_mismatch": "a match of {pattern}",
+    "string_too_long": "at most {max_length} characters",
+    "string_too_short": "{min_length} characters or more",
+    "string_type": "a string",
+    "too_long": "at most {max_length} entries",
+    "too_short": "{min_length} entries or more",
+}
+"""By pydantic's type of error, where its own words are those of Python, or no continuation of "expected"."""
 LOOKS: Final = 4
 """Turns of the event loop in which bytes that wait in the socket become a message: one to receive them, one to wake who
 waits for them; and as many again in case the loop was in the middle of a turn."""
@@ -129,15 +152,50 @@ def parse_model(model: type[Model], document: Any) -> Model:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise InvalidRequest(describe_problems(error.errors())) from None
+        problems = error.errors(include_url=False)
+        unknown = [problem["loc"][0] for problem in problems if problem["type"] == "extra_forbidden"]
+        if unknown:
+            raise InvalidRequest(unknown_names("fields", unknown, model.model_fields)) from None
+        raise InvalidRequest(describe_problems(problems)) from None
 
 
-def describe_problems(problems: Sequence[Any]) -> str:
-    """The first problems pydantic found, each as `field: what is wrong`."""
-    return "; ".join(_problem(problem["loc"], problem["msg"]) for problem in problems[:5])
+def unknown_names(kind: str, names: Sequence[object], known: Iterable[str]) -> str:
+    """What is wrong with a request in which nobody knows these names of `kind`."""
+    named = ", ".join(shown(name, MAX_SHOWN) for name in names[:MAX_PROBLEMS])
+    return f"the request has unknown {kind}: {named}; expected no others than {', '.join(known)}"
 
 
-def _problem(location: tuple[int | str, ...], message: str) -> str:
-    where = ".".join(str(part)[:80] for part in location) or "the request"
-    message = message.removeprefix("Value error, ")
-    return f"{where}: {message[:1].lower()}{message[1:]}"
+def describe_problems(problems: Iterable[Mapping[str, Any]]) -> str:
+    """The first fields at fault that pydantic found, each as `field is VALUE; expected WHAT`."""
+    described: dict[str, str] = {}
+    for problem in problems:
+        where = _field(problem["loc"])
+        # A value that is no member of a union is a problem of each member, one after the other.
+        described[where] = f"{described[where]} or {_expected(problem)}" if where in described else _problem(problem)
+    return "; ".join([*described.values()][:MAX_PROBLEMS])
+
+
+def _field(location: Sequence[int | str]) -> str:
+    """Where a problem is, as the user wrote it.
+
+    Requests are flat: beyond a field's name there are only places in a list, and pydantic's own names for the members
+    of a union. Before the name of a parameter there is where it comes from.
+    """
+    name, *rest = location[1:] if location[:1] in (("query",), ("path",)) else location or ("the request",)
+    return f"{name}{''.join(f'[{place}]' for place in rest if isinstance(place, int))}"
+
+
+def _problem(problem: Mapping[str, Any]) -> str:
+    if problem["type"] == "value_error":  # of a validator of ours, which says it all
+        return str(problem["ctx"]["error"])
+    where = _field(problem["loc"])
+    if problem["type"] == "missing":
+        return f"{where} is missing"
+    return f"{where} is {shown(problem['input'], MAX_SHOWN)}; expected {_expected(problem)}"
+
+
+def _expected(problem: Mapping[str, Any]) -> str:
+    wanted = EXPECTED.get(problem["type"])
+    if wanted is None:
+        return str(problem["msg"].removeprefix("Input should be "))
+    return wanted.format(**problem.get("ctx", {}))

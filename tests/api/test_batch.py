@@ -100,7 +100,7 @@ def test_a_body_that_is_no_batch_is_refused(client, document):
     ("request_", "words"),
     [
         ({f"field{i}": 1 for i in range(100)}, "the request has 100 fields; expected no others than config, model, "),
-        ([], "the request: "),
+        ([], "the request is list of 0; expected an object"),
         ({}, "the request names no model"),
     ],
 )

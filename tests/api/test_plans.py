@@ -137,6 +137,41 @@ def test_a_body_that_is_no_plan_request_is_refused_by_field(client, document, na
     assert named in assert_error(post(client, document), 422, "invalid_request")["message"]
 
 
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"memory": 1.5}, "memory is 1.5; expected an integer or a string"),
+        ({"memory": {"int": 1}}, "memory is object of 1; expected an integer or a string"),
+        ({"devices": ["1GiB", None]}, "devices[1] is null; expected an integer or a string"),
+        ({"devices": [1] * 257}, "devices is list of 257; expected at most 256 entries"),
+        ({"policy": 8}, "policy is 8; expected a string or an object"),
+        ({"target": None, "batch": True}, "target is null; expected a string; batch is true; expected an integer"),
+        ({"context": "x" * 1000}, f"context is '{'x' * 56}...; expected an integer"),
+        ({"objective": "luck"}, "objective is 'luck'; expected 'entropy' or 'sensitivity'"),
+    ],
+)
+def test_a_field_of_a_wrong_type_is_named_as_it_was_written_with_its_value(client, fields, message):
+    assert assert_error(post(client, {"config": {}, **fields}), 422, "invalid_request")["message"] == message
+
+
+def test_unknown_fields_are_named_with_the_known_ones(client):
+    message = assert_error(post(client, {"modle": "a/b", "memroy": 1}), 422, "invalid_request")["message"]
+    assert message.startswith("the request has unknown fields: 'modle', 'memroy'; expected no others than config, ")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("/v1/catalog?limit=0", "limit is '0'; expected at least 1"),
+        ("/v1/catalog?limit=many", "limit is 'many'; expected an integer"),
+        (f"/v1/catalog?text={'x' * 201}", f"text is '{'x' * 56}...; expected at most 200 characters"),
+        ("/v1/models/a/b/plan?memory=", "memory is ''; expected 1 characters or more"),
+    ],
+)
+def test_a_parameter_of_a_wrong_type_is_named_with_its_value(client, path, message):
+    assert assert_error(client.get(path), 422, "invalid_request")["message"] == message
+
+
 def test_an_unknown_policy_is_refused_with_the_known_ones(client, llama):
     error = assert_error(post(client, {"config": llama, "policy": "3bit"}), 422, "invalid_policy")
     assert "4bit-8bit-mixed" in error["message"]
