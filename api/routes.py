@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from fastewq.document import read_plan
-from fastewq.exports import TOOLS, export
+from fastewq.exports import TOOLS, export, tool_named
 from fastewq.policy import DEFAULT_POLICY
 
 from . import metrics, schemas
@@ -146,9 +146,11 @@ async def search_catalog(
 async def create_export(request: Request, tool: Annotated[str, Path(json_schema_extra={"enum": [*TOOLS]})]) -> Response:
     """A plan in the form that a deployment tool loads, with the way to use it."""
     service = _service(request)
-    settings = service.settings
+    settings, chosen = service.settings, tool_named(tool)
     body = await read_body(request, limit=settings.max_body_bytes, seconds=settings.body_seconds)
     asked = await service.read(body, schemas.ExportRequest)
+    if "target" not in asked.model_fields_set:
+        asked.target = chosen.target
     plan = await service.plan(asked) if asked.plan is None else read_plan(asked.plan)
     made = await service.threads.run(partial(export, plan, tool, nearest=asked.nearest))
     return Answer(orjson.dumps(made.as_dict()))

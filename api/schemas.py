@@ -99,6 +99,13 @@ class ExportRequest(PlanRequest):
 
     example = {"config": EXAMPLE_CONFIG, "devices": ["1GiB", "1GiB"], "nearest": True}
 
+    target: Annotated[
+        str,
+        Field(
+            description="The tool whose file format counts the bytes; unset: that of the tool exported to.",
+            json_schema_extra=lambda schema: schema.pop("default"),
+        ),
+    ] = "plain"
     plan: Annotated[dict[str, Any] | None, Field(description="A plan document of this service.")] = None
     nearest: Annotated[
         bool, Field(description="Whether to take the nearest plan the tool can express, its differences listed.")

@@ -30,7 +30,7 @@ from fastewq.memory import MAX_BYTES
 from fastewq.schemes import DEFAULT_TARGET
 from fastewq.shown import shown
 
-__all__ = ["TOOLS", "Export", "export"]
+__all__ = ["TOOLS", "Export", "export", "tool_named"]
 
 TOOLS: Final[dict[str, Tool]] = {
     tool.name: tool
@@ -50,6 +50,16 @@ TOOLS: Final[dict[str, Tool]] = {
 }
 
 
+def tool_named(name: str) -> Tool:
+    """Raises CannotExport."""
+    if not isinstance(name, str) or name not in TOOLS:
+        raise CannotExport(
+            f"tool is {shown(name, 40)}; expected one of {', '.join(TOOLS)}",
+            hint="vLLM and SGLang load what llm-compressor, gptqmodel and autoround write.",
+        )
+    return TOOLS[name]
+
+
 def export(plan: Plan, tool: str, *, nearest: bool = False) -> Export:
     """The plan in the form `tool` takes.
 
@@ -57,12 +67,7 @@ def export(plan: Plan, tool: str, *, nearest: bool = False) -> Export:
     the last of these gives the nearest plan it can express instead, its differences listed. Raises InvalidPlan for one
     whose tensors no memory can hold.
     """
-    if not isinstance(tool, str) or tool not in TOOLS:
-        raise CannotExport(
-            f"tool is {shown(tool, 40)}; expected one of {', '.join(TOOLS)}",
-            hint="vLLM and SGLang load what llm-compressor, gptqmodel and autoround write.",
-        )
-    chosen = TOOLS[tool]
+    chosen = tool_named(tool)
     if chosen.target != DEFAULT_TARGET and any(tensor.stored for layout in plan.layouts for tensor in layout):
         method = shown(plan.model.get("quantization"))
         raise CannotExport(

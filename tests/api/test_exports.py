@@ -12,12 +12,22 @@ from .server import assert_error
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_an_export_is_that_of_the_library(client, llama, tool):
-    request = {"config": llama, "devices": ["12GiB", "12GiB"]}
-    made = client.post(f"/v1/exports/{tool}", json={**request, "nearest": True})
-    assert made.status_code == 200, made.text
-    assert made.json() == export(fastewq.plan(llama, devices=["12GiB", "12GiB"]), tool, nearest=True).as_dict()
-    plan = client.post("/v1/plans", json=request).json()
-    assert client.post(f"/v1/exports/{tool}", json={"plan": plan, "nearest": True}).json() == made.json()
+    """Planned in the tool's own format, unless a target is named."""
+    request = {"config": llama, "devices": ["12GiB", "12GiB"], "memory": "10GiB"}
+    for target, named in ((TOOLS[tool].target, {}), ("plain", {"target": "plain"})):
+        made = client.post(f"/v1/exports/{tool}", json={**request, **named, "nearest": True})
+        assert made.status_code == 200, made.text
+        expected = fastewq.plan(llama, devices=["12GiB", "12GiB"], memory="10GiB", target=target)
+        assert made.json() == export(expected, tool, nearest=True).as_dict()
+        plan = client.post("/v1/plans", json={**request, "target": target}).json()
+        assert client.post(f"/v1/exports/{tool}", json={"plan": plan, "nearest": True}).json() == made.json()
+
+
+def test_a_quantized_checkpoint_is_planned_as_the_tool_takes_it(client, llama):
+    """Which starts from weights without quantization, of which the target knows."""
+    fp8 = {"config": {**llama, "quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}}
+    assert client.post("/v1/exports/mlx", json=fp8).status_code == 200
+    assert_error(client.post("/v1/exports/mlx", json={**fp8, "target": "plain"}), 422, "cannot_export")
 
 
 def test_a_plan_larger_than_any_number_in_json_is_refused(client, llama):
