@@ -14,6 +14,7 @@ from fastewq import __version__
 from fastewq.cli import catalog, exports, offline
 from fastewq.cli.common import EndAtOnce, Json, ObjectiveOption, need_extra, print_error, print_json
 from fastewq.errors import FastEWQError, StorageFailure, exit_code
+from fastewq.shown import shown
 
 app = typer.Typer(
     help="Which transformer blocks can be quantized, from the model's config alone.",
@@ -172,7 +173,7 @@ def main() -> NoReturn:
     Ends the process at once where a command stopped Daft in its work. `app` never does, for callers within a process.
     """
     try:
-        status = app(standalone_mode="--json" not in sys.argv)  # in which it prints what is wrong with arguments itself
+        status = app(standalone_mode=False)
     except EndAtOnce as end:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -188,8 +189,24 @@ def main() -> NoReturn:
     except typer.Abort:
         sys.exit(130)
     except UsageError as error:
-        _fail({"code": "usage", "message": error.format_message(), "hint": "See --help."}, 2)
+        _add_value(error)
+        if "--json" in sys.argv:
+            _fail({"code": "usage", "message": error.format_message(), "hint": "See --help."}, 2)
+        from typer.rich_utils import rich_format_error
+
+        rich_format_error(error)
+        sys.exit(2)
     sys.exit(status)
+
+
+def _add_value(error: Exception) -> None:
+    """Say of an option what its value was: typer gives its name and its bounds."""
+    from pydantic import ValidationError
+
+    if isinstance(error, typer.BadParameter) and isinstance(error.__cause__, ValidationError):
+        (problem,) = error.__cause__.errors()[:1]
+        if problem["type"] != "value_error":  # which is typer's own, and has it
+            error.message = f"{shown(problem['input'])}; {error.message[:1].lower()}{error.message[1:]}"
 
 
 def _fail(error: Mapping[str, Any], status: int) -> NoReturn:

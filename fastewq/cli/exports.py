@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
@@ -12,7 +12,6 @@ from fastewq.document import Plan, read_plan
 from fastewq.errors import InvalidConfig, InvalidPlan, NotFound
 from fastewq.files import save, writable_folder
 from fastewq.jsonio import load_config, read_stdin
-from fastewq.shown import shown
 
 POLICY = "Policy"
 MEMORY = "Memory"
@@ -49,20 +48,11 @@ Devices = Annotated[
     list[str] | None,
     typer.Option("--device", help="Memory of a device, in pipeline order; repeatable.", rich_help_panel=MEMORY),
 ]
-
-
-def integer(text: str | int) -> int:
-    """An option's value; typer's own message does not say what it was. Raises BadParameter, which names the option."""
-    try:
-        return int(text)
-    except ValueError:
-        raise typer.BadParameter(f"{shown(text)} is not an integer") from None
-
-
-INTEGER: Final[dict[str, Any]] = {"parser": integer, "metavar": "<int>", "rich_help_panel": MEMORY}
-Context = Annotated[int, typer.Option(help="Tokens per sequence whose KV cache must fit; 0 leaves it out.", **INTEGER)]
-Batch = Annotated[int, typer.Option(help="Sequences at once, for the KV cache.", **INTEGER)]
-CacheBits = Annotated[int, typer.Option(help="Bits per element of the KV cache.", **INTEGER)]
+Context = Annotated[
+    int, typer.Option(help="Tokens per sequence whose KV cache must fit; 0 leaves it out.", rich_help_panel=MEMORY)
+]
+Batch = Annotated[int, typer.Option(help="Sequences at once, for the KV cache.", rich_help_panel=MEMORY)]
+CacheBits = Annotated[int, typer.Option(help="Bits per element of the KV cache.", rich_help_panel=MEMORY)]
 Reserve = Annotated[str, typer.Option(help="Memory kept free on every device.", rich_help_panel=MEMORY)]
 
 PlanFile = Annotated[Path, typer.Argument(metavar="PLAN", help="The output of `fastewq plan --json`, or - for stdin.")]
