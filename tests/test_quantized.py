@@ -58,6 +58,36 @@ def marked(architecture: Architecture) -> list[tuple[str, Tensor]]:
     return blocks + [(f"{g.path}.{t.name}", t) for g in architecture.outside for t in g.tensors]
 
 
+FP8_GROUP = {"targets": ["Linear", "re:.*c_attn"], "weights": {"num_bits": 8, "type": "float", "strategy": "tensor"}}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"quant_method": "fp8"},
+        {"quant_method": "fbgemm_fp8"},
+        {"quant_method": "bitnet"},
+        {"quant_method": "compressed-tensors", "format": "float-quantized", "config_groups": {"group_0": FP8_GROUP}},
+    ],
+    ids=lambda said: said["quant_method"],
+)
+def test_matrices_of_gpt2_are_no_linear_modules(said: dict[str, Any]) -> None:
+    """The tools replace `Linear` modules alone; `gpt_bigcode` has these under the names of GPT-2's."""
+    sizes = {
+        "n_embd": 64,
+        "n_head": 4,
+        "n_layer": 2,
+        "vocab_size": 100,
+        "dtype": "bfloat16",
+        "quantization_config": said,
+    }
+    gpt2, bigcode = read_config(sizes | {"model_type": "gpt2"}), read_config(sizes | {"model_type": "gpt_bigcode"})
+    blocks = [{t.name for t in a.stacks[0].blocks[0].layout.tensors if t.stored} for a in (gpt2, bigcode)]
+    assert blocks == [set(), {f"{m}.weight" for m in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")}]
+    gptq = read_config(sizes | {"model_type": "gpt2", "quantization_config": {"quant_method": "gptq", "bits": 4}})
+    assert {t.name for t in gptq.stacks[0].blocks[0].layout.tensors if t.stored} == blocks[1]
+
+
 def with_headers(case: dict[str, Any]) -> tuple[Architecture, bool]:
     tensors = (TensorInfo(n, tuple(shape), dtype, "f", 0, 0) for n, (dtype, shape) in case["tensors"].items())
     return dumped_architecture(case["config"], dump_tensors(tensors))

@@ -91,6 +91,9 @@ OTHER_TYPES: Final[Mapping[tuple[str, str], str]] = {
     ("deepseek_ref", "DeepseekV4ForCausalLM"): "deepseek_v4",
     ("git", "Grok1ForCausalLM"): "grok",
     ("internlm2", "InternLM2VEForCausalLM"): "internlm2_ve",
+    ("llama", "Eagle3LlamaForCausalLM"): "eagle3",
+    ("llama", "EagleLlamaForCausalLM"): "eagle",
+    ("llama", "LlamaForCausalLMEagle"): "eagle",
     ("llama", "LlamaForCausalLMEagle3"): "eagle3",
     ("llama", "PEagleDraftModel"): "peagle",
     ("llada", "LLaDAMoEModelLM"): "lladamoe",
@@ -172,7 +175,16 @@ def meant(model_type: str, config: Mapping[str, Any]) -> str:
         return model_type
     named = config.get("architectures")
     name = named[0] if isinstance(named, list | tuple) and named else None
+    if name == "LlamaForCausalLM" and model_type == "llama":
+        return drafter(config)
     return OTHER_TYPES.get((model_type, name), model_type) if isinstance(name, str) else model_type
+
+
+def drafter(config: Mapping[str, Any]) -> str:
+    """What a config of Llama's own class is: EAGLE's authors publish drafters under it, with one of two more fields."""
+    if config.get("draft_vocab_size"):
+        return "eagle3"
+    return "eagle" if "bias" in config and config.get("num_hidden_layers") == 1 else "llama"
 
 
 def with_config_dicts(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -93,6 +93,7 @@ STAND_INS: Final = {
     "exaone4_5_text": "exaone4",
     "bidir_mistral": "mistral",
     "llama_bidirec": "llama",
+    "eagle": "llama",
     "eagle3": "llama",
     "teleflm": "llama",
     "peagle": "llama",

@@ -139,7 +139,7 @@ def fp8(q: Config, config: Config) -> Quantization:
         rules.append(Rule(_modelopt(experts, q), EXPERTS))
     elif small == "fp4":
         rules.append(Rule(grouped("mxfp4", 4, 32, scale), EXPERTS))
-    return Quantization("fp8", (*rules, Rule(packing)))
+    return Quantization("fp8", (*rules, Rule(packing)), conv1d=False)
 
 
 def _tile(value: Any, field: str) -> tuple[int, int]:
@@ -154,7 +154,7 @@ def _tile(value: Any, field: str) -> tuple[int, int]:
 
 def fbgemm_fp8(q: Config, _: Config) -> Quantization:
     """float8 with a float32 scale per row; the bound for the activations is in the config alone."""
-    return Quantization("fbgemm_fp8", (_kept(q), Rule(grouped("fp8", 8, 0, F32))))
+    return Quantization("fbgemm_fp8", (_kept(q), Rule(grouped("fp8", 8, 0, F32))), conv1d=False)
 
 
 def gptq(q: Config, _: Config) -> Quantization:
@@ -268,7 +268,8 @@ def bitnet(q: Config, _: Config) -> Quantization:
     if q.get("use_rms_norm"):
         raise UnsupportedArchitecture("quantization_config.use_rms_norm adds a norm to every linear module")
     online = q.get("linear_class") == "autobitlinear" and q.get("quantization_mode") == "online"
-    return Quantization("bitnet", (_kept(q), Rule(None if online else Packing("stored-ternary", 2, (0, 0), 16))))
+    packing = None if online else Packing("stored-ternary", 2, (0, 0), 16)
+    return Quantization("bitnet", (_kept(q), Rule(packing)), conv1d=False)
 
 
 def modelopt(q: Config, _: Config) -> Quantization:
@@ -334,7 +335,8 @@ def compressed_tensors(q: Config, _: Config) -> Quantization:
         modules = ModuleNames([t for t in targets if t.startswith("re:") or "." in t or t in TOKEN_HEADS], room)
         if modules or modules.not_understood:
             named.append(Rule(packing, modules))
-    return Quantization("compressed-tensors", (_kept(q), *named, *classes, Rule(None)), head=True)
+    rules = (_kept(q), *named, *classes, Rule(None))
+    return Quantization("compressed-tensors", rules, head=True, conv1d=False)
 
 
 def _compressed(weights: Config, group: Config, q: Config) -> Packing:

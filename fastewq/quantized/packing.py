@@ -64,6 +64,8 @@ class Quantization(NamedTuple):
     roles    whether dense matrices, stacked experts or both are quantized
     text     only the blocks of text decoders
     head     whether the LM head can be quantized
+    conv1d   whether dense matrices that are stored as inputs by outputs are quantized too: GPT-2's, which are no
+             `Linear` modules
     """
 
     method: str
@@ -71,6 +73,7 @@ class Quantization(NamedTuple):
     roles: frozenset[str] = frozenset({"linear", "experts"})
     text: bool = False
     head: bool = False
+    conv1d: bool = True
 
 
 MXFP4: Final = grouped("mxfp4", 4, 32, 8)

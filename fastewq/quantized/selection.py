@@ -29,7 +29,7 @@ NUMBERS: Final = frozenset({bool, int, float, type(None)})
 MAX_REMEMBERED_TENSORS: Final = 2**12
 """Whose formats one selection keeps."""
 
-_name_and_role: Final = itemgetter(0, 2)
+_what_is_chosen_by: Final = itemgetter(0, 2, 3)
 
 About = tuple[tuple[int, tuple[Pattern, ...]], ...]
 
@@ -134,7 +134,7 @@ class Selection:
 
         `place` is what the rules can tell blocks apart by, and `own` what `about` gave for this one.
         """
-        key = (own, place, *map(_name_and_role, tensors))
+        key = (own, place, *map(_what_is_chosen_by, tensors))
         found = self._packings.get(key)
         if found is None:
             self._tensors += len(tensors)
@@ -146,7 +146,12 @@ class Selection:
     def _chosen(self, tensors: Sequence[Tensor], path: str, own: About) -> list[Packing | None]:
         """The format of each tensor, by the first rule that names it; None where it is in the model's own type."""
         packings: list[Packing | None] = [None] * len(tensors)
-        matrices = [i for i, tensor in enumerate(tensors) if tensor.role in self.quantization.roles]
+        roles, conv1d = self.quantization.roles, self.quantization.conv1d
+        matrices = [
+            i
+            for i, (_, _, role, transposed, _) in enumerate(tensors)
+            if role in roles and (conv1d or not transposed or role != "linear")
+        ]
         waiting: Collection[int] = range(len(matrices))
         modules = Modules([spellings(tensors[i].name) for i in matrices] if len(self._rules) > 1 else (), path)
         about = dict(own)

@@ -1175,6 +1175,33 @@ def test_eagle_3_reads_a_token_beside_what_the_large_model_makes_of_it(model_typ
         read_config(config | {"num_hidden_layers": 2})
 
 
+@pytest.mark.parametrize("name", ["Eagle3LlamaForCausalLM", "LlamaForCausalLM"])
+def test_eagle_3_has_other_names(name: str) -> None:
+    config = DRAFT | {"model_type": "llama"}
+    whole = read_config(config | {"architectures": [name]})
+    assert whole.exact, whole.warnings
+    assert named(whole) == named(read_config(config | {"architectures": ["LlamaForCausalLMEagle3"]}))
+    llama = read_config(config | {"architectures": ["LlamaForCausalLM"], "draft_vocab_size": None})
+    assert llama.model_type == "llama"
+
+
+def test_eagle_is_a_block_without_a_norm_before_it_and_no_head() -> None:
+    kind = DRAFT | {"model_type": "llama", "draft_vocab_size": None}
+    llama = named(read_config(kind | {"architectures": ["LlamaModel"]}))
+    whole = read_config(kind | {"architectures": ["LlamaForCausalLMEagle"]})
+    assert whole.exact, whole.warnings
+    ours = named(whole)
+    assert {n: s for n, s in ours.items() if n not in llama} == {"fc.weight": (64, 128), "fc.bias": (64,)}
+    assert llama.keys() - ours.keys() == {"layers.0.input_layernorm.weight", "norm.weight"}
+    # Its authors' files have Llama's class, the newer ones say whether `fc` has a bias, which Llama has no word for.
+    plain = read_config(kind | {"architectures": ["LlamaForCausalLM"], "bias": False, "qkv_bias": True})
+    assert plain.exact, plain.warnings
+    assert named(plain).keys() - ours.keys() == {f"layers.0.self_attn.{side}_proj.bias" for side in "qkv"}
+    assert ours.keys() - named(plain).keys() == {"fc.bias"}
+    two = read_config(kind | {"architectures": ["LlamaForCausalLM"], "bias": False, "num_hidden_layers": 2})
+    assert two.model_type == "llama"
+
+
 def test_p_eagle_has_plain_blocks_after_the_first() -> None:
     whole = read_config(DRAFT | {"model_type": "llama", "architectures": ["PEagleDraftModel"], "num_hidden_layers": 3})
     assert whole.exact, whole.warnings

@@ -1,8 +1,9 @@
-"""Small models that guess what a large one will say: EAGLE-3, P-EAGLE, DFlash, Domino and DSpark.
+"""Models that guess what a large one will say: EAGLE, EAGLE-3, P-EAGLE, DFlash, Domino and DSpark.
 
-Follows SafeAILab/EAGLE, model/cnets.py, sgl-project/SpecForge, modeling/draft, and vllm-project/speculators,
-models/eagle3. They are never run. Their configs say `llama` or `qwen3`, the class tells; those of speculators have
-`speculators_model_type`. Embeddings that a file leaves out, since they are those of the large model, are counted.
+Follows SafeAILab/EAGLE, model/cnets1.py and cnets.py, sgl-project/SpecForge, modeling/draft, and
+vllm-project/speculators, models/eagle3. They are never run. Their configs say `llama` or `qwen3`, the class tells, of
+some of EAGLE a field; those of speculators have `speculators_model_type`. Embeddings that a file leaves out, since they
+are those of the large model, are counted.
 """
 
 from __future__ import annotations
@@ -64,6 +65,21 @@ def one_class(name: str, builder: BodyBuilder, *others: str) -> Model:
     names = (name, *others)
     return Family("", dict.fromkeys(names, builder), name, name, names, tied=False)
 
+
+# -- EAGLE: yuhuili/EAGLE-LLaMA3-Instruct-8B. The head is the large model's -------------------------------------------
+
+EAGLE = Assembly(
+    Expect("model", None),
+    Expect("num_hidden_layers", 1),
+    Expect("attention_bias", False),
+    Expect("mlp_bias", False),
+    Decoder(
+        mixers={"attention": Attention(bias=lambda f: f.flag("qkv_bias", False), out_bias=False)},
+        norms=("post_attention_layernorm",),
+        final_norm="",
+    ),
+    Rest(Linear("fc", WIDTH, "2*hidden_size", bias=lambda f: f.flag("bias", True))),
+)
 
 # -- EAGLE-3: yuhuili/EAGLE3-LLaMA3.1-Instruct-8B. Its code names the only block `midlayer`; here as vLLM does ---------
 
@@ -216,7 +232,8 @@ DSPARK = Assembly(
 )
 
 DRAFTERS: Mapping[str, Model] = {
-    "eagle3": one_class("LlamaForCausalLMEagle3", EAGLE3),
+    "eagle": one_class("LlamaForCausalLMEagle", EAGLE, "LlamaForCausalLM", "EagleLlamaForCausalLM"),
+    "eagle3": one_class("LlamaForCausalLMEagle3", EAGLE3, "LlamaForCausalLM", "Eagle3LlamaForCausalLM"),
     "peagle": one_class("PEagleDraftModel", PEAGLE),
     "speculators_eagle3": one_class("Eagle3DraftModel", SPECULATOR, "Eagle3Speculator"),
     "dflash": one_class("DFlashDraftModel", DFLASH),
