@@ -77,7 +77,8 @@ def predict(
         planned: Any = daft.cls(_Planned)(*_runs(store.sequences(version)))
         frame = frame.where(planned.lacks(col("sequence")))
     planner = worker_class(_Planner, workers)
-    frame = frame.with_column("plan", planner(artefact and str(artefact.absolute()))(col("config"), col("headers")))
+    ready = planner(artefact and str(artefact.absolute()), version)
+    frame = frame.with_column("plan", ready(col("config"), col("headers")))
     sink = _Sink(folder.absolute(), progress, total - kept)
     with stopping("planning"):
         new = int(frame.write_sink(sink).to_pydict()["rows"][0])
@@ -120,10 +121,16 @@ def _runs(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int
 class _Planner:
     """One worker: loads the predictor once, then plans batches."""
 
-    def __init__(self, artefact: str | None) -> None:
+    def __init__(self, artefact: str | None, version: str) -> None:
+        """Raises StorageFailure where this machine of a cluster has another version than the command's."""
         from fastewq.catalog.batch import Batch
 
-        self._batch = Batch(load_predictor(Path(artefact) if artefact else None))
+        folder = Path(artefact) if artefact else None
+        if (found := plans_version(folder)) != version:
+            raise StorageFailure(
+                f"a worker has {found}, the command {version}; expected the same predictor and FastEWQ on every machine"
+            )
+        self._batch = Batch(load_predictor(folder))
 
     @daft.method.batch(return_dtype=DataType.from_arrow_type(PLAN), batch_size=BATCH_ROWS)
     def __call__(self, config: daft.Series, headers: daft.Series) -> pa.StructArray:

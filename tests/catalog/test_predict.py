@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from training.source_wheels import make_model
 
+from fastewq import __version__
 from fastewq import engine as engine_module
 from fastewq.catalog import predict as predict_module
 from fastewq.catalog.build import build_index
@@ -132,13 +133,27 @@ def test_another_predictor_plans_everything_anew_without_fetching(
     assert {row["predictor"] for row in tables(store)["models"]} == {new.partition("+")[0]}
 
 
-def test_another_fastewq_plans_everything_anew_as_it_may_read_more(store, artefact, configs, monkeypatch):
-    monkeypatch.setattr(predict_module, "__version__", "9")
-    assert predict(store, artefact=artefact, engine=Engine(workers=1)).new == len(configs)
+def test_another_fastewq_plans_everything_anew_as_it_may_read_more(store, artefact, configs):
     (version,) = store.versions()
-    assert version.endswith("+9")
+    plans = store.folder / "plans"
+    (plans / version).rename(plans / f"{version.partition('+')[0]}+0")
+    assert predict(store, artefact=artefact, engine=Engine(workers=1)).new == len(configs)
+    assert store.versions() == [version]
     build_index(store)
     assert Catalog(store.index).about["predictor"] == load_predictor(artefact).version
+
+
+def test_workers_of_another_fastewq_are_refused_with_both_versions(store, artefact, monkeypatch):
+    """As on a cluster whose machines were not all updated: its plans would lie among those of another version."""
+    shutil.rmtree(store.folder / "plans")
+    monkeypatch.setattr(predict_module, "__version__", "9")  # here, and not in the processes that are started
+    predictor = load_predictor(artefact).version
+    words = (
+        rf"^planning stopped: a worker has {predictor}\+{__version__}, the command {predictor}\+9; expected the same"
+    )
+    with pytest.raises(StorageFailure, match=words):
+        predict(store, artefact=artefact, engine=Engine(workers=2))
+    assert store.rows("models", f"{predictor}+9") == 0
 
 
 def test_the_index_names_a_predictor_whose_version_holds_a_plus(store):
