@@ -1,7 +1,7 @@
 """Configs from a Hub, a folder, Parquet, JSONL or a list of ids -> DIR/configs.
 
-What is new is written every few hundred models, so an interrupted run loses at most the last of them, and the next run
-asks only for what is missing or has changed.
+What is new is written every few hundred models and at an interrupt, so a run that is killed loses at most the last of
+them, and the next run asks only for what is missing or has changed.
 """
 
 from __future__ import annotations

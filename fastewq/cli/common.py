@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
@@ -76,14 +78,34 @@ class EndAtOnce(SystemExit):
     code: int
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, of which a build makes an interrupt to keep what it has."""
+
+
 @contextmanager
-def resumable() -> Iterator[None]:
-    """Around what runs Daft: an interrupt, which it explains, and an error end the command at once."""
+def _sigterm_interrupts() -> Iterator[None]:
+    def terminate(*_: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # no other may set what a signal does
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Around what runs Daft: an interrupt, which it explains, SIGTERM and an error end the command at once."""
+    try:
+        with _sigterm_interrupts():
+            yield
     except FastEWQError as error:
         print_error(error.as_dict())
         raise EndAtOnce(exit_code(error)) from error
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as end:
         typer.echo("interrupted: the same command goes on where it was", err=True)
-        raise EndAtOnce(130) from None
+        raise EndAtOnce(143 if isinstance(end, Terminated) else 130) from None

@@ -397,8 +397,9 @@ def test_killed_at_any_moment_every_model_ends_once(command, loopback, hub_confi
     assert json.loads(done(command(*build)))["planned"] == 0
 
 
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("stage", ["collecting", "planning"])
-def test_an_interrupt_ends_it_at_once_and_it_goes_on_later(command, loopback, hub_configs, tmp_path, stage):
+def test_an_interrupt_ends_it_at_once_and_it_goes_on_later(command, loopback, hub_configs, tmp_path, stage, sent, code):
     output, seen = tmp_path / "i", len(hub_configs) // 2
     build = ("build", "hub://", "--author", "cat", "-o", str(output), "--workers", "1", "--json")
     if stage == "collecting":  # most are fetched when the last in the listing have every thread wait for minutes
@@ -411,9 +412,9 @@ def test_an_interrupt_ends_it_at_once_and_it_goes_on_later(command, loopback, hu
         while not begun():
             assert process.poll() is None, process.communicate()
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         output_text, errors = process.communicate(timeout=120)
-    assert (process.returncode, output_text) == (130, ""), errors
+    assert (process.returncode, output_text) == (code, ""), errors
     assert errors.endswith("interrupted: the same command goes on where it was\n")
     kept = Store(output).rows("configs")
     assert kept >= seen if stage == "collecting" else kept == len(hub_configs) + 3
