@@ -239,6 +239,7 @@ def read_plan(document: Any) -> Plan:
     if blocks > MAX_BLOCKS:
         raise InvalidPlan(f"stacks hold more than {MAX_BLOCKS} blocks")
     other = tuple(reader.group(entry, f"other[{i}]") for i, entry in enumerate(_list(document, "other")))
+    _check_sums([*(common for stack in stacks for common in stack.blocks.alike), *other])  # one entry per block
     totals = _get(document, "totals", Mapping)
     return Plan(
         model=model,
@@ -258,6 +259,14 @@ def read_plan(document: Any) -> Plan:
         warnings=_warnings(document),
         memory=_memory(document["memory"], blocks) if "memory" in document else None,
     )
+
+
+def _check_sums(parts: Sequence[Common | PlannedGroup]) -> None:
+    """What adds up to more than any file holds would not fit where sums have 64 bits."""
+    for name in ("parameters", "bytes"):
+        size = sum(getattr(part, name) for part in parts)
+        if size > MAX_COUNT:
+            raise InvalidPlan(f"{name} of stacks and other add up to {size}; expected at most {MAX_COUNT}")
 
 
 class _Reader:
@@ -426,8 +435,8 @@ def _count(entry: Mapping[str, Any], name: str, at: str) -> int:
 
 def _number(entry: Mapping[str, Any], name: str, at: str) -> float:
     value = entry.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidPlan(f"{at}{name} is {shown(value)}; expected a number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -MAX_COUNT <= value <= MAX_COUNT:
+        raise InvalidPlan(f"{at}{name} is {shown(value)}; expected a number from -{MAX_COUNT} to {MAX_COUNT}")
     return value
 
 

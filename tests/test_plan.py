@@ -350,7 +350,9 @@ def _broken(path: str, value: Any) -> dict[str, Any]:
         ("warnings", ["all is well", 10**5000], "warnings[1] is an integer of 16610 bits; expected a string"),
         ("layouts/0/0/role", "x", "layouts[0][0].role is 'x'"),
         ("layouts/0/0/name", "a b", "layouts[0][0].name is 'a b'"),
+        ("stacks/0/blocks/0/p_quantize", float("nan"), "stacks[0].blocks[0].p_quantize is nan; expected a number"),
         ("totals/bytes", None, "totals.bytes is null"),
+        ("totals/bits_per_weight", 10**400, "totals.bits_per_weight is an integer of 1329 bits; expected a number"),
         ("memory", 3, "memory is a number"),
     ],
 )
@@ -358,6 +360,17 @@ def test_documents_that_contradict_themselves_are_refused(path: str, value: Any,
     with pytest.raises(InvalidPlan) as caught:
         read_plan(_broken(path, value))
     assert message in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["parameters", "bytes"])
+def test_blocks_and_groups_that_add_up_to_more_than_64_bits_are_refused(name: str) -> None:
+    document = _broken(f"stacks/0/blocks/0/{name}", 2**60 - 2**40)
+    assert read_plan(document).as_json()
+    document["other"][0][name] = 2**60 - 2**40
+    with pytest.raises(
+        InvalidPlan, match=rf"^{name} of stacks and other add up to \d{{19}}; expected at most \d{{19}}$"
+    ):
+        read_plan(document)
 
 
 @pytest.mark.parametrize(
