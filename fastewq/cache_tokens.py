@@ -43,7 +43,11 @@ SOURCES: Final[Mapping[str, tuple[str, Size]]] = {
 """model_type -> the nested config and the tokens of a source that is never shorter: Whisper fills up its 30 seconds."""
 BESIDE: Final[Mapping[str, Size]] = {"florence2": 24 * 24 + 1, "udop": image_tokens}
 """model_type -> the tokens of an image that the source holds beside the text."""
-BEFORE: Final[Mapping[str, Size]] = {"cpmant": "prompt_length", "musicgen_melody": "chroma_length"}
+BEFORE: Final[Mapping[str, Size]] = {
+    "cpmant": "prompt_length",
+    "hymba": lambda f: f.count("num_memory_tokens", 0),
+    "musicgen_melody": "chroma_length",
+}
 """model_type -> learnt prompts, or a melody, before the tokens of the context."""
 UNCACHED: Final = frozenset(
     {
@@ -116,4 +120,4 @@ def tokens_beside(f: Fields) -> int:
 
 def tokens_before(f: Fields) -> int:
     """Tokens that a model itself puts before those of the context."""
-    return f[BEFORE[f.model_type]] if f.model_type in BEFORE else 0
+    return f.amount(BEFORE[f.model_type]) if f.model_type in BEFORE else 0

@@ -214,6 +214,8 @@ def _attention(stack: Stack, layout: Layout) -> tuple[int, int]:
         return indexed, 0
     # Of GPT-2's kind: one matrix for the keys and values of the source.
     read = sum(shape[-2] for name, shape in crossing.items() if name.endswith(".c_attn"))
+    if "mamba.x_proj.0" in own:  # Hymba: beside keys and values, the same matrix makes queries and two wide inputs
+        return own["mamba.in_proj"][-2] - 2 * own["mamba.out_proj"][-1] - stack.width, 0
     for (name, fused), (_, output) in pairwise(own.items()):
         if name.rpartition(".")[2] in FUSED:  # as many queries as the output projection has inputs
             return fused[-2] - output[-1] + indexed, read
@@ -288,7 +290,7 @@ def _state_space(f: Fields, layout: Layout) -> int:
     for name, shape in shapes.items():
         if name.endswith(".rg_lru.recurrent_param"):
             return shape[0]
-        if name.endswith(".A_log") and len(shape) > 1:
+        if name.endswith((".A_log", ".A_log.0")) and len(shape) > 1:
             return prod(shape)
         if name.endswith(".A_log"):
             channels = shapes[f"{name.removesuffix('A_log')}out_proj.weight"][-1]

@@ -314,6 +314,14 @@ def test_the_second_half_of_phi_4_mini_flash_reads_the_first() -> None:
     assert kept(published("Phi-4-mini-flash"), 10_000) == first + [0] * 14
 
 
+def test_hymba_keeps_wide_values_of_the_first_layer_of_a_group_and_a_state_in_each() -> None:
+    """As modeling_hymba.py has it: 5 heads of 64 keys and 128 values, and 128 tokens before the context."""
+    state = 2 * (16 + 4) * 2 * 1600  # in elements of 16 bits
+    first = 5 * (64 + 128) * (10_000 + 128)
+    own = [1, *(1, 0) * 7, 1, 1, 0, 0, *(1, 0) * 6, 1]
+    assert kept(published("Hymba-1.5B"), 10_000) == [state + first * keeps for keeps in own]
+
+
 def test_linear_attention_of_models_outside_the_library() -> None:
     """RWKV-7 as in flash-linear-attention: a matrix per head, and the last input of both halves."""
     sizes = {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 2, "vocab_size": 100}

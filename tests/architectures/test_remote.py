@@ -1516,3 +1516,38 @@ def test_time_moe_reads_one_value_at_a_time() -> None:
     dense = named(read_config(config | {"use_dense": True, "horizon_lengths": 3}))
     assert dense["model.layers.1.ffn_layer.up_proj.weight"] == (96, 64)
     assert dense["lm_heads.0.out_layer.weight"] == (3, 64)
+
+
+def test_hymba_reuses_keys_and_values_of_earlier_layers() -> None:
+    config = PUBLISHED["Hymba-1.5B"]["config"]
+    whole = read_config(config)
+    shapes = [named(whole, f"model.layers.{i}.mamba.") for i in (17, 18, 19)]
+    rows = [found["in_proj.weight"][0] for found in shapes]
+    assert rows == [2 * 3200 + 1600, 2 * 3200 + 1600, 2 * 3200 + 1600 + 320 + 640]
+    assert {name: shape for name, shape in shapes[0].items() if shapes[2][name] != shape}.keys() == {"in_proj.weight"}
+    assert {block.layout.mixer for block in whole.stacks[0].blocks} == {"hybrid"}
+    alternating = read_config(config | {"kv_reuse_group": None, "kv_reuse_every_i_layer": 3})
+    counts = [block.layout.parameters for block in alternating.stacks[0].blocks]
+    assert [i for i, count in enumerate(counts) if count == max(counts)] == [*range(0, 32, 3)]
+    never = read_config(config | {"kv_reuse_group": None})
+    assert len({block.layout.parameters for block in never.stacks[0].blocks}) == 1
+    with pytest.raises(InvalidConfig, match="kv_reuse_group is 3"):
+        read_config(config | {"kv_reuse_group": 3})
+    with pytest.raises(UnsupportedArchitecture, match="kq_norm"):
+        read_config(config | {"kq_norm": "rms"})
+
+
+def test_andesvl_sees_with_the_tower_of_ovis() -> None:
+    ovis = PUBLISHED["Ovis2-8B"]["config"]
+    seen = ovis["visual_tokenizer_config"]["backbone_config"]
+    spoken = LLAMA | {"model_type": "qwen3", "head_dim": 64}
+    kind = {"model_type": "andesvl-aimv2-qwen3", "architectures": ["AndesVLForConditionalGeneration"], **TYPED}
+    whole = read_config(kind | {"text_config": spoken, "vision_config": seen | {"preserve_original_pe": True}})
+    assert whole.exact, whole.warnings
+    tower = named(read_config(ovis), "visual_tokenizer.backbone.")
+    assert named(whole, "vision_encoder.") == tower
+    assert named(whole, "language_model.") == named(read_config(spoken | {"architectures": ["Qwen3ForCausalLM"]}))
+    merged = 4 * seen["hidden_size"]
+    assert (named(whole)["mlp.0.weight"], named(whole)["mlp.2.weight"]) == ((merged, merged), (2048, merged))
+    rotated = read_config(kind | {"text_config": spoken, "vision_config": seen})
+    assert tower.keys() - named(rotated, "vision_encoder.").keys() == {"preprocessor.pos_embed"}

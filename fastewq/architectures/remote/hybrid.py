@@ -14,7 +14,7 @@ from typing import ClassVar
 from fastewq.architecture import Mixer as MixerKind
 from fastewq.architectures.body import Decoder, leading
 from fastewq.architectures.decoders.experts import shared_if
-from fastewq.architectures.decoders.state_space import Mamba
+from fastewq.architectures.decoders.state_space import MAMBA_EXPANDED, Mamba, rank
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import LMHead, Model, decoder, heads_with
 from fastewq.architectures.parts import (
@@ -39,6 +39,8 @@ from fastewq.architectures.parts import (
 )
 from fastewq.architectures.remote.heads import TIED_BY_DEFAULT, UNTIED_BY_DEFAULT
 from fastewq.architectures.remote.moe import BAILING_ATTENTION, shared_width
+
+MAMBA_RANK = rank("mamba_dt_rank")
 
 # -- PLaMo 2: pfnet/plamo-2-1b, modeling_plamo.py ---------------------------------------------------------------------
 
@@ -200,6 +202,61 @@ def ring_layers(f: Fields, layers: int) -> Sequence[str]:
     return ["full" if (i + 1) % group == 0 or i >= whole else "linear" for i in range(layers)]
 
 
+# -- Hymba: nvidia/Hymba-1.5B-Base, modeling_hymba.py. arXiv 2411.13676 ------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadsBesideStates(MixerPart):
+    """Attention and a state space on one projection and with one output, which is the mean of both.
+
+    Where a layer attends to the keys and values of an earlier one, its projection makes queries alone.
+    """
+
+    kind: ClassVar[MixerKind] = "hybrid"
+
+    reuses: bool
+
+    def facts(self, f: Fields) -> Heads:
+        return Heads(f["num_attention_heads"], kv_heads(f), hidden_per_head(f))
+
+    def __call__(self, f: Fields) -> Tensors:
+        hidden, state, step, bias = f["hidden_size"], f["mamba_d_state"], f[MAMBA_RANK], f.flag("mamba_proj_bias")
+        inner = f[MAMBA_EXPANDED]
+        keys = kv_heads(f) / f["num_attention_heads"] * hidden
+        made = 0 if self.reuses else int(keys) + int(keys * f.number("mamba_expand"))
+        norms = (*norm("dt_layernorm", step), *norm("B_layernorm", state), *norm("C_layernorm", state))
+        tensors = (
+            *norm("pre_avg_layernorm1", inner),
+            *norm("pre_avg_layernorm2", inner),
+            *linear("in_proj", 2 * inner + hidden + made, hidden, bias),
+            *linear("out_proj", hidden, inner, bias),
+            *convolution("conv1d", inner, 1, f["mamba_d_conv"], bias=f.flag("mamba_conv_bias")),
+            *linear("x_proj.0", step + 2 * state, inner),
+            *linear("dt_proj.0", inner, step, True),
+            *parameter("A_log.0", inner, state),
+            *parameter("D.0", inner),
+            *(norms if f.flag("mamba_inner_layernorms") else ()),
+        )
+        return prefixed("mamba", tensors)
+
+
+def reusing_layers(f: Fields, layers: int) -> Sequence[str]:
+    """In a group of layers all but the first reuse its keys and values; without groups, all but every so many do."""
+    groups = f.value("kv_reuse_group", None)
+    if groups is None:
+        step = f["kv_reuse_every_i_layer"] if f.value("kv_reuse_every_i_layer", -1) not in (-1, 0) else 1
+        return ["reusing" if i % step else "whole" for i in range(layers)]
+    if not isinstance(groups, list | tuple) or not all(isinstance(one, list | tuple) for one in groups):
+        raise f.refuse("kv_reuse_group", groups, "a list of lists of layer numbers")
+    later = {i for group in groups for i in group[1:] if type(i) is int}
+    return ["reusing" if i in later else "whole" for i in range(layers)]
+
+
+def memory_tokens(f: Fields) -> Tensors:
+    count = f.count("num_memory_tokens", 0)
+    return parameter("memory_tokens", count, f["hidden_size"], role="embedding") if count else ()
+
+
 REMOTE_HYBRID: Mapping[str, Model] = {
     "bailing_moe_linear": decoder(
         Decoder(
@@ -217,6 +274,19 @@ REMOTE_HYBRID: Mapping[str, Model] = {
         ),
         heads=UNTIED_BY_DEFAULT,
         classes=("BailingMoeLinearV2ForCausalLM", "BailingMoeLinearForCausalLM", "BailingMoeLinearV2Model"),
+    ),
+    "hymba": decoder(
+        Decoder(
+            mixers={"whole": HeadsBesideStates(reuses=False), "reusing": HeadsBesideStates(reuses=True)},
+            mixer_schedule=reusing_layers,
+            feed_forwards={"dense": GatedMLP(prefix="moe.experts.0")},
+            norms=("input_layernorm", "pre_moe_layernorm"),
+            final_norm="final_layernorm",
+            beside=(memory_tokens,),
+            only={"kq_norm": ("none",), "mlp_hidden_act": ("silu",)},
+        ),
+        heads=UNTIED_BY_DEFAULT,
+        classes=("HymbaForCausalLM", "HymbaModel"),
     ),
     "plamo2": decoder(
         Decoder(

@@ -38,7 +38,7 @@ from fastewq.architectures.assembly import (
 )
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import Model
-from fastewq.architectures.parts import Part, present, unless
+from fastewq.architectures.parts import Option, Part, present, unless
 from fastewq.architectures.remote.deepseek_vl import TIMM_SIGLIP
 from fastewq.architectures.remote.heads import one_class
 from fastewq.architectures.text import TEXT
@@ -181,26 +181,30 @@ def use_bias(f: Fields) -> bool:
     return f.flag("use_bias", False)
 
 
-AIMV2 = Assembly(
-    Rest(
-        Convolution("preprocessor.patchifier.proj", WIDTH, channels, ("patch_size", "patch_size")),
-        Norm("preprocessor.patchifier.norm", bias=False),
-        Parameter("preprocessor.pos_embed", (1, patches, WIDTH), "embedding"),
-        Norm("trunk.post_trunk_norm", bias=False),
-    ),
-    vision_layers(
-        "trunk.blocks",
-        Linear("attn.qkv", "3*hidden_size", WIDTH, qkv_bias),
-        Linear("attn.proj", WIDTH, WIDTH, use_bias),
-        Norm("norm_1", bias=False),
-        Linear("mlp.fc1", FFN, WIDTH, use_bias),
-        Linear("mlp.fc2", WIDTH, FFN, use_bias),
-        Linear("mlp.fc3", FFN, WIDTH, use_bias),
-        Norm("norm_2", bias=False),
-        norm="rms",
-    ),
-)
-AIM_EYES: Mapping[str, Model] = {"aimv2": Family("AIMv2", {"Model": AIMV2})}
+def aimv2(positions: Option = True) -> Assembly:
+    """The tower; without `positions` rotations alone tell patches apart."""
+    return Assembly(
+        Rest(
+            Convolution("preprocessor.patchifier.proj", WIDTH, channels, ("patch_size", "patch_size")),
+            Norm("preprocessor.patchifier.norm", bias=False),
+            When(positions, Parameter("preprocessor.pos_embed", (1, patches, WIDTH), "embedding")),
+            Norm("trunk.post_trunk_norm", bias=False),
+        ),
+        vision_layers(
+            "trunk.blocks",
+            Linear("attn.qkv", "3*hidden_size", WIDTH, qkv_bias),
+            Linear("attn.proj", WIDTH, WIDTH, use_bias),
+            Norm("norm_1", bias=False),
+            Linear("mlp.fc1", FFN, WIDTH, use_bias),
+            Linear("mlp.fc2", WIDTH, FFN, use_bias),
+            Linear("mlp.fc3", FFN, WIDTH, use_bias),
+            Norm("norm_2", bias=False),
+            norm="rms",
+        ),
+    )
+
+
+AIM_EYES: Mapping[str, Model] = {"aimv2": Family("AIMv2", {"Model": aimv2()})}
 INDICATORS = 5
 """Visual words that no patch becomes: they mark where images, rows and columns begin and end."""
 
@@ -224,6 +228,17 @@ OVIS = Assembly(
     ),
     Rest(Embedding("vte", "visual_tokenizer_config.vocab_size", "llm_config.hidden_size")),
     Nested("llm_config", "llm", TEXT, "ForCausalLM"),
+)
+
+# -- AndesVL: OPPOer/AndesVL-4B-Instruct, modeling_andesvl.py and modeling_aimv2_navit_rope.py. Ovis 2's tower ---------
+
+ANDES_EYES: Mapping[str, Model] = {
+    "aimv2": Family("Aimv2Vision", {"Model": aimv2(lambda f: f.flag("preserve_original_pe", False))})
+}
+ANDES_VL = Assembly(
+    Nested("vision_config", "vision_encoder", ANDES_EYES),
+    Nested("text_config", "language_model", TEXT, "ForCausalLM"),
+    Rest(Linear("mlp.0", times(4, EYE), times(4, EYE)), Linear("mlp.2", MOUTH, times(4, EYE))),
 )
 
 # -- Ovis 2.5: AIDC-AI/Ovis2.5-2B, modeling_ovis2_5.py -----------------------------------------------------------------
@@ -852,6 +867,9 @@ ERNIE_4_5_VL = Adjusted(
 )
 
 REMOTE_MULTIMODAL: Mapping[str, Family] = {
+    "andesvl-aimv2-qwen3": one_class("AndesVL", "ForConditionalGeneration", ANDES_VL),
+    # OpenGVLab/InternViT-300M-448px: the tower alone
+    "intern_vit_6b": one_class("InternVision", "Model", intern_vit()),
     "step_robotics": one_class("StepVL", "ForConditionalGeneration", STEP_VL),
     "ernie4_5_moe_vl": one_class("Ernie4_5_VLMoe", "ForConditionalGeneration", ERNIE_4_5_VL),
     "locateanything": one_class("LocateAnything", "ForConditionalGeneration", LOCATE_ANYTHING),
