@@ -9,13 +9,27 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
-from typing import Any
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import httpx
 
 COMMAND = [sys.executable, "-c", "from fastewq.cli import main; main()", "serve", "--port", "0"]
 ADDRESS = re.compile(r"running on (http://\S+)")
+
+T = TypeVar("T")
+
+
+def wait_until(reached: Callable[[], T], pause: Callable[[], object] = lambda: time.sleep(0.02)) -> T:
+    """What is reached, once it is true. The minute says nothing about how fast that should be: it ends a test that
+    would otherwise wait for ever.
+    """
+    deadline = time.monotonic() + 60
+    while not (found := reached()):
+        assert time.monotonic() < deadline, "not reached within a minute"
+        pause()
+    return found
 
 
 class Server:
@@ -51,20 +65,12 @@ class Server:
 
     def wait_for_log(self, message: str, **fields: object) -> None:
         wanted = {"message": message, **fields}
-        for _ in range(1000):
-            if any(wanted.items() <= line.items() for line in list(self.logs)):
-                return
-            threading.Event().wait(0.01)
-        raise AssertionError(f"no log line {wanted}")
+        wait_until(lambda: any(wanted.items() <= line.items() for line in list(self.logs)))
 
     def log_of(self, request_id: str) -> dict[str, Any]:
         """The log line of a request, which may be written a moment after its answer has arrived."""
-        for _ in range(500):
-            for line in list(self.logs):
-                if line.get("request_id") == request_id and line["message"] == "request":
-                    return line
-            threading.Event().wait(0.01)
-        raise AssertionError(f"no log line of request {request_id}")
+        wanted = {"message": "request", "request_id": request_id}
+        return wait_until(lambda: next((line for line in list(self.logs) if wanted.items() <= line.items()), None))
 
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)

@@ -13,7 +13,7 @@ import pytest
 import fastewq
 from fastewq.catalog.index import COLUMNS, Catalog, write_index
 
-from .server import Server, assert_error
+from .server import Server, assert_error, wait_until
 
 
 def write(
@@ -103,15 +103,15 @@ def test_an_index_replaced_under_load_is_read_without_a_failure(tmp_path, config
         threads = [threading.Thread(target=ask) for _ in range(2)]
         for thread in threads:
             thread.start()
-        for revision in ("r2", "r3"):
-            while not revisions:
-                threading.Event().wait(0.01)
-            write(index, configs, "v1", revision)
-            while revisions[-1] != revision:
-                threading.Event().wait(0.01)
-        stop.set()
-        for thread in threads:
-            thread.join()
+        try:
+            wait_until(lambda: revisions)
+            for revision in ("r2", "r3"):
+                write(index, configs, "v1", revision)
+                wait_until(lambda revision=revision: revisions[-1] == revision)
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
     assert set(revisions) == {"r1", "r2", "r3"}
 
 
@@ -131,8 +131,7 @@ def test_a_catalog_that_appears_later_makes_the_service_ready(tmp_path, configs)
             error = assert_error(client.get(path), 503, "not_ready")
             assert error["message"] == "no usable catalog"
         write(index, configs, "v1", "r1")
-        while client.get("/readyz").status_code != 200:
-            threading.Event().wait(0.1)
+        wait_until(lambda: client.get("/readyz").status_code == 200)
         assert client.get("/v1/models/made/m1/plan").status_code == 200
         assert sum(line["message"] == "no usable catalog" for line in server.logs) == 1
 

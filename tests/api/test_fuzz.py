@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from .server import Server
+from .server import Server, wait_until
 
 SCHEMATHESIS = Path(__file__).with_name("schemathesis.toml")
 CLIENTS = "2" if sys.version_info >= (3, 11, 8) else "1"
@@ -61,8 +61,7 @@ def test_a_5xx_is_found(tmp_path):
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        while not server.started:
-            threading.Event().wait(0.01)
+        wait_until(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
         with pytest.raises(AssertionError, match="Server error"):
             schemathesis(f"http://127.0.0.1:{port}", examples=10, report=tmp_path / "report.json")

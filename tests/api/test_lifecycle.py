@@ -13,7 +13,7 @@ import pytest
 
 from fastewq.predictor import DEFAULT_OBJECTIVE, shipped_folder
 
-from .server import Server, assert_error
+from .server import Server, assert_error, wait_until
 
 Damage = Callable[[Path], None]
 
@@ -65,23 +65,19 @@ def test_without_a_verified_predictor_the_service_lives_but_is_not_ready(tmp_pat
         assert any(line["message"] == "no usable predictor" for line in server.logs)
 
 
-def test_after_sigterm_the_service_is_unready_but_answers_then_ends(llama):
-    with Server(drain_seconds=1) as server, server.client() as client:
+def test_after_sigterm_the_service_is_unready_but_answers_until_a_second_one(llama):
+    with Server(drain_seconds=600) as server, server.client() as client:
         assert client.get("/readyz").status_code == 200
         server.process.send_signal(signal.SIGTERM)
-        while client.get("/readyz").status_code == 200:
-            pass
+        wait_until(lambda: client.get("/readyz").status_code != 200)
         assert_error(client.get("/readyz"), 503, "not_ready")
         assert client.get("/livez").status_code == 200
         assert client.post("/v1/plans", json={"config": llama}).status_code == 200
-        assert server.ended() == -signal.SIGTERM
+        assert server.stop() == -signal.SIGTERM
 
 
-def test_a_second_sigterm_skips_the_wait():
-    with Server(drain_seconds=600) as server, server.client() as client:
-        server.process.send_signal(signal.SIGTERM)
-        while client.get("/readyz").status_code == 200:
-            pass
+def test_some_time_after_sigterm_the_service_ends():
+    with Server(drain_seconds=0.5) as server:
         assert server.stop() == -signal.SIGTERM
 
 
@@ -90,16 +86,14 @@ def test_a_request_that_is_running_at_sigterm_is_answered(llama):
     head = (
         f"POST /v1/plans HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
-    with Server(drain_seconds=0) as server, server.client() as client:
+    with Server(drain_seconds=0, grace_seconds=60, body_seconds=60) as server, server.client() as client:
         host, _, port = server.url.removeprefix("http://").partition(":")
         with socket.create_connection((host, int(port)), timeout=30) as connection:
             connection.sendall(head.encode() + body[:100])
-            while "fastewq_http_requests_in_progress 2.0" not in client.get("/metrics").text:
-                pass
+            wait_until(lambda: "fastewq_http_requests_in_progress 2.0" in client.get("/metrics").text)
             client.close()
             server.process.send_signal(signal.SIGTERM)
-            while not any(line["message"].startswith("Waiting for conn") for line in server.logs):
-                pass
+            wait_until(lambda: any(line["message"].startswith("Waiting for conn") for line in list(server.logs)))
             connection.sendall(body[100:])
             answer = b"".join(iter(lambda: connection.recv(65536), b""))
         assert answer.startswith(b"HTTP/1.1 200 ")

@@ -177,8 +177,9 @@ def test_every_export_can_be_shown_and_copied(visit, llama):
         page.locator("#exported p", has_text=f"for {tool};").wait_for()
         article = page.locator("#exported article").last
         article.locator("button").click()
-        copied = page.evaluate("navigator.clipboard.readText()")
-        assert copied == article.locator("pre").text_content()
+        # The page copies in its own time.
+        copied = "async text => await navigator.clipboard.readText() === text"
+        page.wait_for_function(copied, arg=article.locator("pre").text_content())
     page.select_option("#tool", "llama.cpp")
     page.click("#export")
     page.locator("#exported p", has_text="for llama.cpp;").wait_for()

@@ -10,7 +10,7 @@ import threading
 import httpx
 import pytest
 
-from .server import Server
+from .server import Server, wait_until
 
 STARTED = re.compile(r"Started server process \[(\d+)\]")
 
@@ -23,8 +23,7 @@ def workers_of(server: Server) -> set[int]:
 def two_workers():
     with Server(workers=2, drain_seconds=0) as server:
         # The parent says where it runs, and workers that they have started, before any of them listens.
-        while len(workers_of(server)) < 2 or not answers(server):
-            threading.Event().wait(0.05)
+        wait_until(lambda: len(workers_of(server)) == 2 and answers(server))
         yield server
 
 
@@ -36,7 +35,10 @@ def answers(server: Server) -> bool:
         return False
 
 
-def sample(metrics: str, name: str) -> float:
+def counted(server: Server, name: str) -> float:
+    """A sum over the workers. What one has answered, another may not find counted for another moment."""
+    with server.client() as client:
+        metrics = client.get("/metrics").text
     return sum(float(line.split()[-1]) for line in metrics.splitlines() if line.startswith(name))
 
 
@@ -44,10 +46,8 @@ def test_metrics_are_those_of_all_workers(two_workers):
     for _ in range(20):
         with two_workers.client() as client:
             assert client.get("/readyz").status_code == 200
-    with two_workers.client() as client:
-        text = client.get("/metrics").text
-    assert sample(text, 'fastewq_http_requests_total{method="GET",route="/readyz"') == 20
-    assert sample(text, "fastewq_http_requests_in_progress") == 1
+    wait_until(lambda: counted(two_workers, 'fastewq_http_requests_total{method="GET",route="/readyz"') == 20)
+    wait_until(lambda: counted(two_workers, "fastewq_http_requests_in_progress") == 1)
 
 
 def test_a_worker_that_is_killed_under_load_is_replaced(two_workers, llama):
@@ -69,16 +69,15 @@ def test_a_worker_that_is_killed_under_load_is_replaced(two_workers, llama):
     before = workers_of(two_workers)
     victim = max(before)
     os.kill(victim, signal.SIGKILL)
-    while len(workers_of(two_workers)) < 3:
-        threading.Event().wait(0.05)
-    answered = len(statuses)
-    while len(statuses) < answered + 20:
-        threading.Event().wait(0.05)
-    stop.set()
-    for thread in threads:
-        thread.join()
+    try:
+        wait_until(lambda: len(workers_of(two_workers)) == 3)
+        answered = len(statuses)
+        wait_until(lambda: len(statuses) >= answered + 20)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
     assert set(statuses) == {200}
     assert len(lost) <= 2, lost
-    with two_workers.client() as client:
-        assert sample(client.get("/metrics").text, "fastewq_http_requests_in_progress") == 1
+    wait_until(lambda: counted(two_workers, "fastewq_http_requests_in_progress") == 1)
     assert two_workers.stop() in (0, -signal.SIGTERM)
