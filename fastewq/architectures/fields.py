@@ -101,6 +101,7 @@ STAND_INS: Final = {
     "domino": "qwen3",
     "dspark": "qwen3",
     "jina_ranking": "qwen3",
+    "bidirectional_pplx_qwen3": "qwen3",
     "chronos2": "t5",
     "chronos_bolt": "t5",
     "nucleotide_transformer": "esm",

@@ -43,6 +43,7 @@ FAMILIES: Final = (
     ("remote.kanana", "KANANA"),
     ("remote.higgs", "HIGGS"),
     ("remote.rwkv", "RWKV"),
+    ("remote.fish", "FISH"),
     ("remote.nomic", "NOMIC"),
     ("remote.hyperclovax", "HYPERCLOVAX"),
     ("remote.jet", "JET"),

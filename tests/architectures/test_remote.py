@@ -1551,3 +1551,69 @@ def test_andesvl_sees_with_the_tower_of_ovis() -> None:
     assert (named(whole)["mlp.0.weight"], named(whole)["mlp.2.weight"]) == ((merged, merged), (2048, merged))
     rotated = read_config(kind | {"text_config": spoken, "vision_config": seen})
     assert tower.keys() - named(rotated, "vision_encoder.").keys() == {"preprocessor.pos_embed"}
+
+
+def test_nanollava_keeps_the_whole_tower_where_bunny_cuts_it() -> None:
+    config = PUBLISHED["nanoLLaVA"]["config"]
+    bunny = {"model_type": "bunny-qwen2", "architectures": ["BunnyQwen2ForCausalLM"]}
+    ours, cut = named(read_config(config)), named(read_config(config | bunny))
+    assert cut.items() <= ours.items()
+    assert named(read_config(config), "model.vision_tower.vision_tower.vision_model.") == named(read_config(SIGLIP))
+
+
+def test_pplx_embed_is_qwen3_without_a_head() -> None:
+    sizes = LLAMA | {"head_dim": 128, **TYPED}
+    pplx = read_config(sizes | {"model_type": "bidirectional_pplx_qwen3", "architectures": ["PPLXQwen3Model"]})
+    assert pplx.exact, pplx.warnings
+    assert named(pplx) == named(read_config(sizes | {"model_type": "qwen3", "architectures": ["Qwen3Model"]}))
+
+
+@pytest.mark.parametrize(("model_type", "prefix", "inner"), [("R", "R", 2048), ("bee", "Bee", 4 * 2048)])
+def test_r_and_bee_are_llava_onevision_with_a_norm_before_the_projector(
+    model_type: str, prefix: str, inner: int
+) -> None:
+    sides = {"vision_config": SIGLIP | {"vision_use_head": False}, "text_config": LLAMA | {"model_type": "qwen3"}}
+    kind = {"model_type": model_type, "architectures": [f"{prefix}ForConditionalGeneration"], **TYPED}
+    whole = read_config(kind | sides)
+    assert whole.exact, whole.warnings
+    llava = {"model_type": "llava_onevision", "architectures": ["LlavaOnevisionForConditionalGeneration"], **TYPED}
+    ours, theirs = named(whole), named(read_config(llava | sides))
+    projector = "model.multi_modal_projector."
+    assert {n: s for n, s in ours.items() if projector not in n} == {
+        n: s for n, s in theirs.items() if projector not in n
+    }
+    assert named(whole, projector) == {
+        "pre_norm.weight": (1152,),
+        "pre_norm.bias": (1152,),
+        "linear_1.weight": (inner, 1152),
+        "linear_1.bias": (inner,),
+        "linear_2.weight": (2048, inner),
+        "linear_2.bias": (2048,),
+    }
+
+
+def test_step_audio_2_hears_with_whispers_encoder() -> None:
+    config = PUBLISHED["Step-Audio-2-mini"]["config"]
+    whole = read_config(config)
+    heard = read_config(WHISPER | {"architectures": ["WhisperModel"]})
+    counts = [[block.layout.parameters for block in a.stacks[0].blocks] for a in (whole, heard)]
+    assert counts[0] == counts[1]
+    assert named(whole, "adapter.conv.") == {"weight": (1280, 1280, 3), "bias": (1280,)}
+    plain = config | {"audio_encoder_config": config["audio_encoder_config"] | {"adapter_stride": -1}}
+    assert named(read_config(plain), "adapter.conv.") == {}
+
+
+def test_fish_audio_decodes_codes_with_a_decoder_of_their_own() -> None:
+    config = PUBLISHED["Fish Audio S2 Pro"]["config"]
+    whole = read_config(config)
+    assert [(stack.name, len(stack.blocks)) for stack in whole.stacks] == [("decoder", 36), ("codes", 4)]
+    assert whole.tied_embeddings
+    assert named(whole, "audio_decoder.codebook_embeddings.") == {"weight": (10 * 4096, 2560)}
+    untied = read_config(config | {"text_config": config["text_config"] | {"tie_word_embeddings": False}})
+    assert untied.parameters - whole.parameters == 155776 * 2560
+    narrow = config | {"audio_decoder_config": config["audio_decoder_config"] | {"dim": 1280}}
+    with pytest.raises(InvalidConfig, match=r"audio_decoder_config\.text_dim is 2560"):
+        read_config(narrow)
+    for side in ("text_config", "audio_decoder_config"):
+        with pytest.raises(UnsupportedArchitecture, match="use_moe"):
+            read_config(config | {side: config[side] | {"use_moe": True}})

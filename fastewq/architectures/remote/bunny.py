@@ -46,7 +46,7 @@ def sides(f: Fields, speaks: str, tower: Mapping[str, Any]) -> Fields:
     return f.replaced(model_type=speaks).unflattened("text_config").replaced(vision_config=tower)
 
 
-def bunny(speaks: str, prefix: str, tower: Mapping[str, Any] = SO400M) -> Model:
+def bunny(speaks: str, prefix: str, tower: Mapping[str, Any] = SO400M, *others: str) -> Model:
     def named(f: Fields) -> Fields:
         name = f.text("mm_vision_tower")
         if not name.endswith("siglip-so400m-patch14-384"):
@@ -55,7 +55,7 @@ def bunny(speaks: str, prefix: str, tower: Mapping[str, Any] = SO400M) -> Model:
             )
         return sides(f, speaks, tower)
 
-    return one_class(prefix, "ForCausalLM", Adjusted(PARTS, named))
+    return one_class(prefix, "ForCausalLM", Adjusted(PARTS, named), *others)
 
 
 def phi4(f: Fields) -> Fields:
@@ -68,6 +68,8 @@ CUT: Final = {**SO400M, "num_hidden_layers": 26, "vision_use_head": False}
 BUNNY: Mapping[str, Model] = {
     "bunny-phi": bunny("phi", "BunnyPhi", CUT),
     "bunny-qwen2": bunny("qwen2", "BunnyQwen2", CUT),
+    # qnguyen3/nanoLLaVA, modeling_llava_qwen2.py
+    "llava-qwen2": bunny("qwen2", "BunnyQwen", SO400M, "LlavaQwen2ForCausalLM"),
     "bunny-minicpm": bunny("minicpm", "BunnyMiniCPM"),
     "bunny-phi3": bunny("phi3", "BunnyPhi3"),
     "bunny-llama": bunny("llama", "BunnyLlama"),

@@ -36,6 +36,7 @@ from fastewq.architectures.assembly import (
     sizes,
     times,
 )
+from fastewq.architectures.body import BodyBuilder
 from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import Model
 from fastewq.architectures.parts import Option, Part, present, unless
@@ -53,10 +54,13 @@ from fastewq.architectures.vision_language.multimodal import (
     GENERATE,
     INTERNVL,
     LM_HEAD,
+    LM_HEAD_OF_EITHER,
     MOUTH,
     kimi_merged,
+    sees,
     shuffled,
     speaking,
+    speaks,
     two_layers,
 )
 from fastewq.errors import UnsupportedArchitecture
@@ -782,6 +786,18 @@ VIDEO_LLAMA3 = Adjusted(
     videollama3,
 )
 
+# -- R-4B and Bee: YannQi/R-4B, Open-Bee/Bee-8B-RL; vLLM, models/rvl.py and bee.py. LLaVA-OneVision, normalized images -
+
+
+def normalized(inner: Size) -> dict[str, BodyBuilder]:
+    """LLaVA-OneVision whose projector has a norm before it and `inner` features between its matrices."""
+    projector = Under(
+        "multi_modal_projector", Norm("pre_norm", EYE), Linear("linear_1", inner, EYE), Linear("linear_2", MOUTH, inner)
+    )
+    newline = Parameter("image_newline", (MOUTH,))
+    return speaking(sees("vision_tower"), Rest(newline, projector), speaks("language_model"), lm_head=LM_HEAD_OF_EITHER)
+
+
 # -- Mage-VL: microsoft/Mage-VL, modeling_mage_vl.py. A tower of its own before Qwen3 ----------------------------------
 
 MAGE_VISION = Assembly(
@@ -900,6 +916,8 @@ REMOTE_MULTIMODAL: Mapping[str, Family] = {
     # internlm/Intern-S1, modeling_interns1.py: the library's InternVL under another name
     "interns1": Family("InternS1", adjusted(speaking(*INTERNVL), interns1), GENERATE, classes=INTERN_S1),
     "internvl_chat": one_class("InternVLChat", "Model", Adjusted(INTERNVL_CHAT, mono)),
+    "R": Family("R", normalized(MOUTH), GENERATE, classes=("RForConditionalGeneration", "RModel")),
+    "bee": Family("Bee", normalized(times(4, MOUTH)), GENERATE, classes=("BeeForConditionalGeneration", "BeeModel")),
     "minicpmv": one_class("MiniCPMV", "", MINICPMV),
     "phi3_v": one_class("Phi3V", "ForCausalLM", PHI3_V),
     "kimi_vl": one_class("KimiVL", "ForConditionalGeneration", KIMI_VL),

@@ -34,6 +34,7 @@ from fastewq.architectures.assembly import (
     patch_rows,
     quotient,
     scaled,
+    times,
 )
 from fastewq.architectures.audio.speech import WHISPER_ENCODER
 from fastewq.architectures.decoders.dense import uniform
@@ -289,6 +290,61 @@ KIMI_AUDIO = Adjusted(
     kimi_audio,
 )
 
+# -- Step-Audio 2: stepfun-ai/Step-Audio-2-mini, modeling_step_audio_2.py. Whisper's encoder in other words, Qwen2 -----
+
+STATE = "n_audio_state"
+STEP_EARS = Assembly(
+    Rest(
+        Convolution("conv1", STATE, "n_mels", (3,)),
+        Convolution("conv2", STATE, STATE, (3,)),
+        Embedding("positional_embedding", "n_audio_ctx", STATE),
+        Norm("after_norm", STATE),
+    ),
+    Layers(
+        "blocks",
+        (
+            Linear("attn.query", STATE, STATE),
+            Linear("attn.key", STATE, STATE, False),
+            Linear("attn.value", STATE, STATE),
+            Linear("attn.out", STATE, STATE),
+            Norm("attn_ln", STATE),
+            Linear("mlp.0", times(4, STATE), STATE),
+            Linear("mlp.2", STATE, times(4, STATE)),
+            Norm("mlp_ln", STATE),
+        ),
+        count="n_audio_layer",
+        name="audio",
+        role="audio",
+        width=STATE,
+        heads="n_audio_head",
+        ffn=times(4, STATE),
+    ),
+)
+
+
+def step_audio(f: Fields) -> Fields:
+    """The same with Qwen2's type for the text model, whose head is its own."""
+    speaks = {**nested(f, "text_config"), "model_type": "qwen2", "tie_word_embeddings": False}
+    return f.replaced(text_config=speaks, audio_encoder_config={**nested(f, "audio_encoder_config"), "model_type": ""})
+
+
+STEP_AUDIO = Adjusted(
+    Assembly(
+        In("audio_encoder_config", STEP_EARS, path="encoder"),
+        In(
+            "audio_encoder_config",
+            Rest(
+                When(lambda f: f.value("adapter_stride") != -1, Convolution("conv", STATE, STATE, ("kernel_size",))),
+                Linear("linear1", 2048, STATE),
+                Linear("linear2", "llm_dim", 2048),
+            ),
+            path="adapter",
+        ),
+        Nested("text_config", "", TEXT, "ForCausalLM"),
+    ),
+    step_audio,
+)
+
 # -- MiDashengLM: mispeech/midashenglm-7b; vLLM, models/midashenglm.py. Dasheng's encoder of spectra before Qwen2 -----
 
 
@@ -352,6 +408,7 @@ MIDASHENGLM = Adjusted(
 
 REMOTE_OMNI: Mapping[str, Model] = {
     "midashenglm": one_class("MiDashengLM", "Model", MIDASHENGLM),
+    "step_audio_2": one_class("StepAudio2", "ForCausalLM", STEP_AUDIO),
     "kimi_audio": one_class("MoonshotKimia", "ForCausalLM", KIMI_AUDIO),
     "ultravox": one_class("Ultravox", "Model", ULTRAVOX, "UltravoxForConditionalGeneration"),
     "minicpmo": one_class("MiniCPMO", "", MINICPM_O),

@@ -78,6 +78,8 @@ RENAMED: Mapping[str, Model] = {
         default="Model",
         classes=("LlamaBidirectionalModel", "LlamaBidirectionalForSequenceClassification"),
     ),
+    # perplexity-ai/pplx-embed-v1-0.6b, modeling.py: Qwen3 whose tokens all see each other
+    "bidirectional_pplx_qwen3": replace(LLAMA_LINE["qwen3"], default="Model", classes=("PPLXQwen3Model",)),
     # tencent/Youtu-LLM-2B under its first name
     "youtu_llm": LATENT_LINE["youtu"],
     # Dream-org/Dream-v0-Base-7B, modeling_dream.py: Qwen2 with another name for the head's class
