@@ -44,6 +44,7 @@ FAMILIES: Final = (
     ("remote.higgs", "HIGGS"),
     ("remote.rwkv", "RWKV"),
     ("remote.fish", "FISH"),
+    ("remote.jina_clip", "JINA_CLIP"),
     ("remote.nomic", "NOMIC"),
     ("remote.hyperclovax", "HYPERCLOVAX"),
     ("remote.jet", "JET"),

@@ -1617,3 +1617,27 @@ def test_fish_audio_decodes_codes_with_a_decoder_of_their_own() -> None:
     for side in ("text_config", "audio_decoder_config"):
         with pytest.raises(UnsupportedArchitecture, match="use_moe"):
             read_config(config | {side: config[side] | {"use_moe": True}})
+
+
+def test_jina_clip_2_has_the_text_encoder_of_another_repository() -> None:
+    config = PUBLISHED["jina-clip-v2"]["config"]
+    whole = read_config(config)
+    assert (
+        sum(len(b.layout.tensors) for s in whole.stacks for b in s.blocks)
+        + sum(len(group.tensors) for group in whole.outside)
+        == 999
+    )  # tensors in the file
+    adapted = read_config(PUBLISHED["jina-embeddings-v3"]["config"] | {"lora_adaptations": ["retrieval.query"]})
+    encoder = {name: shape for name, shape in named(adapted).items() if not name.startswith("pooler.")}
+    assert named(whole, "text_model.transformer.") == encoder
+    text, seen = config["text_config"], config["vision_config"]
+    with pytest.raises(UnsupportedArchitecture, match=r"hf_model_name_or_path is 'jinaai/jina-bert-flash"):
+        read_config(config | {"text_config": text | {"hf_model_name_or_path": "jinaai/jina-bert-flash-implementation"}})
+    with pytest.raises(InvalidConfig, match=r"vision_config\.embed_dim is 768"):
+        read_config(config | {"vision_config": seen | {"embed_dim": 768}})
+    plain = read_config(config | {"vision_config": seen | {"subln": False, "qkv_bias": False}})
+    assert named(plain, "vision_model.blocks.0.attn.") == {
+        "qkv.weight": (3072, 1024),
+        "proj.weight": (1024, 1024),
+        "proj.bias": (1024,),
+    }
