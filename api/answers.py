@@ -48,8 +48,7 @@ class Answer(Prepared):
 
         Not for POST: nothing at a path that takes POST alone could match, so RFC 9110, section 13.1.2, lets it pass.
         """
-        wanted = request.headers.get("if-none-match")
-        if wanted is not None and self._is_one_of(wanted):
+        if self._is_one_of(",".join(request.headers.getlist("if-none-match"))):
             return Prepared(304, b"", self.raw_headers[2:])
         return self
 

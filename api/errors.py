@@ -74,10 +74,10 @@ class CodingNotSupported(ServiceError):
 
 
 class InvalidRequest(ServiceError):
-    """The body is JSON, but not the document the route expects."""
+    """The body is JSON, but not the document the route expects; or a parameter is not one of the route's."""
 
     code = "invalid_request"
-    default_hint = "/docs describes the body; the model's config.json goes under the key 'config'."
+    default_hint = "/docs describes every request; in a body, the model's config.json goes under the key 'config'."
 
 
 class Unauthorized(ServiceError):

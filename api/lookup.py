@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fastewq.hub import ConfigText, Hub
 
 INDEX_NAME: Final = "index.sqlite"
-SEND_CONFIG: Final = "Send the model's config.json as 'config'."
+SEND_CONFIG: Final = "Send the model's config.json as 'config' in the body of a POST."
 KEPT_BYTES: Final = 16 * 2**20
 """Of the texts of configs from the Hub that are kept: a config as Python holds it can take twenty times as much."""
 KEPT_OVERHEAD: Final = 1024

@@ -18,6 +18,7 @@ from fastewq.config import read_config
 from fastewq.errors import FastEWQError
 from fastewq.plan import Plan, plan
 from fastewq.predictor import Predictor
+from fastewq.shown import shown
 
 from . import metrics
 from .answers import Answer
@@ -63,7 +64,7 @@ class Planner:
             return self._default
         if objective not in self._predictors:
             known = ", ".join(sorted(self._predictors))
-            raise InvalidRequest(f"objective: {objective[:40]!r} is not served here; expected one of {known}")
+            raise InvalidRequest(f"objective is {shown(objective, 40)}; served here: {known}")
         return self._predictors[objective]
 
     def kept(self, body: bytes) -> Answer | None:

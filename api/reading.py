@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
@@ -37,10 +38,10 @@ EXPECTED: Final = {
     "model_type": "an object",
     "string_pattern_mismatch": "a match of {pattern}",
     "string_too_long": "at most {max_length} characters",
-    "string_too_short": "{min_length} characters or more",
+    "string_too_short": "{min_length} or more characters",
     "string_type": "a string",
     "too_long": "at most {max_length} entries",
-    "too_short": "{min_length} entries or more",
+    "too_short": "{min_length} or more entries",
 }
 """By pydantic's type of error, where its own words are those of Python, or no continuation of "expected"."""
 LOOKS: Final = 4
@@ -53,8 +54,11 @@ BODY_IS_HERE: Final = "body_is_here"
 async def read_body(request: Request, *, limit: int, seconds: float) -> bytes:
     """The whole body of a JSON request, at most `limit` bytes, sent within `seconds`.
 
-    Raises UnsupportedMediaType, BodyTooLarge (before reading, where the length is declared), SlowRequest, ClientGone.
+    Raises UnsupportedMediaType, BodyTooLarge (before reading, where the length is declared), SlowRequest, ClientGone,
+    and InvalidRequest where fields stand in the query, where nobody would read them.
     """
+    if request.scope["query_string"]:
+        check_query(request)
     headers = dict(request.scope["headers"])
     _check_media_type(headers)
     declared = headers.get(b"content-length", b"0")
@@ -100,6 +104,16 @@ async def _receive(receive: Receive, limit: int) -> bytes:
             raise BodyTooLarge(f"the body has more than {limit} bytes; expected at most that many")
         parts.append(part)
     return b"".join(parts)
+
+
+def check_query(request: Request, known: Collection[str] = ()) -> None:
+    """Raises InvalidRequest for a parameter that is not known, or given twice: which was meant cannot be known."""
+    names = [name for name, _ in parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)]
+    if unknown := [name for name in dict.fromkeys(names) if name not in known]:
+        raise InvalidRequest(unknown_names("parameters", unknown, known))
+    for name in known:
+        if names.count(name) > 1:
+            raise InvalidRequest(f"{name} is given {names.count(name)} times; expected once")
 
 
 def _check_media_type(headers: Mapping[bytes, bytes]) -> None:
@@ -159,10 +173,11 @@ def parse_model(model: type[Model], document: Any) -> Model:
         raise InvalidRequest(describe_problems(problems)) from None
 
 
-def unknown_names(kind: str, names: Sequence[object], known: Iterable[str]) -> str:
+def unknown_names(kind: str, names: Sequence[object], known: Collection[str]) -> str:
     """What is wrong with a request in which nobody knows these names of `kind`."""
     named = ", ".join(shown(name, MAX_SHOWN) for name in names[:MAX_PROBLEMS])
-    return f"the request has unknown {kind}: {named}; expected no others than {', '.join(known)}"
+    expected = f"no others than {', '.join(known)}" if known else "none"
+    return f"the request has unknown {kind}: {named}; expected {expected}"
 
 
 def describe_problems(problems: Iterable[Mapping[str, Any]]) -> str:

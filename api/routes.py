@@ -6,7 +6,8 @@ from functools import partial
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from fastewq.document import read_plan
@@ -15,7 +16,7 @@ from fastewq.policy import DEFAULT_POLICY
 
 from . import metrics, schemas
 from .answers import Answer
-from .reading import parse_model, read_body
+from .reading import check_query, parse_model, read_body
 from .service import SERVICE, Service
 
 router = APIRouter()
@@ -40,6 +41,15 @@ LOOKUP_ERRORS = _errors(401, 403, 404, 413, 422, 429, 502, 503)
 def _service(request: Request) -> Service:
     service: Service = request.scope["state"][SERVICE]
     return service
+
+
+async def _only_known_parameters(request: Request) -> None:
+    route: APIRoute = request.scope["route"]
+    check_query(request, [parameter.alias for parameter in route.dependant.query_params])
+
+
+ONLY_KNOWN = [Depends(_only_known_parameters)]
+"""Of the routes that take no body."""
 
 
 @router.post(
@@ -81,6 +91,7 @@ async def create_plans(request: Request) -> Response:
 @router.get(
     "/v1/models/{org}/{name}/plan",
     tags=["plans"],
+    dependencies=ONLY_KNOWN,
     responses={200: {"model": schemas.Plan}, 304: {"description": "If-None-Match names this plan."}, **LOOKUP_ERRORS},
 )
 async def read_model_plan(
@@ -91,7 +102,7 @@ async def read_model_plan(
     objective: Annotated[str | None, Query(description="entropy or sensitivity.")] = None,
     policy: str = DEFAULT_POLICY,
     target: str = "plain",
-    memory: Annotated[str | None, Query(min_length=1)] = None,
+    memory: str | None = None,
 ) -> Response:
     """The plan of a published model, from its config in the catalog, or at the Hub where that is allowed."""
     fields = {
@@ -106,7 +117,12 @@ async def read_model_plan(
     return Answer(plan.as_json()).unless_known(request)
 
 
-@router.get("/v1/catalog", tags=["catalog"], responses={200: {"model": schemas.CatalogPage}, **LOOKUP_ERRORS})
+@router.get(
+    "/v1/catalog",
+    tags=["catalog"],
+    dependencies=ONLY_KNOWN,
+    responses={200: {"model": schemas.CatalogPage}, **LOOKUP_ERRORS},
+)
 async def search_catalog(
     request: Request,
     text: Annotated[str | None, Query(max_length=200, description="Part of the id.")] = None,
@@ -156,7 +172,7 @@ async def create_export(request: Request, tool: Annotated[str, Path(json_schema_
     return Answer(orjson.dumps(made.as_dict()))
 
 
-@router.get("/v1/exports", tags=["exports"])
+@router.get("/v1/exports", tags=["exports"], dependencies=ONLY_KNOWN)
 async def list_exports() -> schemas.Tools:
     """The deployment tools a plan can be exported to."""
     return schemas.Tools(
@@ -164,7 +180,12 @@ async def list_exports() -> schemas.Tools:
     )
 
 
-@router.get("/v1/predictor", tags=["predictor"], responses={200: {"model": schemas.Card}, **_errors(503)})
+@router.get(
+    "/v1/predictor",
+    tags=["predictor"],
+    dependencies=ONLY_KNOWN,
+    responses={200: {"model": schemas.Card}, **_errors(503)},
+)
 async def read_predictor(
     request: Request,
     objective: Annotated[str | None, Query(description="entropy or sensitivity; unset: the service's own.")] = None,

@@ -84,7 +84,8 @@ class PlanRequest(Request):
     @model_validator(mode="after")
     def _names_a_model(self) -> PlanRequest:
         if self.config is None and self.model is None and getattr(self, "plan", None) is None:
-            raise ValueError("the request names no model; expected config or model")
+            ways = [name for name in ("config", "model", "plan") if name in type(self).model_fields]
+            raise ValueError(f"the request names no model; expected {' or '.join(ways)}")
         return self
 
 
@@ -110,6 +111,14 @@ class ExportRequest(PlanRequest):
     nearest: Annotated[
         bool, Field(description="Whether to take the nearest plan the tool can express, its differences listed.")
     ] = False
+
+    @model_validator(mode="after")
+    def _plans_once(self) -> ExportRequest:
+        if self.plan is not None:
+            others = [name for name, field in PlanRequest.model_fields.items() if getattr(self, name) != field.default]
+            if others:
+                raise ValueError(f"plan is exported as it was made; expected no {' and no '.join(others)} beside it")
+        return self
 
 
 class BatchRequest(Request):

@@ -70,6 +70,7 @@ class InvalidPolicy(InputError):
     """A policy, budget, device or override that cannot be read."""
 
     code = "invalid_policy"
+    default_hint = "docs/plans.md has the policies, overrides, targets and sizes that can be asked for."
 
 
 class DoesNotFit(InputError):

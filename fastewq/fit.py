@@ -189,7 +189,7 @@ def _what_would_fit(fitting: Fitting, memory: Memory, kv_cache: int, over: int) 
     """
     ways = [f"{over} bytes more memory"]
     ways += [f"{what} (saves {saved} bytes)" for what, saved in _further_savings(fitting) if saved >= over]
-    listed = "Any of these would do: " + "; ".join(ways) + "."
+    listed = f"Any of these would do: {'; '.join(ways)}." if len(ways) > 1 else f"{ways[0]} would do."
     room = (memory.available or 0) - fitting.least
     tokens = memory.context * room // kv_cache if kv_cache else 0
     return (

@@ -223,9 +223,16 @@ def test_refusal_says_by_how_much_and_what_would_do() -> None:
     least = size(d, ["int8"] * 3)
     with pytest.raises(DoesNotFit, match="needs 1000 bytes more") as caught:
         fit(d, Memory(limit=least - 1000), [0, 0, 0])
-    assert "1000 bytes more memory" in caught.value.hint
+    assert caught.value.hint.startswith("Any of these would do: 1000 bytes more memory; ")
     assert "a policy that allows int4" in caught.value.hint
     assert "embeddings and head in int8" in caught.value.hint
+
+
+def test_a_single_way_out_is_no_choice() -> None:
+    d = draft([64] * 3, [0.9] * 3, "8bit-mixed")
+    with pytest.raises(DoesNotFit) as caught:
+        fit(d, Memory(limit=0), [0, 0, 0])
+    assert caught.value.hint == f"{size(d, ['int8'] * 3)} bytes more memory would do."
 
 
 def test_cache_and_reserve_count_against_the_limit() -> None:

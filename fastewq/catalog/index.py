@@ -221,6 +221,8 @@ class Catalog:
         """
         if not 1 <= limit <= MAX_PAGE:
             raise InputError(f"limit is {limit}; expected 1 to {MAX_PAGE}")
+        if text is not None and "\0" in text:  # at which SQLite would end the pattern, and find everything
+            raise InputError(f"text is {shown(text)}; expected part of an id")
         if policy not in POLICY_COLUMNS:
             raise InputError(f"policy is {policy[:40]!r}; the catalog has {', '.join(POLICY_COLUMNS)}")
         bounds = {"min_parameters": min_parameters, "max_parameters": max_parameters, "max_bytes": max_bytes}
@@ -250,6 +252,8 @@ class Catalog:
             return self._connection().execute(sql, parameters).fetchall()
         except sqlite3.DatabaseError as error:
             raise _damaged(self._path, error) from error
+        except UnicodeEncodeError:  # half a character, as a command's arguments can hold; no row does
+            return []
 
     def _connection(self) -> sqlite3.Connection:
         """This thread's connection to the file that has the index's name now."""

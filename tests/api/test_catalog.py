@@ -67,6 +67,9 @@ def test_models_are_looked_up_and_searched(tmp_path, configs):
         assert [entry["id"] for entry in found["entries"]] == []
         assert_error(client.get("/v1/catalog", params={"cursor": "x"}), 422, "invalid_input")
         assert_error(client.get("/v1/catalog", params={"limit": 0}), 422, "invalid_request")
+        assert_error(client.get("/v1/catalog?text=m%00"), 422, "invalid_input")
+        empty = assert_error(client.get("/v1/models/made/m1/plan?memory="), 422, "invalid_policy")
+        assert "memory is ''; expected bytes such as 6GiB" in empty["message"]
         assert 'fastewq_index_info{version="v1@' in client.get("/metrics").text
 
 

@@ -49,4 +49,14 @@ def test_an_unknown_tool_and_a_broken_plan_are_refused(client, llama):
         in assert_error(client.post("/v1/exports/x", json={"config": llama}), 422, "cannot_export")["message"]
     )
     assert_error(client.post("/v1/exports/mlx", json={"plan": {"schema": 1}}), 422, "invalid_plan")
-    assert_error(client.post("/v1/exports/mlx", json={}), 422, "invalid_request")
+    error = assert_error(client.post("/v1/exports/mlx", json={}), 422, "invalid_request")
+    assert error["message"] == "the request names no model; expected config or model or plan"
+
+
+def test_a_plan_is_exported_as_it_was_made(client, llama):
+    """Fields that plan would have no effect, so that they are refused; but for those that say what holds anyway."""
+    request = {"plan": fastewq.plan(llama).as_dict(), "config": None, "devices": [], "policy": "4bit-8bit-mixed"}
+    assert client.post("/v1/exports/mlx", json=request).status_code == 200
+    request |= {"memory": "1GiB", "policy": "8bit-mixed"}
+    error = assert_error(client.post("/v1/exports/mlx", json=request), 422, "invalid_request")
+    assert error["message"] == "plan is exported as it was made; expected no policy and no memory beside it"

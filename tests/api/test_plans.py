@@ -80,6 +80,12 @@ def test_only_a_get_is_conditional(client, llama, form):
     assert (known.status_code, known.content, known.headers["etag"]) == (304, b"", etag)
 
 
+def test_tags_may_come_in_several_headers(client):
+    etag = client.get("/v1/predictor").headers["etag"]
+    tags = [("If-None-Match", '"other"'), ("If-None-Match", etag)]
+    assert client.get("/v1/predictor", headers=tags).status_code == 304
+
+
 def test_another_answer_is_sent(client):
     assert client.get("/v1/predictor", headers={"If-None-Match": '"other"'}).status_code == 200
 
@@ -165,11 +171,36 @@ def test_unknown_fields_are_named_with_the_known_ones(client):
         ("/v1/catalog?limit=0", "limit is '0'; expected at least 1"),
         ("/v1/catalog?limit=many", "limit is 'many'; expected an integer"),
         (f"/v1/catalog?text={'x' * 201}", f"text is '{'x' * 56}...; expected at most 200 characters"),
-        ("/v1/models/a/b/plan?memory=", "memory is ''; expected 1 characters or more"),
+        ("/v1/models/a%20b/c/plan", "org is 'a b'; expected a match of ^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"),
     ],
 )
 def test_a_parameter_of_a_wrong_type_is_named_with_its_value(client, path, message):
     assert assert_error(client.get(path), 422, "invalid_request")["message"] == message
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        (
+            "/v1/catalog?text=a&limti=5&famly=b",
+            "the request has unknown parameters: 'limti', 'famly'; expected no others",
+        ),
+        (
+            "/v1/models/a/b/plan?devices=8GiB",
+            "the request has unknown parameters: 'devices'; expected no others than rev",
+        ),
+        ("/v1/catalog?limit=5&limit=%36", "limit is given 2 times; expected once"),
+        ("/v1/exports?text=", "the request has unknown parameters: 'text'; expected none"),
+    ],
+)
+def test_a_parameter_that_is_unknown_or_given_twice_is_refused_as_a_field_is(client, path, message):
+    assert assert_error(client.get(path), 422, "invalid_request")["message"].startswith(message)
+
+
+@pytest.mark.parametrize("path", ["/v1/plans", "/v1/plans/batch", "/v1/exports/mlx"])
+def test_a_parameter_beside_a_body_is_refused(client, llama, path):
+    error = assert_error(client.post(f"{path}?policy=8bit-mixed", json={"config": llama}), 422, "invalid_request")
+    assert error["message"] == "the request has unknown parameters: 'policy'; expected none"
 
 
 def test_an_unknown_policy_is_refused_with_the_known_ones(client, llama):

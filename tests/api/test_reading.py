@@ -24,7 +24,7 @@ def read(arrival: Callable[[], Awaitable[object]]) -> bytes:
         left -= 1
         return {"type": "http.request", "body": b"x", "more_body": left > 0}
 
-    scope = {"type": "http", "headers": [(b"content-type", b"application/json")], "state": {}}
+    scope = {"type": "http", "query_string": b"", "headers": [(b"content-type", b"application/json")], "state": {}}
     return asyncio.run(read_body(Request(scope, receive), limit=PIECES, seconds=0.01))
 
 

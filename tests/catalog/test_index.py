@@ -117,7 +117,7 @@ def test_search_pages_through_everything_once_and_filters(path, rows):
     assert ids(model_type="llama") == {row["id"] for row in planned if row["model_type"] == "llama"}
     assert ids(text="COPY/") == {"copy/one", "copy/two", "copy/quantized"}
     assert ids(text="m_00") == set()
-    assert ids(task="fill-mask") == set()
+    assert ids(task="fill-mask") == ids(text="\udcff") == ids(model_type="\udcff") == set()
     assert ids(error_code="unsupported_architecture") >= {"broken/unknown"}
     low, high = 2_000_000_000, 5_000_000_000
     assert ids(min_parameters=low, max_parameters=high) == {r["id"] for r in planned if low <= r["parameters"] <= high}
@@ -131,6 +131,7 @@ def test_search_pages_through_everything_once_and_filters(path, rows):
         {"limit": 0},
         {"limit": 10**6},
         {"cursor": "1; DROP"},
+        {"text": "copy\0"},
         {"policy": "best"},
         {"min_parameters": 10**19},
         {"max_parameters": -1},
