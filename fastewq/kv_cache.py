@@ -261,6 +261,8 @@ def _linear_state(f: Fields, width: int, layout: Layout) -> int:
     if "attention.time_decay" in shapes:  # RWKV 4: the last input of both halves; numerator, denominator, maximum
         return 2 * width + 3 * shapes["attention.time_decay"][0]
     values = next(shape[-1] for name, shape in shapes.items() if name.endswith(OUTPUTS))
+    if "attn.bonus" in shapes:  # the same of flash-linear-attention, whose keys and values can be narrower
+        return values * shapes["attn.bonus"][-1] + 2 * width
     if "mlstm_layer.out_proj.weight" in shapes:  # xLSTM: beside the matrix a vector of keys and a maximum
         rows = sum(shapes.get(f"mlstm_layer.{name}.weight", (0,))[0] for name in XLSTM)
         keys, heads = rows // 2 - values, f["num_heads"]

@@ -330,6 +330,9 @@ def test_linear_attention_of_models_outside_the_library() -> None:
     assert kept(rwkv, 1000) == [2 * (128 * 64 + 2 * 128)] * 2
     for older in ("rwkv5", "rwkv6"):
         assert kept({"model_type": older, **sizes, "head_size": 64}, 1000) == [2 * (128 * 64 + 2 * 128)] * 2
+    flash = {"model_type": "rwkv6", "architectures": ["RWKV6ForCausalLM"], **sizes, "num_heads": 2, "expand_k": 0.5}
+    flash |= {"expand_v": 1.0, "proj_low_rank_dim": 8, "gate_low_rank_dim": 8}
+    assert kept(flash, 1000) == [2 * (128 * 32 + 2 * 128)] * 2
     heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "layer_group_size": 2}
     experts = {"num_experts": 2, "moe_intermediate_size": 32, "num_shared_experts": 1, "first_k_dense_replace": 1}
     ring = {"model_type": "bailing_moe_linear", **sizes, **heads, **experts}

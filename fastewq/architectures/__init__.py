@@ -107,6 +107,8 @@ OTHER_TYPES: Final[Mapping[tuple[str, str], str]] = {
     ("qwen3", "DominoDraftModel"): "domino",
     ("qwen3", "JinaForRanking"): "jina_ranking",
     ("qwen3", "LlamaForCausalLMEagle3"): "eagle3",
+    ("rwkv6", "RWKV6ForCausalLM"): "rwkv6_flash",
+    ("rwkv6", "RWKV6Model"): "rwkv6_flash",
     ("t5", "Chronos2Model"): "chronos2",
     ("t5", "ChronosBoltModelForForecasting"): "chronos_bolt",
 }

@@ -1407,7 +1407,7 @@ def test_rwkv_5_and_6_have_the_published_counts(version: int, width: int, layers
     assert sum(map(prod, named(whole).values())) == parameters
     assert named(whole)["rwkv.blocks.0.pre_ln.bias"] == (width,)
     with pytest.raises(UnsupportedArchitecture, match="proj_low_rank_dim"):
-        read_config(config | {"proj_low_rank_dim": 32, "architectures": ["RWKV6ForCausalLM"]})
+        read_config(config | {"proj_low_rank_dim": 32})
     with pytest.raises(InvalidConfig, match="attention_hidden_size"):
         read_config(config | {"attention_hidden_size": 1024})
 
@@ -1641,3 +1641,24 @@ def test_jina_clip_2_has_the_text_encoder_of_another_repository() -> None:
         "proj.weight": (1024, 1024),
         "proj.bias": (1024,),
     }
+
+
+def test_rwkv_6_of_flash_linear_attention_has_as_many_parameters_under_other_names() -> None:
+    sizes = {"model_type": "rwkv6", "hidden_size": 128, "num_hidden_layers": 3, "vocab_size": 100, **TYPED}
+    ranks = {"num_heads": 2, "expand_k": 1, "expand_v": 1, "proj_low_rank_dim": 32, "gate_low_rank_dim": 64}
+    flash = sizes | ranks | {"architectures": ["RWKV6ForCausalLM"], "attn": None, "hidden_ratio": 3.5}
+    whole, other = read_config(flash), read_config(sizes | {"architectures": ["Rwkv6ForCausalLM"]})
+    assert whole.exact, whole.warnings
+    assert [b.layout.parameters for b in whole.stacks[0].blocks] == [
+        b.layout.parameters for b in other.stacks[0].blocks
+    ]
+    assert whole.parameters == other.parameters
+    narrow = named(read_config(flash | {"expand_k": 0.5, "intermediate_size": 96, "norm_first": False}))
+    assert narrow["model.layers.0.attn.w_proj.linear.lora.2.weight"] == (64, 64)
+    assert narrow["model.layers.0.attn.bonus"] == (2, 32)
+    assert narrow["model.layers.0.ffn.value.weight"] == (128, 96)
+    assert "model.layers.0.pre_norm.weight" not in narrow
+    with pytest.raises(UnsupportedArchitecture, match="attn"):
+        read_config(flash | {"attn": {"layers": [1], "num_heads": 2}})
+    with pytest.raises(UnsupportedArchitecture, match="proj_low_rank_dim"):
+        read_config(flash | {"architectures": ["Rwkv6ForCausalLM"]})

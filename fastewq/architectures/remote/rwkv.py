@@ -1,6 +1,7 @@
 """RWKV 5 and 6: RWKV/rwkv-5-world-1b5, modeling_rwkv5.py; RWKV/rwkv-6-world-1b6, modeling_rwkv6.py. They are never run.
 
-flash-linear-attention's files say `rwkv6` too and have other parts; they are told by their `proj_low_rank_dim`.
+flash-linear-attention's files say `rwkv6` too and have other parts; they are told by their classes' names. Follows
+fla-org/flash-linear-attention, layers/rwkv6.py and models/rwkv6/modeling_rwkv6.py.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from typing import ClassVar, Final
 from fastewq.architecture import Mixer as MixerKind
 from fastewq.architectures.assembly import tied
 from fastewq.architectures.body import Decoder, leading
-from fastewq.architectures.fields import Fields
+from fastewq.architectures.fields import Fields, Size
 from fastewq.architectures.heads import LMHead, Model, decoder, heads_with
 from fastewq.architectures.parts import (
     LAYER_NORM,
     MLP,
     MixerPart,
+    Norm,
     Tensors,
     field_or,
     linear,
@@ -25,6 +27,8 @@ from fastewq.architectures.parts import (
     parameter,
     prefixed,
 )
+from fastewq.architectures.remote.heads import UNTIED_BY_DEFAULT
+from fastewq.architectures.remote.hybrid import norm_bias
 
 LARGE: Final = 4096
 """The hidden size whose low ranks are twice as high."""
@@ -114,7 +118,80 @@ def rwkv(version: int, *mixes: str) -> Model:
     )
 
 
+# -- version 6 of flash-linear-attention: fla-hub/rwkv6-7B-finch -------------------------------------------------------
+
+
+def expanded(factor: str) -> Size:
+    return lambda f: int(f["hidden_size"] * f.number(factor))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlashMixer(MixerPart):
+    """The same attention; what is mixed with the token before comes from one projection for all five inputs."""
+
+    kind: ClassVar[MixerKind] = "linear_attention"
+
+    first: bool
+
+    def __call__(self, f: Fields) -> Tensors:
+        hidden, keys, values = f["hidden_size"], f[expanded("expand_k")], f[expanded("expand_v")]
+        heads, mixed, decay = f["num_heads"], 5 * f["proj_low_rank_dim"], f["gate_low_rank_dim"]
+        if keys % heads or values % heads:
+            raise f.refuse("num_heads", heads, f"a divisor of the widths of keys and values, {keys} and {values}")
+        tensors = (
+            *linear("x_proj.0.linear", mixed, hidden),
+            *parameter("x_proj.0.mu", hidden),
+            *linear("x_proj.2", hidden, mixed),
+            *parameter("x_bias", 5, hidden),
+            *linear("r_proj.linear", keys, hidden),
+            *linear("w_proj.linear.lora.0", decay, hidden),
+            *linear("w_proj.linear.lora.2", keys, decay, True),
+            *linear("k_proj.linear", keys, hidden),
+            *linear("v_proj.linear", values, hidden),
+            *linear("g_proj.linear", values, hidden),
+            *parameter("bonus", heads, keys // heads),
+            *norm("g_norm", values, True),
+            *linear("o_proj", hidden, values),
+        )
+        before = norm("pre_norm", hidden, norm_bias(f)) if self.first and f.flag("norm_first", True) else ()
+        return (*before, *prefixed("attn", tensors))
+
+
+def flash_inner(f: Fields) -> int:
+    wide = f.optional_size("intermediate_size")
+    return wide or -(-int(f["hidden_size"] * f.number("hidden_ratio", 3.5)) // 32) * 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlashChannelMixing(MLP):
+    def __call__(self, f: Fields) -> Tensors:
+        hidden, wide = f["hidden_size"], f[self.inner]
+        tensors = (
+            *linear("key.linear", wide, hidden),
+            *parameter("key.mu", hidden),
+            *linear("value", hidden, wide),
+            *linear("receptance.linear", hidden, hidden),
+            *parameter("receptance.mu", hidden),
+        )
+        return prefixed("ffn", tensors)
+
+
+FLASH_RWKV = decoder(
+    Decoder(
+        mixers={name: FlashMixer(first=name == "first") for name in ("first", "rest")},
+        mixer_schedule=leading(1, "first", "rest"),
+        feed_forwards={"dense": FlashChannelMixing(inner=flash_inner)},
+        norm=Norm("layer", bias=norm_bias),
+        norms=("attn_norm", "ffn_norm"),
+        embed="embeddings",
+        only={"attn": ()},
+    ),
+    heads=UNTIED_BY_DEFAULT,
+    classes=("RWKV6ForCausalLM", "RWKV6Model"),
+)
+
 RWKV: Mapping[str, Model] = {
+    "rwkv6_flash": FLASH_RWKV,
     "rwkv5": rwkv(5, "time_mix_key", "time_mix_receptance"),
     "rwkv6": rwkv(6, "time_maa_k", "time_maa_r"),
 }
