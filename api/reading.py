@@ -27,8 +27,11 @@ MAX_PROBLEMS: Final = 5
 MAX_SHOWN: Final = 60
 """Characters of a value in an error."""
 EXPECTED: Final = {
+    "bool_parsing": "true or false",
     "bool_type": "true or false",
     "dict_type": "an object",
+    "float_parsing": "a number",
+    "greater_than": "more than {gt:g}",
     "greater_than_equal": "at least {ge}",
     "int_parsing": "an integer",
     "int_parsing_size": "an integer",
@@ -43,7 +46,8 @@ EXPECTED: Final = {
     "too_long": "at most {max_length} entries",
     "too_short": "{min_length} or more entries",
 }
-"""By pydantic's type of error, where its own words are those of Python, or no continuation of "expected"."""
+"""In requests and settings, by pydantic's type of error, where its own words are those of Python, or no continuation of
+"expected"."""
 LOOKS: Final = 4
 """Turns of the event loop in which bytes that wait in the socket become a message: one to receive them, one to wake who
 waits for them; and as many again in case the loop was in the middle of a turn."""
@@ -186,7 +190,7 @@ def describe_problems(problems: Iterable[Mapping[str, Any]]) -> str:
     for problem in problems:
         where = _field(problem["loc"])
         # A value that is no member of a union is a problem of each member, one after the other.
-        described[where] = f"{described[where]} or {_expected(problem)}" if where in described else _problem(problem)
+        described[where] = f"{described[where]} or {wanted(problem)}" if where in described else _problem(problem)
     return "; ".join([*described.values()][:MAX_PROBLEMS])
 
 
@@ -206,11 +210,14 @@ def _problem(problem: Mapping[str, Any]) -> str:
     where = _field(problem["loc"])
     if problem["type"] == "missing":
         return f"{where} is missing"
-    return f"{where} is {shown(problem['input'], MAX_SHOWN)}; expected {_expected(problem)}"
+    return f"{where} is {shown(problem['input'], MAX_SHOWN)}; expected {wanted(problem)}"
 
 
-def _expected(problem: Mapping[str, Any]) -> str:
-    wanted = EXPECTED.get(problem["type"])
-    if wanted is None:
+def wanted(problem: Mapping[str, Any]) -> str:
+    """What pydantic, or a validator of ours, expected in place of a value."""
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    words = EXPECTED.get(problem["type"])
+    if words is None:
         return str(problem["msg"].removeprefix("Input should be "))
-    return wanted.format(**problem.get("ctx", {}))
+    return words.format(**problem.get("ctx", {}))

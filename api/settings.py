@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal
 
-from limits import parse
+from limits import parse_many
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from fastewq.shown import shown
+
 from .errors import InvalidSettings
+from .reading import wanted
 
 
 class Settings(BaseSettings):
@@ -67,9 +71,23 @@ class Settings(BaseSettings):
     def _is_a_rate(cls, value: str | None) -> str | None:
         if value is not None:
             try:
-                parse(value)
+                (rate,) = parse_many(value)
+                if rate.amount < 1:
+                    raise ValueError
             except ValueError:
-                raise ValueError("expected a rate such as 600/minute") from None
+                raise ValueError("one rate such as 600/minute") from None
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, value: str | None) -> str | None:
+        """The server takes anything, and would trust nobody of that name."""
+        if value is not None and value != "*":
+            try:
+                for proxy in value.split(","):
+                    ip_network(proxy.strip())
+            except ValueError:
+                raise ValueError("addresses or networks such as 10.0.0.0/8, separated by commas, or *") from None
         return value
 
     @field_validator("max_held_bytes")
@@ -77,7 +95,7 @@ class Settings(BaseSettings):
     def _holds_every_body(cls, value: int, others: ValidationInfo) -> int:
         for name in ("max_body_bytes", "max_batch_body_bytes"):
             if value < others.data.get(name, 0):
-                raise ValueError(f"expected at least {_variable(name)}, which is {others.data[name]}")
+                raise ValueError(f"at least {_variable(name)}, which is {others.data[name]}")
         return value
 
     def as_environment(self) -> dict[str, str]:
@@ -91,8 +109,10 @@ def load_settings(**given: Any) -> Settings:
     try:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        problems = (f"{_variable(str(e['loc'][0]))} is {str(e['input'])[:80]!r}: {e['msg']}" for e in error.errors())
-        raise InvalidSettings("; ".join(problems).replace("Value error, ", "")) from None
+        problems = [
+            f"{_variable(str(e['loc'][0]))} is {shown(str(e['input']))}; expected {wanted(e)}" for e in error.errors()
+        ]
+        raise InvalidSettings("; ".join(problems)) from None
 
 
 def _variable(name: str) -> str:

@@ -115,7 +115,7 @@ def test_what_no_memory_would_hold_is_refused_for_good(llama):
 def test_a_body_that_may_be_sent_can_be_held():
     load_settings(max_held_bytes=16 * 2**20)
     for given in ({"max_held_bytes": 16 * 2**20 - 1}, {"max_body_bytes": 2**30}):
-        with pytest.raises(InvalidSettings, match=r"FASTEWQ_MAX_HELD_BYTES is .*: expected at least FASTEWQ_MAX_"):
+        with pytest.raises(InvalidSettings, match=r"FASTEWQ_MAX_HELD_BYTES is .*; expected at least FASTEWQ_MAX_"):
             load_settings(**given)
 
 
