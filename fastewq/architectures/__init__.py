@@ -99,6 +99,7 @@ OTHER_TYPES: Final[Mapping[tuple[str, str], str]] = {
     ("llada", "LLaDAMoEModelLM"): "lladamoe",
     ("llava", "LlavaLlamaForCausalLM"): "llava_llama",
     ("llava", "LlavaMistralForCausalLM"): "llava_mistral",
+    ("llava", "LlavaQwenForCausalLM"): "llava_qwen",
     ("nomic_bert", "NomicVisionModel"): "nomic_vision",
     ("phi3", "LlamaForCausalLMEagle3"): "eagle3",
     ("qwen2", "LlamaForCausalLMEagle3"): "eagle3",

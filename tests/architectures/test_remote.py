@@ -1553,6 +1553,17 @@ def test_andesvl_sees_with_the_tower_of_ovis() -> None:
     assert tower.keys() - named(rotated, "vision_encoder.").keys() == {"preprocessor.pos_embed"}
 
 
+def test_llava_onevision_of_its_authors_says_llava() -> None:
+    """lmms-lab/llava-onevision-qwen2-7b-ov, which the library has as llava-hf/llava-onevision-qwen2-7b-ov-hf."""
+    sizes = {"hidden_size": 3584, "intermediate_size": 18944, "num_attention_heads": 28, "num_key_value_heads": 4}
+    sizes |= {"num_hidden_layers": 28, "vocab_size": 152064, "tie_word_embeddings": False}
+    named_so = {"model_type": "llava", "architectures": ["LlavaQwenForCausalLM"]}
+    tower = {"mm_vision_tower": "google/siglip-so400m-patch14-384", "mm_hidden_size": 1152}
+    whole = read_config(SEES | sizes | tower | named_so)
+    assert whole.exact, whole.warnings
+    assert whole.parameters == 8_030_348_832
+
+
 def test_nanollava_keeps_the_whole_tower_where_bunny_cuts_it() -> None:
     config = PUBLISHED["nanoLLaVA"]["config"]
     bunny = {"model_type": "bunny-qwen2", "architectures": ["BunnyQwen2ForCausalLM"]}
