@@ -53,6 +53,13 @@ def test_an_unknown_tool_and_a_broken_plan_are_refused(client, llama):
     assert error["message"] == "the request names no model; expected config or model or plan"
 
 
+def test_a_policy_whose_precisions_the_tool_lacks_is_exported_from_a_plan_without_target(client, llama):
+    request = {"config": llama, "policy": "ternary-mixed", "nearest": True}
+    assert_error(client.post("/v1/exports/mlx", json=request), 422, "invalid_policy")
+    made = client.post("/v1/exports/mlx", json={**request, "target": "plain"}).json()
+    assert {change["planned"] for change in made["differences"]} == {"ternary"}
+
+
 def test_a_plan_is_exported_as_it_was_made(client, llama):
     """Fields that plan would have no effect, so that they are refused; but for those that say what holds anyway."""
     request = {"plan": fastewq.plan(llama).as_dict(), "config": None, "devices": [], "policy": "4bit-8bit-mixed"}
