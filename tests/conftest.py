@@ -9,6 +9,11 @@ from typing import Any
 
 import pytest
 from hub.loopback import LoopbackHub
+from hypothesis import HealthCheck, settings
+
+# How long an example takes, and how long it takes to draw a few, says how busy the machine is.
+settings.register_profile("fastewq", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fastewq")
 
 ROOT = Path(__file__).parent.parent
 REAL_CONFIGS = ROOT.parent / "shared" / "configs"

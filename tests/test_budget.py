@@ -54,7 +54,7 @@ def best_by_brute_force(d: Draft, limit: int) -> float | None:
     return min((damage(d, p) for p in fitting), default=None)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     widths=st.lists(st.sampled_from([64, 96, 128, 192, 320]), min_size=1, max_size=6),
     seed=st.lists(st.integers(0, 3), min_size=6, max_size=6),
@@ -75,7 +75,7 @@ def test_plan_is_the_best_of_all_assignments(widths: list[int], seed: list[int],
         assert damage(d, d.precisions) == pytest.approx(expected, rel=1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     steps=st.lists(st.tuples(st.integers(1, 50), st.integers(1, 50), st.integers(1, 4)), min_size=1, max_size=4),
     share=st.floats(0, 1),
@@ -104,7 +104,7 @@ def test_solver_on_arbitrary_sizes(steps: list[tuple[int, int, int]], share: flo
     assert cost(found) == pytest.approx(min(cost(t) for t in product((0, 1), repeat=number) if saves(t) >= need))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     classes=st.lists(
         st.tuples(

@@ -57,7 +57,7 @@ caches = st.fixed_dictionaries(
     {"context": st.integers(0, 3000), "batch": st.integers(1, 3), "cache_bits": st.sampled_from(CACHE_BITS)}
 )
 shares = st.lists(st.floats(0.02, 1.3), max_size=4)
-asked = settings(max_examples=150, deadline=None)
+asked = settings(max_examples=150)
 
 
 def needed(config: dict[str, Any], cache: dict[str, int]) -> int:

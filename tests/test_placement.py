@@ -29,7 +29,7 @@ def brute_force(load: Load, capacities: list[int]) -> tuple[int, float] | None:
     return None
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     blocks=st.lists(st.integers(1, 30), min_size=1, max_size=7),
     ends=st.tuples(st.integers(0, 20), st.integers(0, 20), st.integers(0, 20)),

@@ -292,7 +292,7 @@ def test_plan_of_a_config_is_the_plan_of_its_architecture(llama: dict[str, Any])
     assert whole.as_dict() == fastewq.plan(llama, memory="9GiB", devices=["6GiB", "6GiB"], context=4096).as_dict()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     probabilities=st.lists(st.floats(0, 1), min_size=1, max_size=6),
     name=st.sampled_from(sorted(policies(0.5, 0.5))),

@@ -35,7 +35,7 @@ def booster(depth: int, rounds: int, seed: int, **more: float) -> tuple[xgb.Boos
     return xgb.train(parameters, data, rounds), matrix
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(depth=st.integers(1, 6), rounds=st.integers(1, 40), seed=st.integers(0, 1000), gamma=st.sampled_from([0, 3]))
 def test_margins_are_those_of_xgboost_to_the_last_bit_in_any_batch(depth, rounds, seed, gamma):
     model, matrix = booster(depth, rounds, seed, gamma=gamma, base_score=0.5)
@@ -46,7 +46,7 @@ def test_margins_are_those_of_xgboost_to_the_last_bit_in_any_batch(depth, rounds
     np.testing.assert_array_equal(np.concatenate([trees.margins(row[None]) for row in matrix[:20]]), expected[:20])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(depth=st.integers(1, 4), rounds=st.integers(1, 8), seed=st.integers(0, 1000))
 def test_the_table_of_an_ensemble_gives_its_margins_to_the_last_bit(depth, rounds, seed):
     model, matrix = booster(depth, rounds, seed, max_bin=8)

@@ -631,7 +631,7 @@ def whole_files(tmp_path_factory):
     return samples(tmp_path_factory.mktemp("whole"))
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     st.sampled_from(["safetensors", "gguf", "zip", "old", "ct2"]),
     st.lists(st.tuples(st.integers(0, 10_000), st.sampled_from([0, 1, 0x7F, 0x80, 0xFF])), max_size=4),

@@ -142,7 +142,7 @@ def test_float32_is_read_a_second_time_only_where_the_series_is_too_short(count,
     assert matrix.values_read == (readings + (2 if eps else 1)) * count
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.integers(1, 600),
     st.floats(-12, 2),
@@ -169,7 +169,7 @@ matrices = st.builds(
 )
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(matrices, st.sampled_from(["F64", "F32", "BF16"]), st.integers(1, 5), st.integers(1, 3))
 def test_chunk_size_and_threads_do_not_change_a_bit(matrix, value_type, chunk_tiles, threads):
     bits = bits_of(matrix, value_type)
@@ -177,7 +177,7 @@ def test_chunk_size_and_threads_do_not_change_a_bit(matrix, value_type, chunk_ti
     assert measure(InMemory(bits, value_type, chunk_tiles * TILE), EPSILONS, threads=threads) == whole
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(matrices, st.sampled_from(["F64", "F32", "F16"]), st.integers(0, 1000))
 def test_the_order_of_values_does_not_matter(matrix, value_type, seed):
     bits = bits_of(matrix, value_type).ravel()
@@ -188,7 +188,7 @@ def test_the_order_of_values_does_not_matter(matrix, value_type, seed):
     assert (after.minimum, after.maximum, after.zeros) == (before.minimum, before.maximum, before.zeros)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.floats(-(2.0**100), 2.0**100, width=32), min_size=1, max_size=60), st.sampled_from(EPSILONS))
 def test_any_values_at_all(values, eps):
     weights = np.array(values, np.float32)

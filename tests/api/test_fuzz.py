@@ -116,7 +116,6 @@ OPTIONS = st.fixed_dictionaries(
 def damage_the_configs(client: httpx.Client, cases: int) -> None:
     @settings(
         max_examples=cases,
-        deadline=None,
         derandomize=True,
         database=None,
         phases=[Phase.generate],

@@ -89,7 +89,7 @@ def check_sums(architecture: Architecture) -> None:
     assert architecture.exact or architecture.warnings
 
 
-@settings(max_examples=600, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=600, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(mutated())
 def test_mutated_configs_add_up_or_are_refused(config: dict[str, Any]) -> None:
     result = attempt(config)
@@ -185,7 +185,7 @@ def quantized(draw: st.DrawFn) -> dict[str, Any]:
     return config
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(quantized())
 def test_mutated_quantization_adds_up_or_is_refused(config: dict[str, Any]) -> None:
     result = attempt(config)
@@ -201,7 +201,7 @@ def test_mutated_quantization_adds_up_or_is_refused(config: dict[str, Any]) -> N
         assert 8 * tensor.stored.bytes >= tensor.stored.bits * prod(tensor.shape)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(supported()), st.dictionaries(st.text(max_size=12), NASTY, max_size=8))
 def test_arbitrary_fields(model_type: str, fields: dict[str, Any]) -> None:
     result = attempt({**fields, "model_type": model_type})

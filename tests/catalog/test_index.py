@@ -169,7 +169,7 @@ def test_a_reader_takes_up_a_new_index_and_never_sees_half_of_one(path, rows, mo
         part = [{**row, "predictor": f"v{step}"} for row in rows if step % 2 == 0 or row["id"].startswith("copy/")]
         sizes.append((str(len(part)), f"v{step}", sum(row["error_code"] is None for row in part)))
         write_index(path, part, f"v{step}")
-    for _ in range(200):
+    for _ in range(1200):  # at most a minute
         if sizes[-1] in seen or errors:
             break
         stop.wait(0.05)

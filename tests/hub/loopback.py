@@ -36,24 +36,20 @@ START_SECONDS = 60
 LFS_SUFFIXES = (".safetensors", ".gguf")
 GOOD_TOKEN = "hf_good"
 RESOLVE = re.compile(r"^/(?P<id>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)$")
+LISTENING = re.compile(r"Uvicorn running on http://127\.0\.0\.1:(\d+)\b.*\n")
 MODEL_API = re.compile(r"^/api/models/(?P<id>[^/]+/[^/?]+)(?P<rest>/.*)?$")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
+def port_of(process: subprocess.Popen[bytes], log: Path) -> int:
+    """The port that the system chose for a server, from its log: one chosen beforehand may be taken by its start."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise RuntimeError(f"{process.args!r} ended with {process.returncode}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return
+        if found := LISTENING.search(log.read_text("utf-8")):
+            return int(found[1])
         time.sleep(0.05)
-    raise RuntimeError(f"{process.args!r} did not open port {port} in {START_SECONDS} s")
+    raise RuntimeError(f"{process.args!r} did not listen within {START_SECONDS} s")
 
 
 MOST_IN_A_ROW = 4
@@ -130,17 +126,16 @@ class LoopbackHub:
         shutil.rmtree(self._template / "hooks", ignore_errors=True)
 
     def __enter__(self) -> LoopbackHub:
-        self._olah_port, self._cdn_port = free_port(), free_port()
         # Were olah to ask its upstream, it would find port 9 of loopback closed.
         (self.root / "olah.toml").write_text(
-            f'[basic]\nhost = "127.0.0.1"\nport = {self._olah_port}\nrepos-path = "{self.root / "olah-cache"}"\n'
+            f'[basic]\nhost = "127.0.0.1"\nport = 0\nrepos-path = "{self.root / "olah-cache"}"\n'
             f'mirrors-path = ["{self._mirror}"]\nhf-scheme = "http"\nhf-netloc = "127.0.0.1:9"\n'
             'hf-lfs-netloc = "127.0.0.1:9"\n[accessibility]\noffline = true\n'
         )
         olah = [sys.executable, "-c", "from olah.server import cli; cli()", "-c", str(self.root / "olah.toml")]
         cdn = [sys.executable, "-m", "uvicorn", "--factory", "cdn:app", "--app-dir", str(Path(__file__).parent)]
-        self._start("olah", [*olah, "--log-path", str(self.root / "olah-logs")], self._olah_port)
-        self._start("cdn", [*cdn, "--port", str(self._cdn_port), "--log-level", "warning"], self._cdn_port)
+        self._olah_port = self._start("olah", [*olah, "--log-path", str(self.root / "olah-logs")])
+        self._cdn_port = self._start("cdn", [*cdn, "--port", "0", "--no-access-log"])
         self._front = _Server(self)
         # A second name for the same front: a redirect there leaves the Hub's origin, as the real CDN does.
         self.endpoint = f"http://127.0.0.1:{self._front.server_port}"
@@ -154,14 +149,15 @@ class LoopbackHub:
         self._front.server_close()
         for process in self._processes:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
-    def _start(self, name: str, command: list[str], port: int) -> None:
-        with (self.root / f"{name}.log").open("wb") as log:
+    def _start(self, name: str, command: list[str]) -> int:
+        path = self.root / f"{name}.log"
+        with path.open("wb") as log:
             environment = {"PATH": "/usr/bin:/bin", "CDN_FOLDER": str(self._cdn), "HOME": str(self.root)}
             process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=self.root)
         self._processes.append(process)
-        wait_for_port(port, process)
+        return port_of(process, path)
 
     def add(self, repo_id: str, files: Mapping[str, bytes | Path], **listing: Any) -> str:
         """A commit on `main` of a repository with exactly these files; returns its hash. `listing`: pipeline_tag ..."""

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -103,16 +104,23 @@ def test_random_faults_change_nothing(hub, loopback, local):
 
 def test_several_requests_are_in_flight_and_no_more_than_allowed(hub, loopback):
     running = peak = 0
+    lock, together = threading.Lock(), threading.Event()
 
     class Counting(HubFiles):
         def segment(self, file, start, stop):
             nonlocal running, peak
-            running += 1
-            peak = max(peak, running)
+            with lock:
+                running += 1
+                peak = max(peak, running)
+                if running > 1:
+                    together.set()
             try:
+                if start:  # the size of the file is known: a second request is on its way, perhaps late
+                    together.wait(60)
                 return super().segment(file, start, stop)
             finally:
-                running -= 1
+                with lock:
+                    running -= 1
 
     source = HubSource(Counting(hub, "weights/good"))
     try:
@@ -122,7 +130,7 @@ def test_several_requests_are_in_flight_and_no_more_than_allowed(hub, loopback):
         assert 1 < peak <= remote.IN_FLIGHT
         assert len(source._segments) <= remote.KEPT
     finally:
-        source.close()
+        source._pool.shutdown(cancel_futures=True)
 
 
 @pytest.mark.parametrize(
@@ -165,9 +173,10 @@ def test_a_fault_that_stays_ends_the_run_with_its_name(loopback, hub, weights, m
         monkeypatch.setattr(hub_module, "READ_SECONDS", 0.5)
     impatient = Hub(endpoint=loopback.endpoint, patience=Patience(attempts=2, longest_wait=1.0))
     fault = replace(fault, path="cdn|resolve")
-    opened = open_hub_checkpoint(impatient, "weights/good")
-    with opened as checkpoint, loopback.injecting(fault), pytest.raises(error, match=words) as caught:
-        blocks(checkpoint)
+    with open_hub_checkpoint(impatient, "weights/good") as checkpoint, loopback.injecting(fault):
+        with pytest.raises(error, match=words) as caught:
+            blocks(checkpoint)
+        checkpoint.source._pool.shutdown(cancel_futures=True)  # tries that go on would be seen by the next test
     assert "weights/good@" in caught.value.message
     assert "model-0000" in caught.value.message
 

@@ -285,7 +285,6 @@ def repositories(loopback, models) -> dict[str, str]:
 @pytest.fixture
 def hub(loopback, monkeypatch, tmp_path) -> Hub:
     monkeypatch.setattr(remote, "SEGMENT", 200_000)
-    monkeypatch.setattr(hub_module, "READ_SECONDS", 1.0)
     return Hub(endpoint=loopback.endpoint, cache=tmp_path / "hub", patience=Patience(attempts=5, longest_wait=1.0))
 
 
@@ -331,7 +330,9 @@ TRANSIENT = [
 
 
 @pytest.mark.parametrize("fault", TRANSIENT, ids=lambda f: f"{f.kind}-{f.status}")
-def test_a_fault_that_passes_changes_nothing(hub, loopback, repositories, undisturbed, tmp_path, fault):
+def test_a_fault_that_passes_changes_nothing(hub, loopback, repositories, undisturbed, tmp_path, monkeypatch, fault):
+    if fault.kind == "stall":  # a busy machine must not look like one
+        monkeypatch.setattr(hub_module, "READ_SECONDS", 1.0)
     fault = Fault(fault.kind, digests(loopback, "data/model-1"), fault.times, 0.5, fault.status, fault.headers)
     with loopback.injecting(fault):
         report = build_dataset(list(repositories), tmp_path / "blocks.csv", tmp_path / "cache", hub=hub)
