@@ -193,11 +193,14 @@ def drafter(config: Mapping[str, Any]) -> str:
 def with_config_dicts(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The same with `NAME_config_dict` as `NAME_config`, where it is an object."""
     given = {
-        name.removesuffix("_dict"): value
+        name: value
         for name, value in config.items()
         if isinstance(name, str) and name.endswith("_config_dict") and isinstance(value, Mapping)
     }
-    return {**config, **given} if given else config
+    if not given:
+        return config
+    rest = {name: value for name, value in config.items() if name not in given}
+    return {**rest, **{name.removesuffix("_dict"): value for name, value in given.items()}}
 
 
 def chosen_head(f: Fields, model: Model) -> tuple[str, tuple[str, ...]]:
@@ -238,6 +241,9 @@ def other_code(f: Fields, model: Model, head: str) -> tuple[str, ...]:
 def unread_parts(f: Fields, config: Mapping[str, Any], body: Body) -> tuple[str, ...]:
     """A warning for each field that adds a part to other models, or has their sizes, and that nothing here reads."""
     found = config.keys() & (PARTS_AND_SIZES if f.classes else PARTS)
+    own = config_class(f.model_type).subs
+    if not own.keys() <= config.keys():  # what it nests can be there under other names
+        found |= {name for name, value in config.items() if type(value) is dict and not SIZES.isdisjoint(value)}
     if not found:
         return ()
     if any(stack.experts for stack in body.stacks):

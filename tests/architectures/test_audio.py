@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fastewq.architecture import Architecture
 from fastewq.config import read_config
-from fastewq.errors import InvalidConfig
+from fastewq.errors import InvalidConfig, UnsupportedArchitecture
 
 
 def read(model_type: str, name: str, **fields: Any) -> Architecture:
@@ -48,3 +50,48 @@ def test_unknown_norm_of_the_feature_encoder_is_refused(value: Any) -> None:
 def test_hostile_lists_of_widths_are_refused(value: Any) -> None:
     with pytest.raises(InvalidConfig, match="conv_"):
         read("wav2vec2", "Wav2Vec2Model", conv_dim=value)
+
+
+def test_vibevoice_of_its_authors_is_the_librarys_in_other_words() -> None:
+    """microsoft/VibeVoice-1.5B: there the two factors of its sounds are no parameters."""
+    path = Path(__file__).parent / "configs" / "published.json"
+    config = json.loads(path.read_text("utf-8"))["VibeVoice-1.5B"]["config"]
+    tokenizer = {"model_type": "vibevoice_acoustic_tokenizer_encoder", "hidden_size": 128}
+    head = {"hidden_size": 1536, "latent_size": 64, "intermediate_size": 4608, "num_hidden_layers": 4}
+    library = {"text_config": config["decoder_config"], "semantic_model_config": tokenizer}
+    named = {name: config[name] for name in ("model_type", "architectures", "torch_dtype")}
+    other = read_config(named | library | {"diffusion_head_config": head})
+    whole = read_config(config)
+    assert whole.exact, whole.warnings
+    assert whole.parameters == other.parameters - 2
+    assert whole.stacks == other.stacks
+    deeper = config["acoustic_tokenizer_config"] | {"encoder_depths": "3-3-3-3-3-3-9"}
+    added = read_config(config | {"acoustic_tokenizer_config": deeper}).parameters - whole.parameters
+    last = [stack.blocks[-1].layout.parameters for stack in whole.stacks if stack.name == "audio_encoder"]
+    assert added == 2 * last[0]
+    for name, value in {"decoder_ratios": [8, 5], "encoder_depths": "3-x"}.items():
+        with pytest.raises(InvalidConfig, match=f"acoustic_tokenizer_config.{name}"):
+            read_config(config | {"acoustic_tokenizer_config": deeper | {name: value}})
+    misnamed = {"texts_config" if name == "decoder_config" else name: value for name, value in config.items()}
+    unread = read_config(misnamed)
+    assert not unread.exact
+    assert any("texts_config is not known" in warning for warning in unread.warnings), unread.warnings
+
+
+def test_cohere_asr_of_nemo_is_the_librarys_in_other_words() -> None:
+    encoder = {"feat_in": 128, "n_layers": 48, "d_model": 1280, "subsampling_factor": 8, "ff_expansion_factor": 4}
+    encoder |= {"subsampling_conv_channels": 256, "n_heads": 8, "conv_kernel_size": 9}
+    decoder = {"max_sequence_length": 1024, "hidden_size": 1024, "inner_size": 4096, "num_layers": 8}
+    decoder |= {"num_attention_heads": 8}
+    nemo = {"model_type": "cohere_asr", "encoder": encoder, "transf_decoder": {"config_dict": decoder}}
+    nemo |= {"transf_encoder": {"num_layers": 0, "hidden_size": 1024}, "head": {"num_classes": 16384, "hidden_size": 9}}
+    whole = read_config(nemo)
+    assert whole.exact, whole.warnings
+    assert whole.stacks == read_config({"model_type": "cohere_asr"}).stacks
+    small = nemo | {
+        "encoder": encoder | {"n_layers": 3},
+        "transf_decoder": {"config_dict": decoder | {"num_layers": 2}},
+    }
+    assert [len(stack.blocks) for stack in read_config(small).stacks] == [3, 2]
+    with pytest.raises(UnsupportedArchitecture, match=r"transf_encoder\.num_layers"):
+        read_config(nemo | {"transf_encoder": {"num_layers": 1}})

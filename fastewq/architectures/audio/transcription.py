@@ -23,6 +23,7 @@ from fastewq.architectures.assembly import (
     Rest,
     Under,
     When,
+    adjusted,
     key_width,
     length,
     linears,
@@ -255,6 +256,33 @@ MOONSHINE = Assembly(
     ),
 )
 
+
+def of_nemo(f: Fields) -> Fields:
+    """The same in the library's words, where it is in those of NeMo, as CohereLabs/cohere-transcribe-03-2026 is."""
+    if not f.has("transf_decoder"):
+        return f
+    encoder, decoder, head = f.sub("encoder", ""), f.sub("transf_decoder", "").sub("config_dict", ""), f.sub("head", "")
+    f.sub("transf_encoder", "").require("num_layers", (0,))
+    return f.replaced(
+        encoder_config={
+            "hidden_size": encoder["d_model"],
+            "num_hidden_layers": encoder.layers("n_layers"),
+            "num_attention_heads": encoder["n_heads"],
+            "intermediate_size": encoder["d_model"] * encoder["ff_expansion_factor"],
+            "conv_kernel_size": encoder["conv_kernel_size"],
+            "subsampling_factor": encoder["subsampling_factor"],
+            "subsampling_conv_channels": encoder["subsampling_conv_channels"],
+            "num_mel_bins": encoder["feat_in"],
+        },
+        hidden_size=decoder[WIDTH],
+        num_hidden_layers=decoder.layers("num_layers"),
+        num_attention_heads=decoder["num_attention_heads"],
+        intermediate_size=decoder["inner_size"],
+        max_position_embeddings=decoder["max_sequence_length"],
+        vocab_size=head["num_classes"],
+    ).completed("encoder_config")
+
+
 WRITES = "ForConditionalGeneration"
 TRANSCRIPTION: Mapping[str, Family] = {
     "parakeet_tdt": Family("Parakeet", {"ForTDT": transducer(tokens_and_durations)}, "ForTDT", "ForTDT"),
@@ -285,10 +313,13 @@ TRANSCRIPTION: Mapping[str, Family] = {
     ),
     "cohere_asr": Family(
         "CohereAsr",
-        {
-            "Model": COHERE,
-            WRITES: Assembly(At("model", COHERE), Rest(Linear("proj_out", "vocab_size", WIDTH, weight=UNTIED))),
-        },
+        adjusted(
+            {
+                "Model": COHERE,
+                WRITES: Assembly(At("model", COHERE), Rest(Linear("proj_out", "vocab_size", WIDTH, weight=UNTIED))),
+            },
+            of_nemo,
+        ),
         WRITES,
     ),
     "moonshine_streaming": Family(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from fastewq.architectures.assembly import (
     FFN,
+    MAX_ENTRIES,
     WIDTH,
     Adjusted,
     Assembly,
@@ -23,6 +25,8 @@ from fastewq.architectures.assembly import (
     Stages,
     Under,
     Variant,
+    When,
+    adjusted,
     plus,
     sizes,
     tensors,
@@ -30,7 +34,7 @@ from fastewq.architectures.assembly import (
 )
 from fastewq.architectures.audio.codecs import convolving
 from fastewq.architectures.fields import Fields, Size
-from fastewq.architectures.parts import Part, Tensors
+from fastewq.architectures.parts import Part, Tensors, present, unless
 from fastewq.architectures.vision_language.multimodal import GENERATE, MOUTH, OWN_LM_HEAD, speaking, speaks, text_untied
 
 # -- the tokenizer of sound: ConvNeXt's blocks between strided convolutions -------------------------------------------
@@ -162,10 +166,59 @@ def connector(name: str, source: Size) -> Part:
     return Under(name, Linear("linear_1", MOUTH, source), Norm("act", MOUTH, False), Linear("linear_2", MOUTH, MOUTH))
 
 
+AUTHORS = present("decoder_config")
+"""The format of microsoft/VibeVoice-1.5B, whose two factors are no parameters."""
+USUAL: dict[str, Any] = {"conv_bias": True, "disable_last_norm": True, "layernorm_elementwise_affine": True}
+USUAL |= {"layernorm": "RMSNorm", "mixer_layer": "depthwise_conv"}
+
+
+def tokenizer(f: Fields) -> dict[str, Any]:
+    """The library's fields of a tokenizer of sound, by those of the authors."""
+    for name, value in USUAL.items():
+        f.require(name, (value,))
+    f.require("decoder_depths", ())
+    for name in ("n_filters", "ratios"):
+        both = [f.value(f"{side}_{name}") for side in ("encoder", "decoder")]
+        if both[1] not in (None, both[0]):
+            raise f.refuse(f"decoder_{name}", both[1], f"what encoder_{name} says")
+    depths = f.text("encoder_depths")
+    if len(depths) > MAX_ENTRIES or not all(one.isdecimal() for one in depths.split("-")):
+        raise f.refuse("encoder_depths", depths, "numbers such as '3-3-8'")
+    return {
+        "depths": [int(one) for one in depths.split("-")],
+        "downsampling_ratios": sizes(f, "encoder_ratios")[::-1],
+        "num_filters": f["encoder_n_filters"],
+        "channels": f["channels"],
+        "hidden_size": f["vae_dim"],
+    }
+
+
+def of_authors(f: Fields) -> Fields:
+    """The same in the library's words, where it is in those of the authors."""
+    if not f.has("decoder_config"):
+        return f
+    names = ("decoder_config", "acoustic_tokenizer_config", "semantic_tokenizer_config", "diffusion_head_config")
+    _, acoustic, semantic, diffusion = (f.sub(name, "") for name in names)
+    head = {
+        "hidden_size": diffusion[WIDTH],
+        "latent_size": diffusion["latent_size"],
+        "intermediate_size": int(diffusion[WIDTH] * diffusion.number("head_ffn_ratio")),
+        "num_hidden_layers": diffusion.layers("head_layers"),
+    }
+    if not head["intermediate_size"]:
+        raise diffusion.refuse("head_ffn_ratio", diffusion.value("head_ffn_ratio"), "more")
+    return f.replaced(
+        text_config=f.value("decoder_config"),
+        audio_config=tokenizer(acoustic),
+        semantic_model_config=tokenizer(semantic),
+        diffusion_head_config=head,
+    )
+
+
 HEARD = f"audio_config.{WIDTH}"
 LM_HEAD = Rest(Linear("lm_head", "text_config.vocab_size", MOUTH, False, text_untied))
 TTS = (
-    Rest(Parameter("latent_scaling_factor", ()), Parameter("latent_bias_factor", ())),
+    Rest(When(unless(AUTHORS), Parameter("latent_scaling_factor", ()), Parameter("latent_bias_factor", ()))),
     Nested("audio_config", "audio_tower", TOKENIZERS),
     Nested("semantic_model_config", "semantic_tokenizer_encoder", ENCODERS, name="semantic"),
     In("diffusion_head_config", DIFFUSION, path="diffusion_head", hidden_size=MOUTH, latent_size=HEARD),
@@ -180,5 +233,5 @@ VIBEVOICE: Mapping[str, Family] = {
     **TOKENIZERS,
     "vibevoice_acoustic_tokenizer_decoder": Family("VibeVoiceAcousticTokenizerDecoder", {"Model": DECODER}),
     "vibevoice_asr": Family("VibeVoiceAsr", speaking(*ASR, lm_head=OWN_LM_HEAD), GENERATE),
-    "vibevoice": Family("VibeVoice", speaking(Assembly(*TTS), lm_head=LM_HEAD), GENERATE),
+    "vibevoice": Family("VibeVoice", adjusted(speaking(Assembly(*TTS), lm_head=LM_HEAD), of_authors), GENERATE),
 }

@@ -105,6 +105,7 @@ def spelled_adapter(f: Fields) -> Fields:
 def spelled(f: Fields) -> Fields:
     """Files with the tower as `vit_config` have all its layers; those after the last one that is read are left out."""
     if f.value("vision_config", None) is None and f.has("vit_config"):
+        f.sub("vit_config", "")  # which counts as read
         f = f.renamed({"vit_config": "vision_config"})
     depth = f.sub("vision_config").layers()
     read = spelled_adapter(f.sub("adapter_config")).value(READ)
