@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -29,9 +28,6 @@ from .settings import Settings
 
 Asked = TypeVar("Asked", bound=PlanRequest)
 
-OPTIONS: Final = ("revision", "policy", "target", "memory", "devices", "context", "batch", "cache_bits", "reserve")
-"""The fields of a request that `fastewq.plan` takes under the same name."""
-_options: Final = attrgetter(*OPTIONS)
 KEPT_OVERHEAD: Final = 1280
 """Bytes of memory beside the body of an answer that is kept: its headers, its key, its place in order."""
 BLOCKS_AT_ONCE: Final = 65_536
@@ -69,6 +65,8 @@ class Planner:
 
     def kept(self, body: bytes) -> Answer | None:
         """The answer to a request of exactly these bytes, if it is still there."""
+        if not self._kept.maxsize:
+            return None
         answer = self._kept.get(_key(body))
         (metrics.CACHE_MISS if answer is None else metrics.CACHE_HIT).inc()
         return answer
@@ -100,9 +98,17 @@ class Planner:
             architecture=architecture,
             probabilities=probabilities,
             model_id=request.model,
-            **dict(zip(OPTIONS, _options(request), strict=True)),
+            revision=request.revision,
+            policy=request.policy,
+            target=request.target,
+            memory=request.memory,
+            devices=tuple(request.devices),
+            context=request.context,
+            batch=request.batch,
+            cache_bits=request.cache_bits,
+            reserve=request.reserve,
         )
-        metrics.PLAN_BLOCKS.observe(sum(len(stack.blocks) for stack in made.stacks))
+        metrics.PLAN_BLOCKS.observe(sum([len(stack.blocks) for stack in made.stacks]))
         return made
 
     def batch(self, body: bytes, request_id: str) -> Answer:

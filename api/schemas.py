@@ -74,8 +74,15 @@ class PlanRequest(Request):
         Size | None, Field(description="What weights, KV cache and reserve must fit, in bytes or as text.")
     ] = None
     devices: Annotated[
-        list[Size], Field(max_length=MAX_DEVICES, description="Memory of each device, in pipeline order.")
-    ] = []
+        list[Size],
+        # By a factory: a default that is a list would be copied for every request, in many times the time.
+        Field(
+            default_factory=list,
+            max_length=MAX_DEVICES,
+            description="Memory of each device, in pipeline order.",
+            json_schema_extra={"default": []},
+        ),
+    ]
     context: Annotated[int, Field(description="Tokens per sequence whose KV cache must fit; 0: none.")] = 0
     batch: Annotated[int, Field(description="Sequences whose KV cache must fit.")] = 1
     cache_bits: Annotated[int, Field(description="Bits per element of the KV cache.")] = 16
