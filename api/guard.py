@@ -85,7 +85,9 @@ class Held:
         if message["type"] == "http.response.start":
             if message["status"] < 400:  # an error is short, and may say that there is no memory
                 try:
-                    self._take(int(dict(message["headers"]).get(b"content-length", b"0")), AnswerTooLarge)
+                    for name, value in message["headers"]:
+                        if name == b"content-length":
+                            self._take(int(value), AnswerTooLarge)
                 except (Overloaded, TooLarge) as refusal:
                     self.refusal = refusal
                     raise

@@ -8,6 +8,7 @@ is refused here, in the one error shape, and after the answers to the requests b
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from http import HTTPStatus
 from typing import Final
@@ -81,11 +82,11 @@ class Cycle(RequestResponseCycle):
         usual = b"".join(known).islower() and known.keys().isdisjoint(CONNECTION_FIELDS)
         if not usual or b"content-length" not in known:
             return b""
-        lines = b"".join([b"%b: %b\r\n" % field for field in fields])
-        if not lines.count(b"\r") == lines.count(b"\n") == len(fields):  # a field with a line end
+        lines = b"\r\n".join(map(b": ".join, fields))
+        if not lines.count(b"\r") == lines.count(b"\n") == len(fields) - 1:  # a field with a line end
             return b""
         self.expected_content_length, self.chunked_encoding = int(known[b"content-length"]), False
-        end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        end = b"\r\n\r\n" if self.keep_alive else b"\r\nconnection: close\r\n\r\n"
         return STATUS_LINE[message["status"]] + lines + end
 
     def _is_whole(self, message: HTTPResponseBodyEvent) -> bool:
@@ -112,7 +113,8 @@ class Protocol(HttpToolsProtocol):
         self._in_work: RequestResponseCycle | None = None
         self._unread = 0
         self._reads_left = MAX_READS
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
+        self._expect_head()
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._check_head)
         self._read_timer: asyncio.TimerHandle | None = None
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -182,12 +184,12 @@ class Protocol(HttpToolsProtocol):
         self._check_version()
         self._check_host()
         self._check_coding()
-        if absolute := ABSOLUTE.fullmatch(self.url):
+        if not self.url.startswith(b"/") and (absolute := ABSOLUTE.fullmatch(self.url)):
             self.url = absolute[1] if absolute[1].startswith(b"/") else b"/" + absolute[1]
         super().on_headers_complete()
         self._in_head = False
         self._head_bytes = 0
-        self._head_timer.cancel()
+        self._head_until = math.inf
 
     def _check_size(self) -> None:
         """Raises MalformedRequest."""
@@ -215,12 +217,23 @@ class Protocol(HttpToolsProtocol):
 
         Raises MalformedRequest, CodingNotSupported.
         """
-        codings = b", ".join(value for name, value in self.headers if name == b"transfer-encoding")
+        codings = b", ".join([value for name, value in self.headers if name == b"transfer-encoding"])
         if codings and self.parser.get_http_version() == "1.0":
             raise not_http("the request is HTTP/1.0 and has a Transfer-Encoding; expected a Content-Length")
         *others, last = codings.lower().split(b",")
         if others and last.strip() == b"chunked":
             raise CodingNotSupported(f"Transfer-Encoding is {codings[:80].decode('latin-1')!r}; expected 'chunked'")
+
+    def _expect_head(self) -> None:
+        self._head_until = self.loop.time() + HEAD_SECONDS
+
+    def _check_head(self) -> None:
+        """Give up where a head is late, else look again: a timer set for each request would take longer."""
+        left = self._head_until - self.loop.time()
+        if left > 0:
+            self._head_timer = self.loop.call_later(min(left, HEAD_SECONDS), self._check_head)
+        else:
+            self._give_up()
 
     def on_body(self, body: bytes) -> None:
         self._head_bytes = 0
@@ -247,8 +260,7 @@ class Protocol(HttpToolsProtocol):
             if self._refusal is not None:
                 self._send_refusal(self._refusal)
             else:
-                self._head_timer.cancel()
-                self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
+                self._expect_head()
 
     # ---- what is not HTTP ----
 
@@ -293,8 +305,7 @@ class Protocol(HttpToolsProtocol):
         self.transport.write(start + head + b"\r\n" + bytes(response.body))
         # Read on for a while: closed with data unread, the connection would be reset, and the answer perhaps lost.
         self.transport.write_eof()
-        self._head_timer.cancel()
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
+        self._expect_head()
 
     # ---- an answer that is not read ----
 

@@ -129,9 +129,9 @@ def _check_media_type(headers: Mapping[bytes, bytes]) -> None:
         charset = parameters.strip().lower().removeprefix("charset=").strip('"')
         if charset not in ("", "utf-8", "utf8"):
             raise UnsupportedMediaType(f"Content-Type says {parameters[:80]!r}; expected UTF-8")
-    encoding = headers.get(b"content-encoding", b"identity").decode("latin-1")
-    if encoding.lower() != "identity":
-        raise UnsupportedMediaType(f"Content-Encoding is {encoding[:80]!r}; expected none")
+    encoding = headers.get(b"content-encoding", b"identity")
+    if encoding.lower() != b"identity":
+        raise UnsupportedMediaType(f"Content-Encoding is {encoding[:80].decode('latin-1')!r}; expected none")
 
 
 def parse_json(body: bytes, *, max_values: int, max_depth: int) -> Any:
