@@ -152,6 +152,11 @@ class Layout:
         return {}
 
     @lazy
+    def planned(self) -> dict[Hashable, Any]:
+        """What plans say of such blocks, in the formats that were asked for; see `fastewq.draft.Draft`."""
+        return {}
+
+    @lazy
     def quantized(self) -> bool:
         """Whether the checkpoint holds some of the tensors quantized."""
         return any(t.stored for t in self.tensors)

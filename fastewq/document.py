@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, get_args
 import orjson
 from orjson import Fragment
 
-from fastewq.architecture import STORED_PRECISIONS, Role, Stored, Tensor
+from fastewq.architecture import STORED_PRECISIONS, Role, Stored, Tensor, lazy
 from fastewq.errors import InvalidConfig, InvalidPlan
 from fastewq.memory import Memory, MemoryReport
 from fastewq.placement import Run
@@ -21,9 +21,12 @@ from fastewq.schemes import LEVELS, raw_precision
 from fastewq.shown import json_kind, shown
 
 SCHEMA: Final = "fastewq.plan/1"
+Text = bytes
+"""Where a class has a field named bytes."""
 
 
-class Common(NamedTuple):
+@dataclass
+class Common:
     """What a planned block has in common with every other block of its layout, precision and overrides.
 
     `layout` counts in the layouts of the plan; `modules` holds the modules whose precision differs from the block's.
@@ -47,6 +50,11 @@ class Common(NamedTuple):
         }
         return {**document, "modules": self.modules} if self.modules else document
 
+    @lazy
+    def written(self) -> Text:
+        """The same as JSON, to go on with after a comma, with the closing brace."""
+        return orjson.dumps(self.as_dict())[1:]
+
 
 class PlannedBlock(NamedTuple):
     """One block of a plan; the fields after `p_quantize` are those of `Common`."""
@@ -66,7 +74,7 @@ class PlannedBlock(NamedTuple):
 class PlannedBlocks:
     """The planned blocks of a stack in execution order, as columns with an entry per block.
 
-    alike   what blocks have in common, each once;  which: the place in `alike` of every block's
+    alike   what blocks have in common;  which: the place in `alike` of every block's
 
     A `PlannedBlock` is made when it is asked for, since writing a plan needs none.
     """
@@ -79,12 +87,18 @@ class PlannedBlocks:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PlannedBlocks) and [*self] == [*other]
+
     def __iter__(self) -> Iterator[PlannedBlock]:
         return map(self.__getitem__, range(len(self)))
 
     def __getitem__(self, index: int) -> PlannedBlock:
         common = self.alike[self.which[index]]
-        return PlannedBlock(range(len(self))[index], self.paths[index], self.p_quantize[index], *common)
+        own = range(len(self))[index], self.paths[index], self.p_quantize[index]
+        return PlannedBlock(
+            *own, common.kind, common.parameters, common.precision, common.bytes, common.layout, common.modules
+        )
 
     @property
     def bytes(self) -> int:
@@ -104,22 +118,32 @@ class PlannedBlocks:
         """The same list as JSON: what blocks have in common is written once, and copied."""
         usual = len(self) <= USUAL_BLOCKS
         written = list((_own_fields if usual else _own_fields.__wrapped__)(self.paths, self.p_quantize))
-        alike = [b"%b}," % orjson.dumps(common.as_dict())[1:-1] for common in self.alike]
+        alike = [common.written for common in self.alike]
         written[1::2] = map(alike.__getitem__, self.which)
-        return Fragment(b"[%b]" % b"".join(written)[:-1])
+        written.append(b"]")
+        return Fragment(b"".join(written))
 
 
 @lru_cache(64)
 def _own_fields(paths: tuple[str, ...], p_quantize: tuple[float, ...]) -> tuple[bytes, ...]:
-    """The beginning of each block's JSON, with what it shares with no other; between them, a place for the rest.
+    """The beginning of each block's JSON: what parts it from the one before, and what it shares with no other. After
+    each comes a place for the rest.
 
     Most stacks have the paths and the probabilities of others of their depth, so the latest are kept.
     """
-    written = [b""] * (2 * len(paths))
+    written = [b""] * (2 * len(paths)) or [b"["]
     for index, (path, probability) in enumerate(zip(paths, p_quantize, strict=True)):
         fields = orjson.dumps({"index": index, "path": path, "p_quantize": probability})
-        written[2 * index] = b"%b," % fields[:-1]
+        written[2 * index] = b"%b%b," % (b"," if index else b"[", fields[:-1])
     return tuple(written)
+
+
+class Listed(tuple[Tensor, ...]):
+    """The tensors of a layout that plans share, so that their JSON is written once."""
+
+    @lazy
+    def written(self) -> Fragment:
+        return Fragment(orjson.dumps(_tensors(self)))
 
 
 class PlannedStack(NamedTuple):
@@ -170,13 +194,15 @@ class Plan(NamedTuple):
         return raw_precision(self.model["dtype"])[0]
 
     def as_dict(self) -> dict[str, Any]:
-        return self._document(PlannedBlocks.as_list)
+        return self._document(PlannedBlocks.as_list, _tensors)
 
     def as_json(self) -> bytes:
         """The same document as JSON text, in a fraction of the time."""
-        return orjson.dumps(self._document(PlannedBlocks.as_json))
+        return orjson.dumps(self._document(PlannedBlocks.as_json, _written_tensors))
 
-    def _document(self, written: Callable[[PlannedBlocks], Any]) -> dict[str, Any]:
+    def _document(
+        self, blocks: Callable[[PlannedBlocks], Any], tensors: Callable[[tuple[Tensor, ...]], Any]
+    ) -> dict[str, Any]:
         document = {
             "schema": SCHEMA,
             "model": self.model,
@@ -184,15 +210,19 @@ class Plan(NamedTuple):
             "policy": self.policy,
             "target": self.target,
             "confidence": self.confidence,
-            "stacks": [{"name": stack.name, "blocks": written(stack.blocks)} for stack in self.stacks],
+            "stacks": [{"name": stack.name, "blocks": blocks(stack.blocks)} for stack in self.stacks],
             "other": [group._asdict() for group in self.other],
-            "layouts": [_tensors(layout) for layout in self.layouts],
+            "layouts": [*map(tensors, self.layouts)],
             "totals": self.totals._asdict(),
             "warnings": list(self.warnings),
         }
         if self.memory is not None:
             document["memory"] = self.memory.as_dict()
         return document
+
+
+def _written_tensors(layout: tuple[Tensor, ...]) -> Fragment | list[dict[str, Any]]:
+    return layout.written if isinstance(layout, Listed) else _tensors(layout)
 
 
 def _tensors(layout: tuple[Tensor, ...]) -> list[dict[str, Any]]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from itertools import chain
 from math import prod
 from typing import Final
 
 from fastewq.architecture import Architecture, Block, Blocks, Layout, Outside, Role, Stored, Tensor, lazy
-from fastewq.document import Common, PlannedBlocks, PlannedGroup, PlannedStack
+from fastewq.document import Common, Listed, PlannedBlocks, PlannedGroup, PlannedStack
 from fastewq.errors import InvalidPolicy
 from fastewq.modules import fused, is_token_head, module_name, modules
 from fastewq.policy import Pattern, Policy, stack_precisions
-from fastewq.schemes import BITS, KEEP, MATRICES, OUTSIDE_MATRICES, PRECISIONS, Target, follows, raw_precision
+from fastewq.schemes import BITS, KEEP, LEVELS, MATRICES, OUTSIDE_MATRICES, PRECISIONS, Target, follows, raw_precision
 
 NO_EXCEPTIONS: Final[Mapping[str, str]] = {}
 
@@ -31,7 +31,7 @@ def followed(policies: tuple[Policy, ...], architecture: Architecture, probabili
     found: list[tuple[bytes, ...]] = []
     end = 0
     for stack, tower in zip(architecture.stacks, kept_towers(architecture), strict=True):
-        start, end = end, end + len(stack.blocks)
+        start, end = end, end + len(stack.blocks.paths)
         levels = stack_precisions(policies, tuple(probabilities[start:end]))
         if tower:
             kept = bytes(end - start)
@@ -45,10 +45,6 @@ def told_apart(keys: Sequence[Hashable]) -> tuple[tuple[int, ...], tuple[int, ..
     places = dict(zip(keys, range(len(keys)), strict=True))
     number = dict(zip(places, range(len(places)), strict=True))
     return tuple(places.values()), tuple(map(number.__getitem__, keys))
-
-
-levels_told_apart = lru_cache(256)(told_apart)
-"""The same for the levels of a stack, which are those of many others."""
 
 
 def pinned(policy: Policy, architecture: Architecture) -> set[int]:
@@ -120,6 +116,14 @@ def mixed(
     return most, {module: precision for module, precision in found.items() if precision != most}
 
 
+def listed(layout: Layout) -> Listed:
+    """The tensors of a layout, kept with it, since models share layouts."""
+    found = layout.planned.get(Listed)
+    if found is None:
+        found = layout.planned[Listed] = Listed(layout.tensors)
+    return found
+
+
 class Draft:
     """Precisions by block number, counted over all stacks in execution order; "raw" stands for the stored precision.
 
@@ -169,17 +173,20 @@ class Draft:
     def blocks(self) -> list[Block]:
         return [block for stack in self.architecture.stacks for block in stack.blocks]
 
-    def asked(self) -> set[str]:
-        """The precisions in use."""
-        blocks = {PRECISIONS[level] for level in set(self.levels)}
-        return blocks.union(self.groups, *[found.values() for found in self.exceptions.values()])
+    def uses(self, precision: str) -> bool:
+        """Whether a precision is asked for anywhere."""
+        return (
+            PRECISIONS.index(precision) in self.levels
+            or precision in self.groups
+            or any(precision in found.values() for found in self.exceptions.values())
+        )
 
     def _check_formats(self) -> None:
         """Raises InvalidPolicy where the target has no format for a precision in use."""
-        missing = self.asked() - {KEEP} - self.target.schemes.keys()
+        missing = [level for level in sorted(LEVELS) if level not in self.target.schemes and self.uses(level)]
         if missing:
             raise InvalidPolicy(
-                f"the policy {self.policy.name} uses {', '.join(sorted(missing))}, which the target {self.target.name} "
+                f"the policy {self.policy.name} uses {', '.join(missing)}, which the target {self.target.name} "
                 f"does not have; it has {', '.join(self.target.schemes)}"
             )
 
@@ -254,7 +261,14 @@ class Draft:
             if t.role in self.roles and module_name(t.name) not in exceptions and (level == KEEP or follows(t, level))
         )
 
+    @lazy
+    def _plain(self) -> bool:
+        """Whether what is kept takes the bytes of its type: neither checkpoint nor tool says otherwise."""
+        return self.architecture.quantization is None and self.target.small_bytes is None
+
     def group_bytes(self, number: int) -> int:
+        if self._plain and self.groups[number] == KEEP:
+            return self.architecture.outside_parameters[number] * self.raw_bytes
         return self.target.outside_bytes(self.architecture.outside[number], self.groups[number], self.raw_bytes)
 
     def total(self) -> int:
@@ -269,28 +283,53 @@ class Draft:
         stacks, start = [], 0
         for stack in self.architecture.stacks:
             stacks.append(PlannedStack(stack.name, self._planned(stack.blocks, start)))
-            start += len(stack.blocks)
+            start += len(stack.blocks.paths)
         other = [
             PlannedGroup(group.path, parameters[i], self._group_named(i), self.group_bytes(i), len(layouts) + i)
             for i, group in enumerate(outside)
         ]
-        tensors = (*[layout.tensors for layout in layouts], *[group.tensors for group in outside])
+        tensors = (*map(listed, layouts), *[group.tensors for group in outside])
         return tuple(stacks), tuple(other), tensors
 
     def _planned(self, blocks: Blocks, start: int) -> PlannedBlocks:
         """The blocks of a stack, of which the first has the number `start`."""
-        end = start + len(blocks)
-        if self.exceptions or len(self.architecture.layouts) > 1:
-            own = [number if number in self.exceptions else None for number in range(start, end)]
-            examples, which = told_apart([*zip(self.levels[start:end], blocks.layouts, own, strict=True)])
-        else:
-            examples, which = levels_told_apart(bytes(self.levels[start:end]))
-        alike = [self._common(start + place, blocks.layouts[place]) for place in examples]
-        return PlannedBlocks(blocks.paths, tuple(self.probabilities[start:end]), tuple(alike), which)
+        end = start + len(blocks.paths)
+        levels = bytes(self.levels[start:end])
+        alike, which = self._told_apart(blocks.layouts, levels, start) if self._varied else self._at_each_level(levels)
+        return PlannedBlocks(blocks.paths, tuple(self.probabilities[start:end]), alike, which)
 
-    def _common(self, number: int, layout: Layout) -> Common:
-        """What a block has in common with those of its layout, level and exceptions."""
-        precision, exceptions = PRECISIONS[self.levels[number]], self.exceptions.get(number, NO_EXCEPTIONS)
+    @lazy
+    def _varied(self) -> bool:
+        """Whether blocks differ in more than their level."""
+        one = len(self.architecture.layouts) == 1 and self.architecture.quantization is None
+        return not one or bool(self.exceptions)
+
+    def _at_each_level(self, levels: bytes) -> tuple[tuple[Common, ...], bytes]:
+        """What the blocks of the only layout have in common at each of PRECISIONS, and which they have.
+
+        Models share layouts, so it is kept with the layout.
+        """
+        (layout,) = self.architecture.layouts
+        key = (self.target, self.raw, self.roles)
+        alike = layout.planned.get(key)
+        if alike is None:
+            alike = layout.planned[key] = tuple([self._common(layout, p, NO_EXCEPTIONS) for p in PRECISIONS])
+        return alike, levels
+
+    def _told_apart(
+        self, layouts: Sequence[Layout], levels: bytes, start: int
+    ) -> tuple[tuple[Common, ...], Sequence[int]]:
+        """What those of a stack's blocks have in common that are alike in layout, level and exceptions, and which."""
+        own = [number if number in self.exceptions else None for number in range(start, start + len(levels))]
+        examples, which = told_apart([*zip(levels, layouts, own, strict=True)])
+        alike = [
+            self._common(layouts[i], PRECISIONS[levels[i]], self.exceptions.get(start + i, NO_EXCEPTIONS))
+            for i in examples
+        ]
+        return tuple(alike), which
+
+    def _common(self, layout: Layout, precision: str, exceptions: Mapping[str, str]) -> Common:
+        """What the blocks of a layout, a precision and exceptions from it have in common."""
         named, modules = self._found(layout, precision, exceptions)
         size = self._bytes(layout, precision, exceptions)
         return Common(layout.kind, layout.parameters, named, size, self._numbers[layout], modules)
@@ -312,7 +351,7 @@ class Draft:
         """The precision of an outside group: that of most of its weights."""
         asked = self.groups[number]
         if self.architecture.quantization is None:
-            return self._named(asked)
+            return precision_name(asked, self.raw)
         weights: Counter[str] = Counter()
         for tensor in self.architecture.outside[number].tensors:
             weights[precision_of(tensor.stored, asked, self.raw)] += tensor.parameters

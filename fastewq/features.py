@@ -50,7 +50,7 @@ def _is_final_norm(group: Outside, blocks: str) -> bool:
 
 
 STACK_FACTS: Final[Mapping[str, Callable[[Architecture, Stack], float]]] = {
-    "num_blocks": lambda _, stack: len(stack.blocks),
+    "num_blocks": lambda _, stack: len(stack.blocks.paths),
     "stack_parameters": lambda _, stack: sum([layout.parameters for layout in stack.blocks.layouts]),
     "model_parameters": lambda model, _: model.parameters,
     "width": lambda _, stack: stack.width,
@@ -125,12 +125,12 @@ class _BlockColumns(Columns):
         return len(FACTS)
 
 
-def values_of(architecture: Architecture, fact: str) -> list[float]:
-    """The values of a number in FACTS other than `exec_index`: of each stack with blocks, or of each layout."""
+def values_of(fact: str) -> Callable[[Architecture], list[float]]:
+    """What gives the values of a number in FACTS other than `exec_index`: of each stack with blocks, or each layout."""
     if fact == "num_parameters":
-        return [layout.parameters for layout in architecture.layouts]
+        return lambda model: [layout.parameters for layout in model.layouts]
     read = STACK_FACTS[fact]
-    return [read(architecture, stack) for stack in architecture.stacks if stack.blocks.paths]
+    return lambda model: [read(model, stack) for stack in model.stacks if stack.blocks.paths]
 
 
 Feature = Callable[[Columns], NDArray[np.float64]]
@@ -145,7 +145,12 @@ def _log(name: str) -> Feature:
 
 
 def _ratio(top: str, bottom: str) -> Feature:
-    return lambda columns: columns[top] / np.maximum(columns[bottom], 1.0)
+    return lambda columns: columns[top] / _positive(columns[bottom])
+
+
+def _positive(values: Any) -> Any:
+    """At least 1, of a column or of one number, for which numpy takes many times as long."""
+    return np.maximum(values, 1.0) if isinstance(values, np.ndarray) else max(values, 1.0)
 
 
 def _from_end(columns: Columns) -> NDArray[np.float64]:

@@ -120,12 +120,7 @@ def plan_architecture(
             "already_quantized": architecture.quantization is not None,
             **({"quantization": architecture.quantization} if architecture.quantization else {}),
         },
-        predictor={
-            "version": predictor.version,
-            "objective": predictor.objective,
-            "features": list(predictor.features),
-            "trained_on": dict(predictor.card["trained_on"]),
-        },
+        predictor=predictor.about,
         policy=chosen.as_dict(),
         target=target,
         confidence="extrapolating" if outside_domain else "in_domain",
@@ -145,7 +140,7 @@ def plan_architecture(
 
 
 def _ternary_warning(draft: Draft) -> tuple[str, ...]:
-    if "ternary" in draft.asked():
+    if draft.uses("ternary"):
         error = f"{DAMAGE['ternary']:.0%} of a matrix's energy"
         return (f"ternary rounding of a model not trained for it loses about {error}; see docs/plans.md",)
     return ()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
@@ -184,6 +184,16 @@ class Predictor:
         """What the labels it learned from mean."""
         return str(self.card["objective"])
 
+    @cached_property
+    def about(self) -> dict[str, Any]:
+        """What a plan says of its predictor."""
+        return {
+            "version": self.version,
+            "objective": self.objective,
+            "features": list(self.features),
+            "trained_on": dict(self.card["trained_on"]),
+        }
+
     def probabilities(self, columns: Columns) -> NDArray[np.float64]:
         """The probability of "quantize" for every block of `fastewq.features.block_columns`."""
         matrix = feature_matrix(columns, self.features)
@@ -225,24 +235,27 @@ class Predictor:
         return np.asarray(1 / (1 + np.exp(-(slope * margins.astype(np.float64) + intercept))))
 
     @cached_property
-    def _trained_on(self) -> dict[str, str]:
-        """The ranges of the training domain in words."""
-        return {name: f"{low:.15g} to {high:.15g}" for name, (low, high) in self.card["domain"]["ranges"].items()}
+    def _ranges(self) -> list[tuple[Callable[[Architecture], list[float]], float, float, str, str]]:
+        """Of the training domain: how a fact is read, its bounds, its name, and its bounds in words."""
+        return [
+            (values_of(name), low, high, name, f"{low:.15g} to {high:.15g}")
+            for name, (low, high) in self.card["domain"]["ranges"].items()
+        ]
 
     def outside_domain(self, architecture: Architecture) -> list[str]:
         """The facts in which a model lies outside the blocks the booster was trained on, in words; empty if none."""
-        layouts = architecture.layouts
-        if not layouts:
+        if not architecture.layouts:
             return []
-        domain, found = self.card["domain"], []
-        for name, (low, high) in domain["ranges"].items():
-            values = values_of(architecture, name)
+        found = []
+        for values_in, low, high, name, trained_on in self._ranges:
+            values = values_in(architecture)
             lowest, highest = min(values), max(values)
             if lowest < low or highest > high:
                 words = f"{lowest:.15g}" if lowest == highest else f"{lowest:.15g} to {highest:.15g}"
-                found.append(f"{name} is {words}; the predictor was trained on {self._trained_on[name]}")
-        if kinds := sorted({layout.kind for layout in layouts}.difference(domain["kinds"])):
-            found.append(f"block kind is {', '.join(kinds)}; the predictor was trained on {', '.join(domain['kinds'])}")
+                found.append(f"{name} is {words}; the predictor was trained on {trained_on}")
+        known = self.card["domain"]["kinds"]
+        if kinds := sorted({layout.kind for layout in architecture.layouts}.difference(known)):
+            found.append(f"block kind is {', '.join(kinds)}; the predictor was trained on {', '.join(known)}")
         return found
 
 

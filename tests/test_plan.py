@@ -302,8 +302,10 @@ def test_plan_of_a_config_is_the_plan_of_its_architecture(llama: dict[str, Any])
 def test_documents_read_back(probabilities: list[float], name: str, target: str, overrides: list[str]) -> None:
     if name == "ternary-mixed" and "ternary" not in TARGETS[target].schemes:
         name = "4bit-8bit-mixed"
-    document = planned(probabilities, {"name": name, "overrides": overrides}, target=target).as_dict()
+    plan = planned(probabilities, {"name": name, "overrides": overrides}, target=target)
+    document = plan.as_dict()
     assert read_plan(json.loads(json.dumps(document))).as_dict() == document
+    assert read_plan(document).stacks == plan.stacks
 
 
 def test_numbers_of_blocks_may_leave_some_out() -> None:
@@ -473,7 +475,7 @@ def test_real_configs_never_exceed_their_memory(name: str, memory: str, real_con
 
 def test_blocks_are_written_with_every_field_in_order() -> None:
     common = Common("attention+dense", 100, "int8", 120, 1, {"mlp.up_proj": "int4"})
-    alike = (common, common._replace(modules={}))
+    alike = (common, replace(common, modules={}))
     blocks = PlannedBlocks(("layers.0", "layers.1", "layers.2"), (0.25, 0.5, 0.75), alike, (0, 1, 0))
     overridden, plain, again = blocks.as_list()
     order = ["index", "path", "p_quantize", "kind", "parameters", "precision", "bytes", "layout", "modules"]

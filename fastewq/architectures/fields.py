@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -222,6 +222,11 @@ class Fields(dict["Size", int]):
     def classes(self) -> Sequence[str]:
         """The names of the model classes that take this config."""
         return self._class.classes
+
+    @property
+    def nested(self) -> Set[str]:
+        """The names of the nested configs that the class has."""
+        return self._class.subs.keys()
 
     def has(self, name: str) -> bool:
         """Whether the config itself (not its class default) has a value other than null."""

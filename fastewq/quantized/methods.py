@@ -504,7 +504,8 @@ class NotUnderstood(Exception):
 
 def quantization_of(config: Config) -> tuple[Config | None, bool]:
     """The config's own word on quantization, None where there is none; whether it is said of the text model alone."""
-    for level in (config, *map(config.get, NESTED)):
+    nested = [config[name] for name in NESTED if name in config]
+    for level in (config, *nested):
         if not level or not isinstance(level, Mapping):
             continue
         for field in ("quantization_config", "compression_config"):
