@@ -59,8 +59,8 @@ class Planner:
         if objective is None:
             return self._default
         if objective not in self._predictors:
-            known = ", ".join(sorted(self._predictors))
-            raise InvalidRequest(f"objective is {shown(objective, 40)}; served here: {known}")
+            known = " or ".join(sorted(self._predictors))
+            raise InvalidRequest(f"objective is {shown(objective, 40)}, which is not served here; expected {known}")
         return self._predictors[objective]
 
     def kept(self, body: bytes) -> Answer | None:

@@ -294,7 +294,7 @@ def test_without_a_choice_the_service_decides_and_refuses_what_it_lacks(browser,
         page.select_option("#objective", "entropy")
         page.click("#plan")
         page.wait_for_selector("#problem:not([hidden])")
-        assert "'entropy'; served here: sensitivity" in page.inner_text("#problem")
+        assert "'entropy', which is not served here; expected sensitivity" in page.inner_text("#problem")
         visit.context.close()
 
 
