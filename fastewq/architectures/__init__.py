@@ -88,6 +88,7 @@ OTHER_CLASSES: Final[Mapping[str, str]] = {
 
 OTHER_TYPES: Final[Mapping[tuple[str, str], str]] = {
     ("DeepseekOCR", "DeepseekOCRForCausalLM"): "deepseek_vl_v2",
+    ("aimv2", "AIMv2Model"): "aimv2_tower",
     ("deepseek_ref", "DeepseekV4ForCausalLM"): "deepseek_v4",
     ("git", "Grok1ForCausalLM"): "grok",
     ("internlm2", "InternLM2VEForCausalLM"): "internlm2_ve",

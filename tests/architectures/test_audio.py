@@ -95,3 +95,19 @@ def test_cohere_asr_of_nemo_is_the_librarys_in_other_words() -> None:
     assert [len(stack.blocks) for stack in read_config(small).stacks] == [3, 2]
     with pytest.raises(UnsupportedArchitecture, match=r"transf_encoder\.num_layers"):
         read_config(nemo | {"transf_encoder": {"num_layers": 1}})
+
+
+def test_qwen3_asr_of_its_authors_nests_both_configs_once_more() -> None:
+    """Qwen/Qwen3-ASR-0.6B."""
+    text = {"hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16}
+    text |= {"num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "model_type": "qwen3"}
+    heard = {"d_model": 896, "encoder_layers": 18, "encoder_attention_heads": 14, "encoder_ffn_dim": 3584}
+    heard |= {"output_dim": 1024, "num_mel_bins": 128, "downsample_hidden_size": 480}
+    kind = {"model_type": "qwen3_asr", "architectures": ["Qwen3ASRForConditionalGeneration"], "dtype": "bfloat16"}
+    thinker = {"audio_config": heard | {"model_type": "qwen3_asr_audio_encoder"}, "text_config": text}
+    whole = read_config(kind | {"thinker_config": thinker})
+    assert whole.exact, whole.warnings
+    flat = read_config(kind | {"audio_config": heard | {"model_type": "qwen3_asr_encoder"}, "text_config": text})
+    assert (whole.stacks, whole.outside) == (flat.stacks, flat.outside)
+    with pytest.raises(UnsupportedArchitecture, match=r"thinker_config\.classify_num is 5000"):
+        read_config(kind | {"thinker_config": thinker | {"classify_num": 5000}})

@@ -1673,3 +1673,11 @@ def test_rwkv_6_of_flash_linear_attention_has_as_many_parameters_under_other_nam
         read_config(flash | {"attn": {"layers": [1], "num_heads": 2}})
     with pytest.raises(UnsupportedArchitecture, match="proj_low_rank_dim"):
         read_config(flash | {"architectures": ["Rwkv6ForCausalLM"]})
+
+
+def test_aimv2_of_its_authors_is_a_tower_alone() -> None:
+    config = PUBLISHED["AIMv2-large"]["config"]
+    assert read_config(config).model_type == "aimv2_tower"
+    with pytest.raises(UnsupportedArchitecture, match="is_native"):
+        read_config(config | {"is_native": True})
+    assert read_config({"model_type": "aimv2", "architectures": ["Aimv2Model"]}).model_type == "aimv2"

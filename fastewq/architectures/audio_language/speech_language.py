@@ -495,6 +495,18 @@ def filled(classes: dict[str, BodyBuilder]) -> dict[str, BodyBuilder]:
     return adjusted(classes, lambda f: f.completed("text_config"))
 
 
+def thinking(f: Fields) -> Fields:
+    """The same where a file nests both configs once more, as Qwen/Qwen3-ASR-1.7B does."""
+    if not f.has("thinker_config"):
+        return f
+    inner = f.sub("thinker_config", "")
+    inner.require("classify_num", ())
+    kinds = {"audio_config": "qwen3_asr_encoder", "text_config": "qwen3"}
+    return f.replaced(
+        **{name: {**inner.value(name), "model_type": kind} for name, kind in kinds.items() if inner.sub(name, "")}
+    )
+
+
 GENERATE = "ForConditionalGeneration"
 SPEECH_LANGUAGE: dict[str, Model] = {
     **TOWERS_OF_SOUND,
@@ -506,9 +518,12 @@ SPEECH_LANGUAGE: dict[str, Model] = {
     "glmasr": Family("GlmAsr", filled(speaking(*GLM_ASR)), GENERATE),
     "qwen3_asr": Family(
         "Qwen3ASR",
-        speaking(
-            *QWEN3_ASR,
-            ForTokenClassification=Rest(Linear("score", labels, MOUTH, "token_classification_bias")),
+        adjusted(
+            speaking(
+                *QWEN3_ASR,
+                ForTokenClassification=Rest(Linear("score", labels, MOUTH, "token_classification_bias")),
+            ),
+            thinking,
         ),
         GENERATE,
     ),

@@ -884,6 +884,8 @@ ERNIE_4_5_VL = Adjusted(
 
 REMOTE_MULTIMODAL: Mapping[str, Family] = {
     "andesvl-aimv2-qwen3": one_class("AndesVL", "ForConditionalGeneration", ANDES_VL),
+    # apple/aimv2-large-patch14-224, modeling_aimv2.py: the tower alone; its config says `aimv2`, as the library's pair
+    "aimv2_tower": one_class("AIMv2", "Model", Assembly(Expect("is_native", False), aimv2())),
     # OpenGVLab/InternViT-300M-448px: the tower alone
     "intern_vit_6b": one_class("InternVision", "Model", intern_vit()),
     "step_robotics": one_class("StepVL", "ForConditionalGeneration", STEP_VL),
