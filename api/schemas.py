@@ -122,7 +122,8 @@ class ExportRequest(PlanRequest):
     @model_validator(mode="after")
     def _plans_once(self) -> ExportRequest:
         if self.plan is not None:
-            others = [name for name, field in PlanRequest.model_fields.items() if getattr(self, name) != field.default]
+            fields = PlanRequest.model_fields.items()
+            others = [n for n, field in fields if getattr(self, n) != field.get_default(call_default_factory=True)]
             if others:
                 raise ValueError(f"plan is exported as it was made; expected no {' and no '.join(others)} beside it")
         return self

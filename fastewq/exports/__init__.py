@@ -72,7 +72,7 @@ def export(plan: Plan, tool: str, *, nearest: bool = False) -> Export:
         method = shown(plan.model.get("quantization"))
         raise CannotExport(
             f"{tool} does not start from a checkpoint that is already quantized ({method})",
-            hint=f"Convert it to {plan.model['dtype']} weights first, and plan with --target {chosen.target}.",
+            hint=f"Convert it to {plan.model['dtype']} weights first, and plan for the target {chosen.target}.",
         )
     assignment = chosen.adapt(assign(plan, chosen.target))
     if assignment.differences and not nearest:

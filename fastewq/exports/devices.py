@@ -27,7 +27,10 @@ from fastewq.placement import Run
 def build(assignment: Assignment) -> Parts:
     plan = assignment.plan
     if plan.memory is None or not plan.memory.runs:
-        raise CannotExport("the plan has no devices", hint="Plan with --device, once per device, in pipeline order.")
+        raise CannotExport(
+            "the plan has no devices",
+            hint="Plan with them in pipeline order: --device, once for each, or 'devices': [..] over HTTP.",
+        )
     runs = plan.memory.runs
     files = {"device_map.json": json_text(device_map(plan, runs))}
     lines = ["transformers: from_pretrained(..., device_map=json.load(open('device_map.json')))"]
