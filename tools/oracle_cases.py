@@ -672,7 +672,16 @@ EXTRA: dict[str, list[dict[str, Any]]] = {
             "first_k_dense_replace": 2,
         }
     ],
-    "lfm2": [{**LAYERS, "full_attn_idxs": [2], "block_ff_dim": 777}, {**LAYERS, "layer_types": ["conv"] * 4}],
+    "lfm2": [
+        {**LAYERS, "full_attn_idxs": [2], "block_ff_dim": 777},
+        {**LAYERS, "layer_types": ["conv"] * 4},
+        {**LAYERS, "tie_embedding": False},
+    ],
+    "lfm2_moe": [{**BASE["lfm2_moe"], "tie_embedding": False}],
+    "videomae": [
+        {**BASE["videomae"], "qkv_bias": False},
+        {**BASE["videomae"], "qkv_bias": True, "qv_bias": False},
+    ],
     "minimax": [{**LAYERS, "layer_types": ["linear_attention"] * 4}],
     "recurrent_gemma": [{**LAYERS, "block_types": ["attention", "recurrent"]}],
     "xlstm": [{**LAYERS, "weight_mode": "fused"}, {**LAYERS, "weight_mode": "fused", "use_bias": True}],

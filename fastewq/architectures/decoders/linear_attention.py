@@ -228,6 +228,14 @@ def lfm2_inner(f: Fields) -> int:
     return max(inner, 1)
 
 
+def lfm2_tied(f: Fields) -> bool:
+    """Under the name that published files have for it, if it is there."""
+    return f.flag("tie_embedding" if f.has("tie_embedding") else "tie_word_embeddings")
+
+
+LFM2_HEADS = heads_with(ForCausalLM=LMHead(tied=lfm2_tied))
+
+
 def lfm2_layers(f: Fields, layers: int) -> Sequence[str]:
     if f.value("full_attn_idxs", None) is None:
         return ["full_attention"] * layers
@@ -497,7 +505,8 @@ LINEAR: Mapping[str, Model] = {
             feed_forwards={"dense": GatedMLP(prefix="feed_forward", names=LFM2_NAMES, inner=lfm2_inner)},
             renamed={"block_ff_dim": "intermediate_size"},
             **LFM2_OPTIONS,
-        )
+        ),
+        heads=LFM2_HEADS,
     ),
     "lfm2_moe": decoder(
         Decoder(
@@ -509,7 +518,8 @@ LINEAR: Mapping[str, Model] = {
             },
             feed_forward_schedule=leading("num_dense_layers", "dense", "sparse"),
             **LFM2_OPTIONS,
-        )
+        ),
+        heads=LFM2_HEADS,
     ),
     "recurrent_gemma": decoder(
         Decoder(

@@ -189,9 +189,16 @@ VIVIT = vit(
     position_table(plus(tubelets, 1)),
     patch_embedding(*(entry("tubelet_size", i) for i in range(3))),
 )
+
+
+def videomae_bias(f: Fields) -> bool:
+    """Under the name that published files have for it, if it is there."""
+    return f.flag("qkv_bias" if f.has("qkv_bias") else "qv_bias")
+
+
 VIDEOMAE = vit(
     patch_embedding("tubelet_size", "patch_size", "patch_size"),
-    layer=older_vit_layer(query="qv_bias", key=False, value="qv_bias"),
+    layer=older_vit_layer(query=videomae_bias, key=False, value=videomae_bias),
     path="encoder.layer",
     norm=None,
 )

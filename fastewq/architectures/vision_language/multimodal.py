@@ -30,9 +30,10 @@ from fastewq.architectures.assembly import (
     tied,
 )
 from fastewq.architectures.body import BodyBuilder
+from fastewq.architectures.decoders.linear_attention import lfm2_tied
 from fastewq.architectures.fields import MAX_SIZE, Fields, Size
 from fastewq.architectures.heads import Model, labels
-from fastewq.architectures.parts import Option, Part, present
+from fastewq.architectures.parts import Option, Part, present, unless
 from fastewq.architectures.text import TEXT
 from fastewq.architectures.vision.clip import VISION
 from fastewq.architectures.vision.towers import STEP_WIDTH, TOWERS
@@ -352,6 +353,7 @@ LFM2_VL = (
     ),
     speaks("language_model"),
 )
+LFM2_HEAD = Rest(Linear("lm_head", "text_config.vocab_size", MOUTH, False, weight=unless(lfm2_tied)))
 GOT_OCR2 = (
     sees("vision_tower"),
     Rest(
@@ -560,8 +562,8 @@ MULTIMODAL: dict[str, Family] = {
     "video_llava": Family("VideoLlava", speaking(*VIDEO_LLAVA), GENERATE),
     "cohere2_vision": Family("Cohere2Vision", speaking(*COHERE2_VISION), GENERATE),
     "aya_vision": Family("AyaVision", speaking(*AYA_VISION), GENERATE),
-    "lfm2_vl": Family("Lfm2Vl", speaking(*LFM2_VL), GENERATE),
-    "lfm2-vl": Family("Lfm2Vl", speaking(*LFM2_VL), GENERATE),
+    "lfm2_vl": Family("Lfm2Vl", speaking(*LFM2_VL, lm_head=LFM2_HEAD), GENERATE, tied=lfm2_tied),
+    "lfm2-vl": Family("Lfm2Vl", speaking(*LFM2_VL, lm_head=LFM2_HEAD), GENERATE, tied=lfm2_tied),
     "got_ocr2": Family("GotOcr2", speaking(*GOT_OCR2), GENERATE),
     "glm_ocr": Family("GlmOcr", speaking(*QWEN_VL, lm_head=LM_HEAD_OF_EITHER), GENERATE),
     "paddleocr_vl": Family("PaddleOCRVL", once_flat(speaking(*PADDLE_OCR, lm_head=LM_HEAD_OF_EITHER)), GENERATE),
