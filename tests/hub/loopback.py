@@ -113,7 +113,7 @@ class LoopbackHub:
         self.repositories: dict[str, Repository] = {}
         self.faults: list[Fault] = []
         self.requests: list[Request] = []
-        self._random = random.Random(0)
+        self._random = random.Random()
         self._in_a_row: Counter[tuple[str, str | None]] = Counter()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
@@ -192,8 +192,11 @@ class LoopbackHub:
 
     @contextlib.contextmanager
     def injecting(self, *faults: Fault) -> Iterator[None]:
-        """These faults, and a fresh request log, for the duration of a with block."""
+        """These faults, and a fresh request log, for the duration of a with block. Its dice do not depend on how often
+        they were thrown before, in other tests.
+        """
         with self._lock:
+            self._random.seed(0)
             self.faults, self.requests = list(faults), []
             self._in_a_row.clear()
         try:

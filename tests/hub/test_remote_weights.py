@@ -92,13 +92,13 @@ def test_random_faults_change_nothing(hub, loopback, local):
         Fault("truncate", path="cdn", probability=0.06),
         Fault("wrong_range", path="cdn", probability=0.06),
     ]
-    met: set[str | None] = set()
-    for _ in range(20):  # requests in flight share the dice, so one reading may meet a kind less
-        with loopback.injecting(*faults), open_hub_checkpoint(hub, "weights/good") as checkpoint:
-            assert blocks(checkpoint) == local
-            met |= {request.fault for request in loopback.requests}
-        if met >= {"status", "reset", "truncate"}:
-            return
+    with loopback.injecting(*faults):
+        for _ in range(20):  # requests in flight share the dice, so one reading may meet a kind less
+            with open_hub_checkpoint(hub, "weights/good") as checkpoint:
+                assert blocks(checkpoint) == local
+            met = {request.fault for request in loopback.requests}
+            if met >= {"status", "reset", "truncate"}:
+                return
     raise AssertionError(f"only these faults were injected: {met}")
 
 

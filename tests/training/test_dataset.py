@@ -261,7 +261,7 @@ def test_readings_that_could_differ_in_the_last_bit_are_kept_apart(tmp_path, mon
     elif changed == "compiler":
         monkeypatch.setattr(dataset_readings, "version", lambda _: "0.1")
     else:
-        shutil.copytree(analysis.__path__[0], tmp_path / "analysis")
+        shutil.copytree(analysis.__path__[0], tmp_path / "analysis", ignore=shutil.ignore_patterns("__pycache__"))
         with (tmp_path / "analysis" / "format_torch.py").open("a") as stream:
             stream.write("# changed")
         monkeypatch.setattr(analysis, "__path__", [str(tmp_path / "analysis")])
