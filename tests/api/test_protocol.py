@@ -10,9 +10,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-import structlog
 import uvicorn
-from fastewq.api import protocol
+from fastewq.api import logs, protocol
 from fastewq.api.app import create_app
 from fastewq.api.settings import Settings
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -21,7 +20,8 @@ from .server import wait_until
 
 
 @pytest.fixture
-def server() -> Iterator[uvicorn.Server]:
+def server(monkeypatch) -> Iterator[uvicorn.Server]:
+    monkeypatch.setattr(logs, "configure", lambda level: None)  # would be the process's, and that of tests to come
     app = create_app(Settings(log_level="error"))
     config = uvicorn.Config(app, port=0, http=protocol.Protocol, ws="none", log_config=None, timeout_keep_alive=1)
     server = uvicorn.Server(config)
@@ -31,7 +31,6 @@ def server() -> Iterator[uvicorn.Server]:
     yield server
     server.should_exit = True
     thread.join()
-    structlog.reset_defaults()  # the level is the process's: tests that come after would log nothing below an error
 
 
 @pytest.fixture
