@@ -13,6 +13,7 @@ from typing import Final
 
 import structlog
 import uvicorn
+from uvicorn.supervisors import multiprocess
 
 from fastewq.errors import UnavailableError
 
@@ -25,6 +26,21 @@ log = structlog.get_logger()
 
 WORKER_SECONDS: Final = 60
 """Time in which a worker must give a sign of life to the process that started it."""
+
+
+class Worker(multiprocess.Process):
+    """A worker process whose death ends the wait for its sign of life.
+
+    The server keeps the worker's end of the pipe open in the parent too, which would then wait for all WORKER_SECONDS
+    on a worker that was killed after it was asked, and in that time replace none and hear no signal.
+    """
+
+    def start(self) -> None:
+        super().start()
+        self.child_conn.close()
+
+
+multiprocess.Process = Worker  # type: ignore[misc]
 
 
 def serve(settings: Settings) -> None:

@@ -9,6 +9,8 @@ import threading
 
 import httpx
 import pytest
+import uvicorn
+from fastewq.api.server import Worker
 
 from .server import Server, wait_until
 
@@ -48,6 +50,19 @@ def test_metrics_are_those_of_all_workers(two_workers):
             assert client.get("/readyz").status_code == 200
     wait_until(lambda: counted(two_workers, 'fastewq_http_requests_total{method="GET",route="/readyz"') == 20)
     wait_until(lambda: counted(two_workers, "fastewq_http_requests_in_progress") == 1)
+
+
+def test_a_worker_that_dies_when_it_was_asked_for_a_sign_of_life_is_not_waited_for():
+    worker = Worker(uvicorn.Config("fastewq.api.app:create_app", factory=True), [])
+    worker.start()
+    os.kill(worker.pid, signal.SIGSTOP)  # so that it cannot answer
+    asking = threading.Thread(target=worker.ping, args=(3600,), daemon=True)
+    asking.start()
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.join()
+    asking.join(60)
+    assert not asking.is_alive()
+    assert not worker.is_alive()
 
 
 def test_a_worker_that_is_killed_under_load_is_replaced(two_workers, llama):
