@@ -238,7 +238,22 @@ def test_a_config_without_any_size_is_planned_by_class_defaults_and_says_so() ->
     scales = {"model_type": "llama", "torch_dtype": "float16", "kv_cache": {"dtype": "float8_e4m3fn"}}
     expected = "none of hidden_size, num_hidden_layers is given; the class defaults of llama are assumed"
     assert read_config(scales).warnings == (expected,)
+    assert read_config(scales).exact
     own_words = {"model_type": "bloom", "torch_dtype": "float16", "num_layers": 30, "hidden_dim": 4096}
     assert read_config(own_words).warnings[-1].startswith("none of hidden_size, n_layer is given")
-    assert read_config(own_words | {"n_layer": 2}).warnings == ()
+    assert read_config(own_words | {"n_layer": 30, "hidden_size": 4096}).warnings == ()
     assert read_config(LLAMA | {"torch_dtype": "float16"}).warnings == ()
+
+
+def test_sizes_under_names_that_the_class_ignores_are_not_silently_its_defaults() -> None:
+    sent = {"model_type": "bloom", "torch_dtype": "float16", "num_layers": 30, "hidden_dim": 4096}
+    told = "hidden_dim and num_layers of the config: not known for model_type bloom; the class defaults of "
+    model = read_config(sent)
+    assert not model.exact
+    assert model.warnings[0] == told + "hidden_size and n_layer are assumed"
+    half = read_config(sent | {"n_layer": 30})
+    assert not half.exact
+    assert half.warnings[0].endswith("the class defaults of hidden_size are assumed")
+    # Given both, the class ignores the others; so it does where they say what it assumes.
+    assert read_config(sent | {"n_layer": 30, "hidden_size": 4096}).exact
+    assert read_config({"model_type": "bloom", "num_layers": 2, "hidden_dim": 64}).exact

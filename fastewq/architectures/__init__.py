@@ -69,6 +69,8 @@ SIZES: Final = frozenset(
     }
 )
 """Names of the width and depth of a model."""
+OTHER_SIZES: Final = SIZES | {"hidden_dim", "model_dim", "d_embed", "num_layer", "nlayers", "num_blocks", "n_blocks"}
+"""These, and names that configs of other code have for them."""
 PARTS_AND_SIZES: Final = PARTS | {"llm_config", "language_config", "thinker_config", "talker_config"}
 """These, and where such code can have the sizes of the models."""
 
@@ -146,7 +148,13 @@ def read(config: Mapping[str, Any]) -> Architecture:
     head, guesses = chosen_head(f, model)
     body = model.build(f, head)
     text = f.optional_sub("text_config", "") or f
-    warnings = (*guesses, *body.warnings, *unread_parts(f, config, body), *unread_positions(f))
+    warnings = (
+        *guesses,
+        *body.warnings,
+        *unread_parts(f, config, body),
+        *unread_positions(f),
+        *unread_sizes(f, config, body),
+    )
     stored, assumed = dtype(f, text)
     return Architecture(
         model_type=model_type,
@@ -263,6 +271,21 @@ def unread_positions(f: Fields) -> tuple[str, ...]:
     if kind == "absolute" or not f.value("type_vocab_size", None):
         return ()
     return (f"position_embedding_type is {shown(kind)}; model_type {f.model_type} is read with a table of positions",)
+
+
+def unread_sizes(f: Fields, config: Mapping[str, Any], body: Body) -> tuple[str, ...]:
+    """A warning where a width or depth of the class is not given, and one under a name that it does not know is."""
+    missing = [name for name in size_fields(f.model_type) if not f.has(name)]
+    if not missing:
+        return ()
+    used = [size for stack in body.stacks for size in (stack.width, len(stack.blocks))]
+    unread = sorted(name for name in config.keys() & OTHER_SIZES if f.unread(name) and config[name] not in used)
+    if not unread:
+        return ()
+    return (
+        f"{' and '.join(unread)} of the config: not known for model_type {f.model_type}; "
+        f"the class defaults of {' and '.join(missing)} are assumed",
+    )
 
 
 def assumed_sizes(f: Fields) -> tuple[str, ...]:

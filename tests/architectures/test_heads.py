@@ -167,11 +167,11 @@ def test_parts_that_nothing_reads_are_flagged(part: dict[str, Any]) -> None:
 
 
 def test_sizes_in_another_place_than_the_librarys_are_flagged() -> None:
-    """Qwen3-ASR's first files hold all of the model in `thinker_config`, which the library's class does not read."""
+    """Authors' first files have all in an object of another name, which the library's class does not read."""
     sizes = {"text_config": {"hidden_size": 2048}, "audio_config": {"d_model": 1024}}
-    found = read_config({"model_type": "qwen3_asr", "dtype": "bfloat16", "thinker_config": sizes})
+    found = read_config({"model_type": "qwen3_asr", "dtype": "bfloat16", "talker_config": sizes})
     assert not found.exact
-    assert "thinker_config is not known" in found.warnings[0]
+    assert "talker_config is not known" in found.warnings[0]
     assert read_config({"model_type": "qwen3_asr", "dtype": "bfloat16", **sizes}).exact
 
 
