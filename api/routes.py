@@ -34,8 +34,11 @@ def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 REFUSALS = _errors(400, 401, 408, 413, 415, 422, 429, 503)
 """The errors of every route that takes a body."""
-LOOKUP_ERRORS = _errors(401, 403, 404, 413, 422, 429, 502, 503)
+READ_ERRORS = _errors(401, 413, 422, 429, 503)
+"""The errors of every route without a body."""
+LOOKUP_ERRORS = READ_ERRORS | _errors(403, 404, 502)
 """The errors of every route that may ask the Hub."""
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "If-None-Match names this answer."}}
 
 
 def _service(request: Request) -> Service:
@@ -92,7 +95,7 @@ async def create_plans(request: Request) -> Response:
     "/v1/models/{org}/{name}/plan",
     tags=["plans"],
     dependencies=ONLY_KNOWN,
-    responses={200: {"model": schemas.Plan}, 304: {"description": "If-None-Match names this plan."}, **LOOKUP_ERRORS},
+    responses={200: {"model": schemas.Plan}, **NOT_MODIFIED, **LOOKUP_ERRORS},
 )
 async def read_model_plan(
     request: Request,
@@ -121,7 +124,7 @@ async def read_model_plan(
     "/v1/catalog",
     tags=["catalog"],
     dependencies=ONLY_KNOWN,
-    responses={200: {"model": schemas.CatalogPage}, **LOOKUP_ERRORS},
+    responses={200: {"model": schemas.CatalogPage}, **NOT_MODIFIED, **READ_ERRORS, **_errors(404)},
 )
 async def search_catalog(
     request: Request,
@@ -172,7 +175,7 @@ async def create_export(request: Request, tool: Annotated[str, Path(json_schema_
     return Answer(orjson.dumps(made.as_dict()))
 
 
-@router.get("/v1/exports", tags=["exports"], dependencies=ONLY_KNOWN)
+@router.get("/v1/exports", tags=["exports"], dependencies=ONLY_KNOWN, responses=READ_ERRORS)
 async def list_exports() -> schemas.Tools:
     """The deployment tools a plan can be exported to."""
     return schemas.Tools(
@@ -184,7 +187,7 @@ async def list_exports() -> schemas.Tools:
     "/v1/predictor",
     tags=["predictor"],
     dependencies=ONLY_KNOWN,
-    responses={200: {"model": schemas.Card}, **_errors(503)},
+    responses={200: {"model": schemas.Card}, **NOT_MODIFIED, **READ_ERRORS},
 )
 async def read_predictor(
     request: Request,

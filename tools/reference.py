@@ -63,7 +63,7 @@ def _body(operation: dict[str, Any], document: dict[str, Any]) -> list[str]:
 
 def _answers(operation: dict[str, Any]) -> list[str]:
     names = []
-    for status, answer in operation["responses"].items():
+    for status, answer in sorted(operation["responses"].items()):
         schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
         names.append(f"{status} {schema['$ref'].rpartition('/')[2]}" if "$ref" in schema else status)
     return ["", "Answers: " + ", ".join(names)]

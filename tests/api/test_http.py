@@ -426,6 +426,16 @@ def test_requests_sent_ahead_are_answered_in_order(server, llama):
     assert answer.endswith(b'{"status":"live"}')
 
 
+def test_every_error_of_the_openapi_document_has_the_one_shape(client):
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    for path, methods in client.get("/openapi.json").json()["paths"].items():
+        for operation in methods.values():
+            refused = {status: answer for status, answer in operation["responses"].items() if status >= "400"}
+            assert all(answer["content"] == error for answer in refused.values()), path
+            if path.startswith("/v1/"):  # where keys, rates, concurrency and unknown parameters are looked at
+                assert {"401", "422", "429", "503"} <= refused.keys(), path
+
+
 def test_every_example_of_the_openapi_document_works_as_it_is(client):
     tried = []
     for path, methods in client.get("/openapi.json").json()["paths"].items():
