@@ -301,7 +301,8 @@ class Export(BaseModel):
     verified: str
     files: list[File]
     usage: str
-    bytes: int
+    bytes: int = Field(description="Of all tensors in the tool's files.")
+    header_bytes: int = Field(description="An estimate of what the model file holds besides; 0 where other files do.")
     differences: list[Difference]
     warnings: list[str]
 

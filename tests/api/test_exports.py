@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from fastewq.api.schemas import Export
 
 import fastewq
 from fastewq.exports import TOOLS, export
@@ -17,6 +18,7 @@ def test_an_export_is_that_of_the_library(client, llama, tool):
     for target, named in ((TOOLS[tool].target, {}), ("plain", {"target": "plain"})):
         made = client.post(f"/v1/exports/{tool}", json={**request, **named, "nearest": True})
         assert made.status_code == 200, made.text
+        assert made.json().keys() == {field.alias or name for name, field in Export.model_fields.items()}
         expected = fastewq.plan(llama, devices=["12GiB", "12GiB"], memory="10GiB", target=target)
         assert made.json() == export(expected, tool, nearest=True).as_dict()
         plan = client.post("/v1/plans", json={**request, "target": target}).json()
