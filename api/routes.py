@@ -38,6 +38,7 @@ READ_ERRORS = _errors(401, 413, 422, 429, 503)
 """The errors of every route without a body."""
 LOOKUP_ERRORS = READ_ERRORS | _errors(403, 404, 502)
 """The errors of every route that may ask the Hub."""
+OBJECTIVE = "entropy or sensitivity; unset: the service's own."
 NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "If-None-Match names this answer."}}
 
 
@@ -101,11 +102,11 @@ async def read_model_plan(
     request: Request,
     org: Annotated[str, Path(pattern=schemas.NAME)],
     name: Annotated[str, Path(pattern=schemas.NAME)],
-    revision: Annotated[str, Query(pattern=schemas.REVISION)] = "main",
-    objective: Annotated[str | None, Query(description="entropy or sensitivity.")] = None,
-    policy: str = DEFAULT_POLICY,
-    target: str = "plain",
-    memory: str | None = None,
+    revision: Annotated[str, Query(pattern=schemas.REVISION, description=schemas.REVISION_OF)] = "main",
+    objective: Annotated[str | None, Query(description=OBJECTIVE)] = None,
+    policy: Annotated[str, Query(description=schemas.POLICY)] = DEFAULT_POLICY,
+    target: Annotated[str, Query(description=schemas.TARGET)] = "plain",
+    memory: Annotated[str | None, Query(description=schemas.SIZE)] = None,
 ) -> Response:
     """The plan of a published model, from its config in the catalog, or at the Hub where that is allowed."""
     fields = {
@@ -129,14 +130,16 @@ async def read_model_plan(
 async def search_catalog(
     request: Request,
     text: Annotated[str | None, Query(max_length=200, description="Part of the id.")] = None,
-    model_type: Annotated[str | None, Query(max_length=100)] = None,
-    task: Annotated[str | None, Query(max_length=100)] = None,
-    min_parameters: Annotated[int | None, Query(ge=0, le=2**62)] = None,
-    max_parameters: Annotated[int | None, Query(ge=0, le=2**62)] = None,
-    max_bytes: Annotated[int | None, Query(ge=0, le=2**62, description="Of all weights under `policy`.")] = None,
-    policy: str = DEFAULT_POLICY,
+    model_type: Annotated[str | None, Query(max_length=100, description="Of the config, such as llama.")] = None,
+    task: Annotated[str | None, Query(max_length=100, description="Such as text-generation.")] = None,
+    min_parameters: Annotated[int | None, Query(ge=0, le=2**62, description="At least so many.")] = None,
+    max_parameters: Annotated[int | None, Query(ge=0, le=2**62, description="At most so many.")] = None,
+    max_bytes: Annotated[
+        int | None, Query(ge=0, le=2**62, description="Of all weights under `policy`, at most.")
+    ] = None,
+    policy: Annotated[str, Query(description=schemas.POLICY)] = DEFAULT_POLICY,
     error_code: Annotated[str | None, Query(max_length=100, description="Refused models with this error.")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 20,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Models per page.")] = 20,
     cursor: Annotated[str | None, Query(max_length=100, description="The cursor of the page before.")] = None,
 ) -> Response:
     """The models of the catalog that fit all that is given, a page at a time."""
@@ -191,7 +194,7 @@ async def list_exports() -> schemas.Tools:
 )
 async def read_predictor(
     request: Request,
-    objective: Annotated[str | None, Query(description="entropy or sensitivity; unset: the service's own.")] = None,
+    objective: Annotated[str | None, Query(description=OBJECTIVE)] = None,
 ) -> Response:
     """The predictor's card: version, features, training data, measured quality."""
     return Answer(orjson.dumps(_service(request).planner.predictor(objective).card)).unless_known(request)

@@ -10,8 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
+from fastewq.catalog.index import POLICY_COLUMNS
 from fastewq.memory import MAX_DEVICES
 from fastewq.policy import DEFAULT_POLICY
+from fastewq.schemes import TARGETS
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}$"
 MODEL_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?$"
@@ -29,6 +31,12 @@ EXAMPLE_CONFIG: dict[str, Any] = {
     "torch_dtype": "bfloat16",
     "vocab_size": 128256,
 }
+
+
+POLICY = f"A policy's name: {', '.join(POLICY_COLUMNS)}"
+TARGET = f"The tool whose file format counts the bytes: {', '.join(TARGETS)}"
+REVISION_OF = "Branch, tag or commit."
+SIZE = "What weights, KV cache and reserve must fit, in bytes or as text such as 24GiB."
 
 
 class Request(BaseModel):
@@ -60,19 +68,17 @@ class PlanRequest(Request):
         str | None,
         Field(pattern=MODEL_ID, description="The model's name on the Hub; with a config it is only carried along."),
     ] = None
-    revision: Annotated[str | None, Field(pattern=REVISION, description="Branch, tag or commit.")] = None
+    revision: Annotated[str | None, Field(pattern=REVISION, description=REVISION_OF)] = None
     objective: Annotated[
         Literal["entropy", "sensitivity"] | None,
         Field(description="Which predictor; null: the service's own. See docs/quality.md."),
     ] = None
     policy: Annotated[
         str | dict[str, Any],
-        Field(description="A policy's name, or an object with `name` and the fields that differ from it."),
+        Field(description=f"{POLICY}; or an object with `name` and the fields that differ from it."),
     ] = DEFAULT_POLICY
-    target: Annotated[str, Field(description="The tool whose file format counts the bytes.")] = "plain"
-    memory: Annotated[
-        Size | None, Field(description="What weights, KV cache and reserve must fit, in bytes or as text.")
-    ] = None
+    target: Annotated[str, Field(description=f"{TARGET}.")] = "plain"
+    memory: Annotated[Size | None, Field(description=SIZE)] = None
     devices: Annotated[
         list[Size],
         # By a factory: a default that is a list would be copied for every request, in many times the time.
@@ -110,7 +116,7 @@ class ExportRequest(PlanRequest):
     target: Annotated[
         str,
         Field(
-            description="The tool whose file format counts the bytes; unset: that of the tool exported to.",
+            description=f"{TARGET}; unset: that of the tool exported to.",
             json_schema_extra=lambda schema: schema.pop("default"),
         ),
     ] = "plain"

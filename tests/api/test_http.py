@@ -436,6 +436,15 @@ def test_every_error_of_the_openapi_document_has_the_one_shape(client):
                 assert {"401", "422", "429", "503"} <= refused.keys(), path
 
 
+def test_every_field_and_parameter_that_can_be_sent_is_described(client):
+    document = client.get("/openapi.json").json()
+    operations = [operation for methods in document["paths"].values() for operation in methods.values()]
+    sent = {p["name"]: p for o in operations for p in o.get("parameters", []) if p["in"] == "query"}
+    for request in ("PlanRequest", "ExportRequest", "BatchRequest"):
+        sent |= document["components"]["schemas"][request]["properties"]
+    assert [name for name, about in sent.items() if not about.get("description")] == []
+
+
 def test_every_example_of_the_openapi_document_works_as_it_is(client):
     tried = []
     for path, methods in client.get("/openapi.json").json()["paths"].items():
