@@ -32,12 +32,19 @@ def followed(policies: tuple[Policy, ...], architecture: Architecture, probabili
     end = 0
     for stack, tower in zip(architecture.stacks, kept_towers(architecture), strict=True):
         start, end = end, end + len(stack.blocks.paths)
-        levels = stack_precisions(policies, tuple(probabilities[start:end]))
+        levels = stack_precisions(policies, of_stack(probabilities, start, end))
         if tower:
             kept = bytes(end - start)
             levels = tuple([own if policy.vision else kept for own, policy in zip(levels, policies, strict=True)])
         found.append(levels)
     return list(map(b"".join, zip(*found, strict=True))) if found else [b""] * len(policies)
+
+
+def of_stack(probabilities: Sequence[float], start: int, end: int) -> tuple[float, ...]:
+    """The probabilities of a stack out of those of all blocks: where it is the only one, the same object."""
+    if start == 0 and end == len(probabilities) and isinstance(probabilities, tuple):
+        return probabilities
+    return tuple(probabilities[start:end])
 
 
 def told_apart(keys: Sequence[Hashable]) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -296,7 +303,7 @@ class Draft:
         end = start + len(blocks.paths)
         levels = bytes(self.levels[start:end])
         alike, which = self._told_apart(blocks.layouts, levels, start) if self._varied else self._at_each_level(levels)
-        return PlannedBlocks(blocks.paths, tuple(self.probabilities[start:end]), alike, which)
+        return PlannedBlocks(blocks.paths, of_stack(self.probabilities, start, end), alike, which)
 
     @lazy
     def _varied(self) -> bool:

@@ -14,13 +14,24 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fastewq.architecture import Architecture, Stack
+from fastewq.architecture import Architecture, Stack, lazy
 from fastewq.features import FEATURES, PLACE, STACK_FACTS, StackFacts, facts_of
 
 REMEMBERED: Final = 256
 """Stacks whose probabilities are kept; the bounds of configs keep them short."""
 DECIMALS: Final = 6
 """Of a probability in a plan."""
+
+
+class Profile(tuple[float, ...]):
+    """The probabilities of a stack, which are hashed once: what follows from them is kept under them."""
+
+    @lazy
+    def _hash(self) -> int:
+        return super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 class Profiles:
@@ -56,4 +67,4 @@ class Profiles:
             edge.searchsorted(feature(places).astype(np.float32), "right") if of_place else next(common)
             for feature, of_place, edge in self._axes
         ]
-        return tuple(np.broadcast_to(self._table[tuple(index)], blocks).round(DECIMALS).tolist())
+        return Profile(np.broadcast_to(self._table[tuple(index)], blocks).round(DECIMALS).tolist())
