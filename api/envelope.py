@@ -118,7 +118,7 @@ class Exchange:
             "path": path[:MAX_LOGGED_PATH],
             "route": route,
             "status": self.status,
-            "seconds": round(seconds, 6),
+            "seconds": round(seconds * 1e6) / 1e6,
         }
         if key := self.scope["state"].get("key"):
             line["key"] = key

@@ -172,10 +172,6 @@ class Protocol(HttpToolsProtocol):
         lines += [name + b": " + value for name, value in self.headers if name != b"upgrade"]
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # a field after the last chunk must not pass for one of the head
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         if self._offers_upgrade():
             return
@@ -187,6 +183,7 @@ class Protocol(HttpToolsProtocol):
         if not self.url.startswith(b"/") and (absolute := ABSOLUTE.fullmatch(self.url)):
             self.url = absolute[1] if absolute[1].startswith(b"/") else b"/" + absolute[1]
         super().on_headers_complete()
+        self.headers = []  # a field after the last chunk must not pass for one of the head, which the request has now
         self._in_head = False
         self._head_bytes = 0
         self._head_until = math.inf
@@ -217,7 +214,10 @@ class Protocol(HttpToolsProtocol):
 
         Raises MalformedRequest, CodingNotSupported.
         """
-        codings = b", ".join([value for name, value in self.headers if name == b"transfer-encoding"])
+        found = [value for name, value in self.headers if name == b"transfer-encoding"]
+        if not found:
+            return
+        codings = b", ".join(found)
         if codings and self.parser.get_http_version() == "1.0":
             raise not_http("the request is HTTP/1.0 and has a Transfer-Encoding; expected a Content-Length")
         *others, last = codings.lower().split(b",")

@@ -62,7 +62,7 @@ def norm(name: str, width: int, bias: bool = False) -> Tensors:
 
 
 def embedding(name: str, rows: int, width: int) -> Tensors:
-    return (Tensor(join(name, "weight"), (rows, width), "embedding"),)
+    return (new_tensor((join(name, "weight"), (rows, width), "embedding", False, None)),)
 
 
 def parameter(name: str, *shape: int, role: Role = "other") -> Tensors:
