@@ -125,14 +125,6 @@ class _BlockColumns(Columns):
         return len(FACTS)
 
 
-def values_of(fact: str) -> Callable[[Architecture], list[float]]:
-    """What gives the values of a number in FACTS other than `exec_index`: of each stack with blocks, or each layout."""
-    if fact == "num_parameters":
-        return lambda model: [layout.parameters for layout in model.layouts]
-    read = STACK_FACTS[fact]
-    return lambda model: [read(model, stack) for stack in model.stacks if stack.blocks.paths]
-
-
 Feature = Callable[[Columns], NDArray[np.float64]]
 
 

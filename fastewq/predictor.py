@@ -23,9 +23,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fastewq.architecture import Architecture
+from fastewq.architecture import Architecture, Stack
 from fastewq.errors import InputError, InvalidArtefact
-from fastewq.features import FEATURES, Columns, block_columns, feature_matrix, values_of
+from fastewq.features import FEATURES, STACK_FACTS, Columns, block_columns, feature_matrix
 from fastewq.profiles import DECIMALS, Profiles
 from fastewq.shown import shown
 
@@ -235,26 +235,34 @@ class Predictor:
         return np.asarray(1 / (1 + np.exp(-(slope * margins.astype(np.float64) + intercept))))
 
     @cached_property
-    def _ranges(self) -> list[tuple[Callable[[Architecture], list[float]], float, float, str, str]]:
-        """Of the training domain: how a fact is read, its bounds, its name, and its bounds in words."""
+    def _ranges(self) -> list[tuple[str, Callable[[Architecture, Stack], float] | None, float, float, str]]:
+        """Of the training domain: the name of a fact, how it is read off a stack, its bounds, and these in words.
+
+        One fact is read off layouts: `num_parameters`.
+        """
         return [
-            (values_of(name), low, high, name, f"{low:.15g} to {high:.15g}")
+            (name, None if name == "num_parameters" else STACK_FACTS[name], low, high, f"{low:.15g} to {high:.15g}")
             for name, (low, high) in self.card["domain"]["ranges"].items()
         ]
 
     def outside_domain(self, architecture: Architecture) -> list[str]:
         """The facts in which a model lies outside the blocks the booster was trained on, in words; empty if none."""
-        if not architecture.layouts:
+        layouts = architecture.layouts
+        if not layouts:
             return []
+        stacks = [stack for stack in architecture.stacks if stack.blocks.paths]
         found = []
-        for values_in, low, high, name, trained_on in self._ranges:
-            values = values_in(architecture)
+        for name, fact, low, high, trained_on in self._ranges:
+            if fact is None:
+                values: list[float] = [layout.parameters for layout in layouts]
+            else:
+                values = [fact(architecture, stack) for stack in stacks]
             lowest, highest = min(values), max(values)
             if lowest < low or highest > high:
                 words = f"{lowest:.15g}" if lowest == highest else f"{lowest:.15g} to {highest:.15g}"
                 found.append(f"{name} is {words}; the predictor was trained on {trained_on}")
         known = self.card["domain"]["kinds"]
-        if kinds := sorted({layout.kind for layout in architecture.layouts}.difference(known)):
+        if kinds := sorted({layout.kind for layout in layouts}.difference(known)):
             found.append(f"block kind is {', '.join(kinds)}; the predictor was trained on {', '.join(known)}")
         return found
 
