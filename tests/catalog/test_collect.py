@@ -268,7 +268,7 @@ def test_a_hub_that_vanishes_in_the_middle_ends_the_run_with_one_error(
     store, loopback, hub_configs, tmp_path, monkeypatch, kind
 ):
     monkeypatch.setattr(hub_module, "LOST_SECONDS", 0.0)
-    monkeypatch.setattr(collect_module, "IN_FLIGHT", 2)
+    monkeypatch.setattr(collect_module, "IN_FLIGHT", 1)  # an answer that comes late would be a sign of life
     ids, names = tmp_path / "ids.txt", [f"cat/made-m{n:03}" for n in range(40)]
     ids.write_text("\n".join(names))
     hub = Hub(endpoint=loopback.endpoint, cache=tmp_path / "c", patience=QUICK)
@@ -276,7 +276,7 @@ def test_a_hub_that_vanishes_in_the_middle_ends_the_run_with_one_error(
         counts = run(store, hub, str(ids))
         assert len(loopback.requests) < 10 + 2 * QUICK.attempts * hub_module.LOST_REPOSITORIES
     assert (counts.added, hub.lost) == (10, True)
-    assert hub_module.LOST_REPOSITORIES - 2 <= counts.failed["hub_unavailable"] < 2 * hub_module.LOST_REPOSITORIES
+    assert counts.failed["hub_unavailable"] == hub_module.LOST_REPOSITORIES - 1  # with the next one it was lost
     assert re.match(r"stopped after \d+ models: cat/made-m0\d\d@main: config.json: http", counts.stopped.message)
     assert "same command goes on" in counts.stopped.hint
     again = run(store, hub, str(ids))
