@@ -44,6 +44,8 @@ FAMILIES: Final = (
     ("remote.higgs", "HIGGS"),
     ("remote.rwkv", "RWKV"),
     ("remote.fish", "FISH"),
+    ("audio.dac", "DAC"),
+    ("remote.parler", "PARLER_TTS"),
     ("remote.jina_clip", "JINA_CLIP"),
     ("remote.nomic", "NOMIC"),
     ("remote.hyperclovax", "HYPERCLOVAX"),

@@ -1630,6 +1630,49 @@ def test_fish_audio_decodes_codes_with_a_decoder_of_their_own() -> None:
             read_config(config | {side: config[side] | {"use_moe": True}})
 
 
+def test_parler_tts_speaks_by_a_description_with_the_codec_of_its_authors() -> None:
+    config = PUBLISHED["Parler-TTS Mini v1"]["config"]
+    whole = read_config(config)
+    assert whole.exact, whole.warnings
+    flan = read_config(config["text_encoder"] | {"architectures": ["T5EncoderModel"]})
+    assert named(whole, "text_encoder.") == named(flan)
+    codec = named(whole, "audio_encoder.model.")
+    assert len(codec) == 301  # tensors of parler-tts/dac_44khZ_8kbps
+    assert 4 * sum(map(prod, codec.values())) + 34856 == 306_642_416  # with the header, its file
+    folded = {name: shape for name, shape in codec.items() if not name.endswith("weight_g")}
+    librarys = PUBLISHED["Parler-TTS Mini Multilingual v1.1"]["config"]
+    other = named(read_config(librarys), "audio_encoder.")
+    assert sorted(map(prod, folded.values())) == sorted(map(prod, other.values()))
+    assert other == named(read_config(librarys["audio_encoder"]))
+    hub = config | {"audio_encoder": config["audio_encoder"] | {"model_type": "dac_on_the_hub"}}
+    assert named(read_config(hub)) == named(whole)
+    with pytest.raises(UnsupportedArchitecture, match=r"audio_encoder\.model_type is 'mimi'"):
+        read_config(config | {"audio_encoder": {"model_type": "mimi"}})
+    with pytest.raises(InvalidConfig, match="decoder is null"):
+        read_config({name: value for name, value in config.items() if name != "decoder"})
+
+
+def test_what_the_decoder_of_parler_tts_can_have() -> None:
+    config = PUBLISHED["Parler-TTS Mini v1"]["config"]
+    decoder, whole = config["decoder"], read_config(config)
+    rotated = read_config(config | {"decoder": decoder | {"rope_embeddings": True}})
+    assert whole.parameters - rotated.parameters == 4096 * 1024
+    crossed = read_config(config | {"prompt_cross_attention": True})
+    assert crossed.parameters - whole.parameters == 4096 * 1024
+    fused = named(read_config(config | {"decoder": decoder | {"use_fused_lm_heads": True}}), "decoder.lm_heads.")
+    assert fused == {"weight": (9 * 1088, 1024)}
+    grouped = decoder | {"num_key_value_heads": 4, "num_cross_attention_key_value_heads": None}
+    layer = "decoder.model.decoder.layers.0."
+    attended = named(read_config(config | {"decoder": grouped}), layer)
+    assert attended["self_attn.k_proj.weight"] == attended["encoder_attn.v_proj.weight"] == (256, 1024)
+    grouped["num_cross_attention_key_value_heads"] = 2
+    assert named(read_config(config | {"decoder": grouped}), layer)["encoder_attn.v_proj.weight"] == (128, 1024)
+    wide = named(read_config(config | {"decoder": decoder | {"hidden_size": 1536, "num_attention_heads": 24}}))
+    assert wide["enc_to_dec_proj.weight"] == (1536, 1024)
+    defaults = read_config(config | {"decoder": {}})
+    assert named(defaults, "decoder.lm_heads.3.") == {"weight": (2049, 1024)}
+
+
 def test_jina_clip_2_has_the_text_encoder_of_another_repository() -> None:
     config = PUBLISHED["jina-clip-v2"]["config"]
     whole = read_config(config)
