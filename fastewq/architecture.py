@@ -152,8 +152,8 @@ class Layout:
         return {}
 
     @lazy
-    def planned(self) -> dict[Hashable, Any]:
-        """What plans say of such blocks, in the formats that were asked for; see `fastewq.draft.Draft`."""
+    def planned(self) -> dict[str, Any]:
+        """What the latest plan said of such blocks; see `fastewq.draft`."""
         return {}
 
     @lazy

@@ -125,9 +125,9 @@ def mixed(
 
 def listed(layout: Layout) -> Listed:
     """The tensors of a layout, kept with it, since models share layouts."""
-    found = layout.planned.get(Listed)
+    found: Listed | None = layout.planned.get("listed")
     if found is None:
-        found = layout.planned[Listed] = Listed(layout.tensors)
+        found = layout.planned["listed"] = Listed(layout.tensors)
     return found
 
 
@@ -314,13 +314,14 @@ class Draft:
     def _at_each_level(self, levels: bytes) -> tuple[tuple[Common, ...], bytes]:
         """What the blocks of the only layout have in common at each of PRECISIONS, and which they have.
 
-        Models share layouts, so it is kept with the layout.
+        Models share layouts, so it is kept with the layout, for the target and dtype that were asked for last.
         """
         (layout,) = self.architecture.layouts
-        key = (self.target, self.raw, self.roles)
-        alike = layout.planned.get(key)
-        if alike is None:
-            alike = layout.planned[key] = tuple([self._common(layout, p, NO_EXCEPTIONS) for p in PRECISIONS])
+        asked = (self.target, self.raw, self.roles)
+        kept, alike = layout.planned.get("alike", (None, ()))
+        if kept != asked:
+            alike = tuple([self._common(layout, precision, NO_EXCEPTIONS) for precision in PRECISIONS])
+            layout.planned["alike"] = asked, alike
         return alike, levels
 
     def _told_apart(

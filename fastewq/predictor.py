@@ -184,9 +184,9 @@ class Predictor:
         """What the labels it learned from mean."""
         return str(self.card["objective"])
 
-    @cached_property
+    @property
     def about(self) -> dict[str, Any]:
-        """What a plan says of its predictor."""
+        """What a plan says of its predictor; each plan has its own, which may be changed."""
         return {
             "version": self.version,
             "objective": self.objective,
