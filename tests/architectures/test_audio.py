@@ -111,3 +111,26 @@ def test_qwen3_asr_of_its_authors_nests_both_configs_once_more() -> None:
     assert (whole.stacks, whole.outside) == (flat.stacks, flat.outside)
     with pytest.raises(UnsupportedArchitecture, match=r"thinker_config\.classify_num is 5000"):
         read_config(kind | {"thinker_config": thinker | {"classify_num": 5000}})
+
+
+def test_descripts_codec_takes_what_its_class_derives_from_a_config_that_has_it() -> None:
+    whole = read_config({"model_type": "dac", "dtype": "float32"})
+    assert whole.parameters == 76_620_777  # descript/dac_44khz, and within the file of Parler-TTS Multilingual
+    assert read_config({"model_type": "dac", "hidden_size": 1024, "upsampling_ratios": [8, 8, 4, 2]}).parameters == (
+        whole.parameters
+    )
+    assert read_config({"model_type": "dac", "hidden_size": 512}).parameters < whole.parameters
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"decoder_hidden_size": 8}, "decoder_hidden_size is 8; expected at least 16, as it is halved 4 times"),
+        ({"downsampling_ratios": [2] * 9}, "downsampling_ratios is list of 9; expected at most 8 entries"),
+        ({"upsampling_ratios": [2] * 9}, "upsampling_ratios is list of 9; expected at most 8 entries"),
+        ({"hidden_size": 0}, "hidden_size is 0; expected an integer from 1"),
+    ],
+)
+def test_what_descripts_codec_cannot_be(changed: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidConfig, match=told):
+        read_config({"model_type": "dac", **changed})

@@ -120,15 +120,18 @@ WIDENING = NARROWING._replace(resampling=("snake1", "conv_t1"))
 
 def dac(f: Fields, path: str) -> Body:
     """Its class derives the width of what is coded and the ratios back, but takes them from a config that has them."""
-    ratios, width = sizes(f, "downsampling_ratios"), f["encoder_hidden_size"]
+    ratios, width, wide = sizes(f, "downsampling_ratios"), f["encoder_hidden_size"], f["decoder_hidden_size"]
     back = sizes(f, "upsampling_ratios") if f.has("upsampling_ratios") else ratios[::-1]
-    coded = f.count("hidden_size") if f.has("hidden_size") else width << len(ratios)
-    if max(len(ratios), len(back)) > MAX_RATIOS:
-        raise f.refuse("downsampling_ratios", len(ratios), f"at most {MAX_RATIOS} entries")
+    for name, given in (("downsampling_ratios", ratios), ("upsampling_ratios", back)):
+        if len(given) > MAX_RATIOS:
+            raise f.refuse(name, list(given), f"at most {MAX_RATIOS} entries")
+    if not wide >> len(back):
+        raise f.refuse("decoder_hidden_size", wide, f"at least {1 << len(back)}, as it is halved {len(back)} times")
+    coded = f.count("hidden_size", low=1) if f.has("hidden_size") else width << len(ratios)
     parts = (
         Under("encoder", *narrowing(NARROWING, convolved, width, ratios, coded)),
         codes(convolved, "n_codebooks", "codebook_dim", coded),
-        Under("decoder", *widening(WIDENING, convolved, f["decoder_hidden_size"], back, coded)),
+        Under("decoder", *widening(WIDENING, convolved, wide, back, coded)),
     )
     return Body((), outside(path, tensors(f, parts)))
 
