@@ -117,7 +117,11 @@ OTHER_TYPES: Final[Mapping[tuple[str, str], str]] = {
     ("t5", "ChronosBoltModelForForecasting"): "chronos_bolt",
 }
 """(model_type, class) of published configs that mean another type: xai-org/grok-2's says "git"."""
-MISUSED: Final = frozenset(model_type for model_type, _ in OTHER_TYPES)
+MAYBE_EAGLE: Final = ("llama", "mixtral")
+"""Types that EAGLE's authors give their drafters, whose class is Llama's own."""
+WIDTH_OF_EAGLE: Final = 2048
+"""That of the narrowest model with a drafter of EAGLE; whole models of one block are small ones, for tests."""
+MISUSED: Final = frozenset(model_type for model_type, _ in OTHER_TYPES).union(MAYBE_EAGLE)
 
 
 CONFIG_DICTS: Final = frozenset(
@@ -154,6 +158,7 @@ def read(config: Mapping[str, Any]) -> Architecture:
         *unread_parts(f, config, body),
         *unread_positions(f),
         *unread_sizes(f, config, body),
+        *maybe_eagle(f),
     )
     stored, assumed = dtype(f, text)
     return Architecture(
@@ -187,16 +192,17 @@ def meant(model_type: str, config: Mapping[str, Any]) -> str:
         return model_type
     named = config.get("architectures")
     name = named[0] if isinstance(named, list | tuple) and named else None
-    if name == "LlamaForCausalLM" and model_type == "llama":
-        return drafter(config)
+    if name == "LlamaForCausalLM" and model_type in MAYBE_EAGLE:
+        return drafter(model_type, config)
     return OTHER_TYPES.get((model_type, name), model_type) if isinstance(name, str) else model_type
 
 
-def drafter(config: Mapping[str, Any]) -> str:
+def drafter(model_type: str, config: Mapping[str, Any]) -> str:
     """What a config of Llama's own class is: EAGLE's authors publish drafters under it, with one of two more fields."""
     if config.get("draft_vocab_size"):
         return "eagle3"
-    return "eagle" if "bias" in config and config.get("num_hidden_layers") == 1 else "llama"
+    drafts = config.get("num_hidden_layers") == 1 and ("bias" in config or model_type != "llama")
+    return "eagle" if drafts else model_type
 
 
 def with_config_dicts(config: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -285,6 +291,18 @@ def unread_sizes(f: Fields, config: Mapping[str, Any], body: Body) -> tuple[str,
     return (
         f"{' and '.join(unread)} of the config: not known for model_type {f.model_type}; "
         f"the class defaults of {' and '.join(missing)} are assumed",
+    )
+
+
+def maybe_eagle(f: Fields) -> tuple[str, ...]:
+    """A warning where a Llama is no more than one wide block: EAGLE's first drafters have such configs."""
+    if f.model_type != "llama" or f["num_hidden_layers"] != 1 or f["hidden_size"] < WIDTH_OF_EAGLE:
+        return ()
+    if f.value("architectures", None) != ["LlamaForCausalLM"] or not f.has("hidden_size"):
+        return ()
+    return (
+        "num_hidden_layers is 1, which can be a Llama or a drafter of EAGLE; it is read as a Llama, with norms and a "
+        "head that a drafter has not",
     )
 
 

@@ -1200,6 +1200,20 @@ def test_eagle_is_a_block_without_a_norm_before_it_and_no_head() -> None:
     assert ours.keys() - named(plain).keys() == {"fc.bias"}
     two = read_config(kind | {"architectures": ["LlamaForCausalLM"], "bias": False, "num_hidden_layers": 2})
     assert two.model_type == "llama"
+    # That of Mixtral has Mixtral's type, and Llama's class and block.
+    mixtral = {**kind, "model_type": "mixtral", "architectures": ["LlamaForCausalLM"]}
+    assert named(read_config(mixtral)) == ours
+    assert read_config(mixtral | {"num_hidden_layers": 2}).model_type == "mixtral"
+
+
+def test_what_can_be_a_llama_or_one_of_the_first_drafters_of_eagle_is_not_called_exact() -> None:
+    wide = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "num_hidden_layers": 1}
+    found = read_config(wide)
+    assert not found.exact
+    assert "can be a Llama or a drafter of EAGLE" in found.warnings[0]
+    assert read_config(wide | {"bias": True}).exact
+    for sure in ({"num_hidden_layers": 2}, {"hidden_size": 1024}, {"architectures": ["LlamaModel"]}):
+        assert read_config(wide | sure).exact
 
 
 def test_p_eagle_has_plain_blocks_after_the_first() -> None:
