@@ -39,6 +39,12 @@ class Worker(multiprocess.Process):
         super().start()
         self.child_conn.close()
 
+    def ping(self, timeout: float = WORKER_SECONDS) -> bool:
+        try:
+            return super().ping(timeout)
+        except (OSError, EOFError):  # of a pipe whose other end is gone: not every version of the server expects that
+            return False
+
 
 multiprocess.Process = Worker  # type: ignore[misc]
 

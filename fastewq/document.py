@@ -88,7 +88,7 @@ class PlannedBlocks:
         return len(self.paths)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, PlannedBlocks) and [*self] == [*other]
+        return [*self] == [*other] if isinstance(other, PlannedBlocks) else NotImplemented
 
     def __iter__(self) -> Iterator[PlannedBlock]:
         return map(self.__getitem__, range(len(self)))
@@ -142,8 +142,8 @@ class Listed(tuple[Tensor, ...]):
     """The tensors of a layout that plans share, so that their JSON is written once."""
 
     @lazy
-    def written(self) -> Fragment:
-        return Fragment(orjson.dumps(_tensors(self)))
+    def written(self) -> bytes:
+        return orjson.dumps(_tensors(self))
 
 
 class PlannedStack(NamedTuple):
@@ -222,7 +222,7 @@ class Plan(NamedTuple):
 
 
 def _written_tensors(layout: tuple[Tensor, ...]) -> Fragment | list[dict[str, Any]]:
-    return layout.written if isinstance(layout, Listed) else _tensors(layout)
+    return Fragment(layout.written) if isinstance(layout, Listed) else _tensors(layout)
 
 
 def _tensors(layout: tuple[Tensor, ...]) -> list[dict[str, Any]]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -471,6 +473,23 @@ def test_real_configs_never_exceed_their_memory(name: str, memory: str, real_con
     report = plan.as_dict()["memory"]
     assert plan.totals.bytes + report["kv_cache"] + report["reserve"] + report["free"] == parse_bytes(memory)
     assert report["free"] >= 0
+
+
+def test_a_plan_that_was_written_can_be_sent_to_another_process() -> None:
+    config = {"model_type": "llama", "num_hidden_layers": 3}
+    made = fastewq.plan(config)
+    text = made.as_json()  # which is kept in part with the layouts that models share
+    assert pickle.loads(pickle.dumps(made)).as_json() == copy.deepcopy(made).as_json() == text
+    assert pickle.loads(pickle.dumps(fastewq.read_config(config))).parameters == made.model["parameters"]
+
+
+def test_plans_share_nothing_that_can_be_changed() -> None:
+    config = {"model_type": "llama", "num_hidden_layers": 3}
+    text = fastewq.plan(config).as_json()
+    document = fastewq.plan(config).as_dict()
+    for value in (document["predictor"], document["policy"], document["layouts"], document["stacks"][0]["blocks"][0]):
+        value.clear()
+    assert fastewq.plan(config).as_json() == text
 
 
 def test_blocks_are_written_with_every_field_in_order() -> None:

@@ -257,7 +257,7 @@ def unread_parts(f: Fields, config: Mapping[str, Any], body: Body) -> tuple[str,
     """A warning for each field that adds a part to other models, or has their sizes, and that nothing here reads."""
     known = PARTS_AND_SIZES if f.classes else PARTS
     found = set() if known.isdisjoint(config) else config.keys() & known
-    if f.nested and not f.nested <= config.keys():  # what it nests can be there under other names
+    if f.subs and not f.subs <= config.keys():  # what it nests can be there under other names
         found |= {name for name, value in config.items() if type(value) is dict and not SIZES.isdisjoint(value)}
     if not found:
         return ()

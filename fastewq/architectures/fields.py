@@ -224,7 +224,7 @@ class Fields(dict["Size", int]):
         return self._class.classes
 
     @property
-    def nested(self) -> Set[str]:
+    def subs(self) -> Set[str]:
         """The names of the nested configs that the class has."""
         return self._class.subs.keys()
 

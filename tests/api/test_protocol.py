@@ -39,6 +39,12 @@ def little_time_for_a_head(monkeypatch) -> None:
 
 
 @pytest.fixture
+def two_seconds_for_a_head(monkeypatch) -> None:
+    """Enough for one that is sent at once, on a busy machine too."""
+    monkeypatch.setattr(protocol, "HEAD_SECONDS", 2.0)
+
+
+@pytest.fixture
 def little_time_to_read(monkeypatch) -> None:
     monkeypatch.setattr(protocol, "READ_SECONDS", 0.3)
 
@@ -89,6 +95,26 @@ def test_a_client_that_waits_between_requests_is_let_go(server, address, monkeyp
         connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
         assert ends(connection)
+
+
+@pytest.mark.usefixtures("two_seconds_for_a_head")
+def test_a_client_that_does_not_end_its_second_head_is_let_go(address):
+    with socket.create_connection(address, timeout=30) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        connection.sendall(b"GET /li")
+        assert ends(connection)
+
+
+@pytest.mark.usefixtures("two_seconds_for_a_head")
+def test_a_body_may_take_longer_than_a_head(address, llama):
+    body = json.dumps({"config": llama}).encode()
+    head = b"POST /v1/plans HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    with socket.create_connection(address, timeout=30) as connection:
+        connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body))
+        time.sleep(2.5)
+        connection.sendall(body)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_request_sent_ahead_may_take_longer_than_a_head(server, address, llama, monkeypatch):

@@ -503,7 +503,11 @@ def thinking(f: Fields) -> Fields:
     inner.require("classify_num", ())
     kinds = {"audio_config": "qwen3_asr_encoder", "text_config": "qwen3"}
     return f.replaced(
-        **{name: {**inner.value(name), "model_type": kind} for name, kind in kinds.items() if inner.sub(name, "")}
+        **{
+            name: {**(inner.value(name, None) or {}), "model_type": kind}
+            for name, kind in kinds.items()
+            if inner.sub(name, "")
+        }
     )
 
 
