@@ -90,6 +90,9 @@ def spelled(f: Fields) -> Fields:
     """Old names are read where the field has the class's own value; an audio config assumes no biases in attention."""
     own = {name: 1280 if name == "vision_hidden_size" else None for name in OLD_NAMES.values()}
     old = {new: f.value(old, None) for old, new in OLD_NAMES.items() if f.value(new, None) == own[new]}
+    for name, new in OLD_NAMES.items():
+        if new in old and f.nests(name):
+            f.sub(name, "")  # counts as read
     return f.replaced(**{name: value for name, value in old.items() if value is not None}).completed("audio_config")
 
 
