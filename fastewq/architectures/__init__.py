@@ -117,7 +117,7 @@ OTHER_TYPES: Final[Mapping[tuple[str, str], str]] = {
     ("t5", "ChronosBoltModelForForecasting"): "chronos_bolt",
 }
 """(model_type, class) of published configs that mean another type: xai-org/grok-2's says "git"."""
-MAYBE_EAGLE: Final = ("llama", "mixtral")
+MAYBE_EAGLE: Final = ("llama", "mixtral", "qwen2")
 """Types that EAGLE's authors give their drafters, whose class is Llama's own."""
 WIDTH_OF_EAGLE: Final = 2048
 """That of the narrowest model with a drafter of EAGLE; whole models of one block are small ones, for tests."""
@@ -198,11 +198,11 @@ def meant(model_type: str, config: Mapping[str, Any]) -> str:
 
 
 def drafter(model_type: str, config: Mapping[str, Any]) -> str:
-    """What a config of Llama's own class is: EAGLE's authors publish drafters under it, with one of two more fields."""
+    """What a config of Llama's own class is: EAGLE's authors publish drafters under it, most with one more field."""
     if config.get("draft_vocab_size"):
         return "eagle3"
-    drafts = config.get("num_hidden_layers") == 1 and ("bias" in config or model_type != "llama")
-    return "eagle" if drafts else model_type
+    drafts = model_type != "llama" or "bias" in config or "qkv_bias" in config
+    return "eagle" if drafts and config.get("num_hidden_layers") == 1 else model_type
 
 
 def with_config_dicts(config: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1200,10 +1200,13 @@ def test_eagle_is_a_block_without_a_norm_before_it_and_no_head() -> None:
     assert ours.keys() - named(plain).keys() == {"fc.bias"}
     two = read_config(kind | {"architectures": ["LlamaForCausalLM"], "bias": False, "num_hidden_layers": 2})
     assert two.model_type == "llama"
-    # That of Mixtral has Mixtral's type, and Llama's class and block.
-    mixtral = {**kind, "model_type": "mixtral", "architectures": ["LlamaForCausalLM"]}
-    assert named(read_config(mixtral)) == ours
-    assert read_config(mixtral | {"num_hidden_layers": 2}).model_type == "mixtral"
+    # Those of other models have their type, and Llama's class and block.
+    for model_type in ("mixtral", "qwen2"):
+        other = {**kind, "model_type": model_type, "architectures": ["LlamaForCausalLM"]}
+        assert named(read_config(other)) == ours
+        assert read_config(other | {"num_hidden_layers": 2}).model_type == model_type
+    biased = read_config(kind | {"architectures": ["LlamaForCausalLM"], "qkv_bias": True})
+    assert named(biased).keys() - ours.keys() == {f"layers.0.self_attn.{side}_proj.bias" for side in "qkv"}
 
 
 def test_what_can_be_a_llama_or_one_of_the_first_drafters_of_eagle_is_not_called_exact() -> None:
