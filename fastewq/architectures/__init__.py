@@ -296,7 +296,7 @@ def unread_sizes(f: Fields, config: Mapping[str, Any], body: Body) -> tuple[str,
 
 def maybe_eagle(f: Fields) -> tuple[str, ...]:
     """A warning where a Llama is no more than one wide block: EAGLE's first drafters have such configs."""
-    if f.model_type != "llama" or f["num_hidden_layers"] != 1 or f["hidden_size"] < WIDTH_OF_EAGLE:
+    if f.model_type != "llama" or f.value("num_hidden_layers", None) != 1 or f["hidden_size"] < WIDTH_OF_EAGLE:
         return ()
     if f.value("architectures", None) != ["LlamaForCausalLM"] or not f.has("hidden_size"):
         return ()

@@ -1215,6 +1215,7 @@ def test_what_can_be_a_llama_or_one_of_the_first_drafters_of_eagle_is_not_called
     assert not found.exact
     assert "can be a Llama or a drafter of EAGLE" in found.warnings[0]
     assert read_config(wide | {"bias": True}).exact
+    assert read_config(wide | {"num_hidden_layers": 0}).exact
     for sure in ({"num_hidden_layers": 2}, {"hidden_size": 1024}, {"architectures": ["LlamaModel"]}):
         assert read_config(wide | sure).exact
 
