@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache
+from itertools import product
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
@@ -18,6 +19,7 @@ from fastewq.architectures import body
 from fastewq.errors import FastEWQError
 from fastewq.policy import MAX_OVERRIDES, MAX_PATTERN, remembered_precisions
 from fastewq.quantized import module_names, selection
+from fastewq.schemes import RAW_PRECISIONS, TARGETS
 
 Cache = type(lru_cache(lambda: None))
 NOT_REMEMBERED = (type, ModuleType, FunctionType, BuiltinFunctionType, Cache)
@@ -107,6 +109,15 @@ def test_a_cache_full_of_what_a_hostile_client_sends(
         with suppress(FastEWQError):
             plan(**asked(number))
     assert (bytes_in(cache) - empty) / kinds * cache.cache_info().maxsize < limit
+
+
+def test_a_cache_of_layouts_that_were_asked_for_in_every_format() -> None:
+    body._kept_layout.cache_clear()
+    for target, dtype, routers in product(TARGETS, RAW_PRECISIONS, (False, True)):
+        policy = {"name": "8bit-mixed", "routers": routers}
+        plan({**BASE, "attention_bias": True, "mlp_bias": True, "dtype": dtype}, policy=policy, target=target).as_json()
+    assert body._kept_layout.cache_info().currsize == 1
+    assert bytes_in(body._kept_layout) * body._kept_layout.cache_info().maxsize < 64e6
 
 
 def test_no_cache_is_without_a_bound() -> None:

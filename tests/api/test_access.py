@@ -127,6 +127,7 @@ def test_settings_come_from_the_environment_and_are_checked(monkeypatch):
     ("name", "value", "expected"),
     [
         ("PORT", "70000", "at most 65535"),
+        ("HOST", "", "1 or more characters"),  # which the server would take for every address
         ("WORKERS", "0", "at least 1"),
         ("MAX_BODY_BYTES", "many", "an integer"),
         ("BODY_SECONDS", "0", "more than 0"),
