@@ -116,26 +116,28 @@ class PlannedBlocks:
 
     def as_json(self) -> Fragment:
         """The same list as JSON: what blocks have in common is written once, and copied."""
-        usual = len(self) <= USUAL_BLOCKS
-        written = list((_own_fields if usual else _own_fields.__wrapped__)(self.paths, self.p_quantize))
-        alike = [common.written for common in self.alike]
-        written[1::2] = map(alike.__getitem__, self.which)
-        written.append(b"]")
-        return Fragment(b"".join(written))
+        if len(self.alike) > len(MARKS):
+            return Fragment(orjson.dumps(self.as_list()))
+        outline = _outline if len(self) <= USUAL_BLOCKS else _outline.__wrapped__
+        text = outline(self.paths, self.p_quantize, bytes(self.which))
+        for mark, common in zip(MARKS, self.alike, strict=False):
+            text = text.replace(mark, common.written)
+        return Fragment(text)
+
+
+MARKS: Final = tuple([b"%c" % number for number in range(32)])
+"""Bytes that JSON never holds, of which each stands for what some blocks have in common."""
 
 
 @lru_cache(64)
-def _own_fields(paths: tuple[str, ...], p_quantize: tuple[float, ...]) -> tuple[bytes, ...]:
-    """The beginning of each block's JSON: what parts it from the one before, and what it shares with no other. After
-    each comes a place for the rest.
+def _outline(paths: tuple[str, ...], p_quantize: tuple[float, ...], which: bytes) -> bytes:
+    """Blocks as JSON, with a mark in place of what each has in common with others.
 
-    Most stacks have the paths and the probabilities of others of their depth, so the latest are kept.
+    Most stacks have the paths, probabilities and precisions of others of their depth, so the latest are kept.
     """
-    written = [b""] * (2 * len(paths)) or [b"["]
-    for index, (path, probability) in enumerate(zip(paths, p_quantize, strict=True)):
-        fields = orjson.dumps({"index": index, "path": path, "p_quantize": probability})
-        written[2 * index] = b"%b%b," % (b"," if index else b"[", fields[:-1])
-    return tuple(written)
+    own = enumerate(zip(paths, p_quantize, strict=True))
+    fields = [orjson.dumps({"index": index, "path": path, "p_quantize": p})[:-1] for index, (path, p) in own]
+    return b"[%b]" % b",".join([b"%b,%c" % block for block in zip(fields, which, strict=True)])
 
 
 class Listed(tuple[Tensor, ...]):
