@@ -36,6 +36,7 @@ EXPECTED: Final = {
     "int_parsing": "an integer",
     "int_parsing_size": "an integer",
     "int_type": "an integer",
+    "is_instance_of": "an object",
     "less_than_equal": "at most {le}",
     "list_type": "a list",
     "model_type": "an object",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, Field, InstanceOf, WithJsonSchema, model_validator
 
 from fastewq.catalog.index import POLICY_COLUMNS
 from fastewq.memory import MAX_DEVICES
@@ -51,6 +51,8 @@ def _given(name: str, kind: str) -> dict[str, Any]:
     return {"required": [name], "properties": {name: {"type": kind}}}
 
 
+Document = InstanceOf[dict[str, Any]]
+"""A JSON object as it is: to read all of its keys would mean to copy it."""
 Size = Annotated[int | str, Field(examples=["24GiB"])]
 
 
@@ -61,7 +63,7 @@ class PlanRequest(Request):
     example = {"config": EXAMPLE_CONFIG, "memory": "2GiB"}
 
     config: Annotated[
-        dict[str, Any] | None,
+        Document | None,
         Field(description="The model's config.json, unmodified.", examples=[EXAMPLE_CONFIG]),
     ] = None
     model: Annotated[
@@ -120,7 +122,7 @@ class ExportRequest(PlanRequest):
             json_schema_extra=lambda schema: schema.pop("default"),
         ),
     ] = "plain"
-    plan: Annotated[dict[str, Any] | None, Field(description="A plan document of this service.")] = None
+    plan: Annotated[Document | None, Field(description="A plan document of this service.")] = None
     nearest: Annotated[
         bool, Field(description="Whether to take the nearest plan the tool can express, its differences listed.")
     ] = False

@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import translate
 from functools import cache, lru_cache
-from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -34,7 +33,7 @@ USUAL_BLOCKS: Final = 512
 """Blocks of a stack up to which its precisions are remembered: longer ones are rare, and would fill the memory."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Policy:
     """Which blocks are quantized, and how far.
 
@@ -67,9 +66,7 @@ class Policy:
         return LEVELS[: LEVELS.index(self.aggressive) + 1]
 
     def as_dict(self) -> dict[str, Any]:
-        document = dict(zip(_FIELDS, _values(self), strict=True))
-        document["overrides"] = [list(pair) for pair in self.overrides]
-        return document
+        return {**vars(self), "overrides": [list(pair) for pair in self.overrides]}
 
     def precisions(self, blocks: int, quantized: Sequence[int]) -> bytes:
         """The precision of each block of one stack before overrides, as an index into PRECISIONS.
@@ -88,10 +85,6 @@ class Policy:
         for index in quantized[mild:]:
             found[index] = aggressive
         return bytes(found)
-
-
-_FIELDS: Final = Policy.__slots__
-_values: Final = attrgetter(*_FIELDS)
 
 
 def quantized_blocks(probabilities: Sequence[float], threshold: float | None = None) -> list[int]:
