@@ -302,7 +302,10 @@ class Draft:
         """The blocks of a stack, of which the first has the number `start`."""
         end = start + len(blocks.paths)
         levels = bytes(self.levels[start:end])
-        alike, which = self._told_apart(blocks.layouts, levels, start) if self._varied else self._at_each_level(levels)
+        if self._varied:
+            alike, which = self._told_apart(blocks.layouts, levels, start)
+        else:
+            alike, which = self._at_each_level(), levels
         return PlannedBlocks(blocks.paths, of_stack(self.probabilities, start, end), alike, which)
 
     @lazy
@@ -311,18 +314,19 @@ class Draft:
         one = len(self.architecture.layouts) == 1 and self.architecture.quantization is None
         return not one or bool(self.exceptions)
 
-    def _at_each_level(self, levels: bytes) -> tuple[tuple[Common, ...], bytes]:
-        """What the blocks of the only layout have in common at each of PRECISIONS, and which they have.
+    def _at_each_level(self) -> tuple[Common, ...]:
+        """What the blocks of the only layout have in common at each of PRECISIONS.
 
         Models share layouts, so it is kept with the layout, for the target and dtype that were asked for last.
         """
         (layout,) = self.architecture.layouts
         asked = (self.target, self.raw, self.roles)
+        alike: tuple[Common, ...]
         kept, alike = layout.planned.get("alike", (None, ()))
         if kept != asked:
             alike = tuple([self._common(layout, precision, NO_EXCEPTIONS) for precision in PRECISIONS])
             layout.planned["alike"] = asked, alike
-        return alike, levels
+        return alike
 
     def _told_apart(
         self, layouts: Sequence[Layout], levels: bytes, start: int

@@ -297,30 +297,33 @@ def music_attention(name: str) -> tuple[Part, ...]:
     return (*linears(name, "k_proj v_proj q_proj out_proj", bias=False), Norm(f"{name}_layer_norm"))
 
 
-def music_decoder(*cross: Part) -> BodyBuilder:
+def music_decoder(*attention: Part, beside: tuple[Part, ...] = (), kv_heads: Size | None = None) -> BodyBuilder:
+    """A decoder of codes, each of which has a table; `beside` the tables are further tensors outside the blocks."""
     return At(
         "decoder",
         Rest(
             Each("embed_tokens", "num_codebooks", (Embedding("", plus("vocab_size", 1)),)),
+            *beside,
             Norm("layer_norm"),
         ),
         Layers(
             "layers",
             (
-                *music_attention("self_attn"),
-                *cross,
+                *attention,
                 Linear("fc1", "ffn_dim", WIDTH, False),
                 Linear("fc2", WIDTH, "ffn_dim", False),
                 Norm("final_layer_norm"),
             ),
             name="decoder",
             role="decoder",
+            kv_heads=kv_heads,
             ffn="ffn_dim",
         ),
     )
 
 
-MUSIC_HEADS = Rest(Each("lm_heads", "num_codebooks", (Linear("", "vocab_size", WIDTH, False),)))
+HEAD_OF_EACH_CODE = Each("lm_heads", "num_codebooks", (Linear("", "vocab_size", WIDTH, False),))
+MUSIC_HEADS = Rest(HEAD_OF_EACH_CODE)
 T5: Mapping[str, Family] = {"t5": SEQ2SEQ["t5"]}
 
 
@@ -344,8 +347,8 @@ def music(decoder: BodyBuilder, projects: Callable[[Fields], bool], *extra: Part
     )
 
 
-MUSICGEN = music_decoder(*music_attention("encoder_attn"))
-MELODY = music_decoder()
+MUSICGEN = music_decoder(*music_attention("self_attn"), *music_attention("encoder_attn"))
+MELODY = music_decoder(*music_attention("self_attn"))
 CHROMA = When(
     lambda f: f["num_chroma"] != f["decoder.hidden_size"],
     Linear("audio_enc_to_dec_proj", "decoder.hidden_size", "num_chroma"),

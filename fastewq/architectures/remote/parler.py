@@ -15,11 +15,9 @@ from fastewq.architectures.assembly import (
     Adjusted,
     Assembly,
     At,
-    Each,
     Embedding,
     Family,
     In,
-    Layers,
     Linear,
     Nested,
     Norm,
@@ -29,10 +27,16 @@ from fastewq.architectures.assembly import (
     When,
     assuming,
     linears,
-    plus,
 )
 from fastewq.architectures.audio.dac import DAC, own_dac
-from fastewq.architectures.audio.speech_generation import ENCODEC, GENERATES, T5, crosses_as_wide
+from fastewq.architectures.audio.speech_generation import (
+    ENCODEC,
+    GENERATES,
+    HEAD_OF_EACH_CODE,
+    T5,
+    crosses_as_wide,
+    music_decoder,
+)
 from fastewq.architectures.body import Body
 from fastewq.architectures.fields import Fields
 from fastewq.architectures.heads import Model
@@ -75,33 +79,17 @@ def attention(name: str, keys: Callable[[Fields], int]) -> tuple[Part, ...]:
 POSITIONS = Parameter("embed_positions.weights", ("max_position_embeddings", WIDTH))
 """A table of sines that the files hold."""
 SPEAKER = At(
-    "model.decoder",
-    Rest(
-        Each("embed_tokens", "num_codebooks", (Embedding("", plus("vocab_size", 1)),)),
-        When(unless("rope_embeddings"), POSITIONS),
-        Norm("layer_norm"),
-    ),
-    Layers(
-        "layers",
-        (
-            *attention("self_attn", lambda f: kv_heads(f) * head_dim(f)),
-            *attention("encoder_attn", per_cross_head),
-            Linear("fc1", "ffn_dim", WIDTH, False),
-            Linear("fc2", WIDTH, "ffn_dim", False),
-            Norm("final_layer_norm"),
-        ),
-        name="decoder",
-        role="decoder",
+    "model",
+    music_decoder(
+        *attention("self_attn", lambda f: kv_heads(f) * head_dim(f)),
+        *attention("encoder_attn", per_cross_head),
+        beside=(When(unless("rope_embeddings"), POSITIONS),),
         kv_heads=kv_heads,
-        ffn="ffn_dim",
     ),
 )
 CODE_HEADS = Rest(
     When("use_fused_lm_heads", Linear("lm_heads", lambda f: f["vocab_size"] * f["num_codebooks"], WIDTH, False)),
-    When(
-        unless("use_fused_lm_heads"),
-        Each("lm_heads", "num_codebooks", (Linear("", "vocab_size", WIDTH, False),)),
-    ),
+    When(unless("use_fused_lm_heads"), HEAD_OF_EACH_CODE),
 )
 DECODER_DEFAULTS: Mapping[str, Any] = {
     "model_type": "parler_tts_decoder",
